@@ -1,0 +1,72 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+/// The cores are small modules for readers; in release the optimiser must see through their borders.
+let core: [SwiftSetting] = strict + [.unsafeFlags(["-cross-module-optimization"], .when(configuration: .release))]
+
+let package = Package(
+    name: "rain",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "rain", targets: ["rain"]),
+        .library(name: "csubworker", type: .static, targets: ["CSubworker"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+    ],
+    targets: [
+        // Pure values and state machines: they import nothing that can block, read a clock or draw a random number.
+        .target(name: "TaskModel", swiftSettings: core),
+        .target(name: "Link", dependencies: ["TaskModel"], swiftSettings: core),
+        .target(name: "Scheduling", dependencies: ["TaskModel"], swiftSettings: core),
+        .target(name: "ServerCore", dependencies: ["TaskModel", "Link", "Scheduling"], swiftSettings: core),
+        .target(name: "WorkerCore", dependencies: ["TaskModel", "Link"], swiftSettings: core),
+
+        // C and C++ below the shells. Debian's libraries, by module map.
+        .systemLibrary(name: "CZeroMQ"),
+        .systemLibrary(name: "CSodium"),
+        .systemLibrary(name: "CXXHash"),
+        .systemLibrary(name: "CSQLite"),
+        .systemLibrary(name: "CCapnpLib"),
+        .target(name: "CLinux"),
+        .target(name: "CCapnp", dependencies: ["CCapnpLib"]),
+        .target(name: "CSubworker", path: ".", sources: ["CSubworker"], publicHeadersPath: "include"),
+
+        // Shells.
+        .target(name: "Wire", dependencies: ["TaskModel", "Link", "CCapnp"], exclude: ["control.capnp"], swiftSettings: core),
+        .target(name: "Transport", dependencies: ["CZeroMQ", "CSodium", "CLinux", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
+        .target(name: "Journal", dependencies: ["TaskModel", "ServerCore", "Wire", "CSQLite"], swiftSettings: strict),
+        .target(
+            name: "Server",
+            dependencies: [
+                "TaskModel", "Link", "ServerCore", "Wire", "Transport", "Journal", "CLinux", "CSodium", "CXXHash",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: strict),
+        .target(
+            name: "Worker",
+            dependencies: [
+                "TaskModel", "Link", "WorkerCore", "Wire", "Transport", "CLinux", "CSodium", "CXXHash",
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: strict),
+        .executableTarget(
+            name: "rain",
+            dependencies: [
+                "TaskModel", "Server", "Worker", "Transport", "CLinux",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Sources/CLI", swiftSettings: strict),
+    ],
+    cLanguageStandard: .c11,
+    cxxLanguageStandard: .cxx17
+)

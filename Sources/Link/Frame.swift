@@ -1,0 +1,91 @@
+import TaskModel
+
+/// One message of the control plane, either way: what the Link at one end sends to the Link at the other.
+package enum Frame<Payload: Equatable & Sendable>: Equatable, Sendable {
+    case hello(Hello)
+    case welcome(Welcome)
+    case refused(reason: String)
+    case batch(Batch<Payload>)
+}
+
+/// The first frame of a worker.
+package struct Hello: Equatable, Sendable {
+    package var protocolVersion: UInt16
+    /// Random, made when the worker's process starts: two processes on one machine are two incarnations.
+    package var incarnation: UInt64
+    /// The epoch that the worker last heard of; `nil` for a fresh one.
+    package var knownEpoch: ServerEpoch?
+    /// The last numbered batch that the worker took from that epoch.
+    package var lastReceived: UInt64
+    package var description: WorkerDescription
+    package init(
+        protocolVersion: UInt16 = linkProtocolVersion, incarnation: UInt64, knownEpoch: ServerEpoch?, lastReceived: UInt64,
+        description: WorkerDescription
+    ) {
+        self.protocolVersion = protocolVersion
+        self.incarnation = incarnation
+        self.knownEpoch = knownEpoch
+        self.lastReceived = lastReceived
+        self.description = description
+    }
+}
+
+package let linkProtocolVersion: UInt16 = 1
+
+/// What a worker says of itself.
+package struct WorkerDescription: Equatable, Sendable {
+    package var hostName: String
+    package var processID: UInt32
+    package var cpus: UInt32
+    /// Where it serves objects. An empty host stands for the address that its control connection comes from.
+    package var dataEndpoint: Endpoint
+    /// Which memory tier its store uses, for people: `tmpfs /dev/shm`, `disk /work/…`.
+    package var store: String
+    package init(hostName: String, processID: UInt32, cpus: UInt32, dataEndpoint: Endpoint, store: String) {
+        self.hostName = hostName
+        self.processID = processID
+        self.cpus = cpus
+        self.dataEndpoint = dataEndpoint
+        self.store = store
+    }
+}
+
+/// The server's answer to a hello.
+package struct Welcome: Equatable, Sendable {
+    package var epoch: ServerEpoch
+    package var worker: WorkerID
+    /// The last numbered batch that the server took from this incarnation; 0 for a new worker, which then forgets everything.
+    package var lastReceived: UInt64
+    /// Signs requests of the data plane; 32 bytes, made anew in each epoch.
+    package var dataSecret: [UInt8]
+    package init(epoch: ServerEpoch, worker: WorkerID, lastReceived: UInt64, dataSecret: [UInt8]) {
+        self.epoch = epoch
+        self.worker = worker
+        self.lastReceived = lastReceived
+        self.dataSecret = dataSecret
+    }
+}
+
+package struct Batch<Payload: Equatable & Sendable>: Equatable, Sendable {
+    /// Of the server; a batch of another epoch is dropped.
+    package var epoch: ServerEpoch
+    /// Of the worker, either way; a batch of another incarnation is dropped.
+    package var incarnation: UInt64
+    /// Counted from 1 in each direction; 0 for one that only acknowledges or shows life.
+    package var sequence: UInt64
+    /// Cumulative: everything up to here has been taken for good (by the server: committed).
+    package var acknowledged: UInt64
+    package var payload: ContiguousArray<Payload>
+    package init(
+        epoch: ServerEpoch, incarnation: UInt64, sequence: UInt64, acknowledged: UInt64, payload: ContiguousArray<Payload> = []
+    ) {
+        self.epoch = epoch
+        self.incarnation = incarnation
+        self.sequence = sequence
+        self.acknowledged = acknowledged
+        self.payload = payload
+    }
+}
+
+package typealias WorkerToServerFrame = Frame<WorkerMessage>
+package typealias ServerToWorkerFrame = Frame<ServerMessage>

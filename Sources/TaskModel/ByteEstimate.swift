@@ -1,0 +1,48 @@
+/// About how many bytes a message takes on the wire, so that Link can close a batch in time without encoding it.
+package protocol ByteEstimating {
+    var estimatedBytes: Int { get }
+}
+
+extension ServerMessage: ByteEstimating {
+    package var estimatedBytes: Int {
+        switch self {
+        case .session(_, let subworkers):
+            subworkers.reduce(32) { $0 + $1.name.utf8.count + ($1.arguments + $1.environment).reduce(32) { $0 + $1.utf8.count + 16 } }
+        case .template(_, let template):
+            200 + template.config.count + template.origin.utf8.count + template.attributes.count
+                + template.inputLabels.reduce(0) { $0 + $1.utf8.count + 16 } + template.outputs.count * 64 + template.constants.count * 4
+        case .assign(let assignment): assignment.estimatedBytes
+        case .revoke, .cancel, .closeSession: 40
+        case .drop(let replicas): 32 + replicas.count * 16
+        }
+    }
+}
+
+extension Assignment {
+    package var estimatedBytes: Int {
+        var bytes = 96 + arguments.count + name.utf8.count
+        for input in inputs {
+            bytes += 64 + input.contentType.utf8.count
+            switch input.source {
+            case .held, .expect: break
+            case .inline(let value): bytes += value.count + 8
+            case .fetch(let endpoints): bytes += endpoints.count * 40
+            }
+        }
+        return bytes
+    }
+}
+
+extension WorkerMessage: ByteEstimating {
+    package var estimatedBytes: Int {
+        switch self {
+        case .started, .cancelled, .revoked, .replicated, .sessionClosed: return 48
+        case .finished(_, let finished):
+            var bytes = 112 + finished.debug.utf8.count + finished.attributes.count
+            for output in finished.outputs { bytes += 64 + (output.inline?.count ?? 0) + output.contentType.utf8.count + output.attributes.count }
+            return bytes
+        case .failed(_, let error):
+            return 112 + error.message.utf8.count + error.detail.utf8.count + error.debug.utf8.count + error.host.utf8.count
+        }
+    }
+}

@@ -1,0 +1,169 @@
+/// What the server tells a worker. Many travel in one Link batch, in order.
+package enum ServerMessage: Equatable, Sendable {
+    /// Before the first task of a session.
+    case session(SessionID, subworkers: [SubworkerCommand])
+    /// Before the first task of a template.
+    case template(TemplateID, TaskTemplate)
+    case assign(Assignment)
+    /// Take the attempt back unless it has begun; answered by `revoked`.
+    case revoke(AttemptID)
+    /// Stop the attempt, begun or not; answered by its outcome (`cancelled`, or the one that came first).
+    case cancel(AttemptID)
+    /// Forget these replicas; a repeated or unknown one is no error.
+    case drop([Replica])
+    /// Stop everything of the session and forget it; answered by `sessionClosed` when its last process is gone.
+    case closeSession(SessionID)
+}
+
+/// What a worker tells the server.
+package enum WorkerMessage: Equatable, Sendable {
+    /// Telemetry: the attempt has begun.
+    case started(AttemptID)
+    case finished(AttemptID, FinishedAttempt)
+    case failed(AttemptID, TaskError)
+    case cancelled(AttemptID)
+    /// The answer to `revoke`: whether it was taken back before it began.
+    case revoked(AttemptID, wasTakenBack: Bool)
+    /// The worker now has a replica that it fetched.
+    case replicated(Replica)
+    case sessionClosed(SessionID)
+}
+
+/// One object's bytes of one generation.
+package struct Replica: Equatable, Hashable, Sendable {
+    package var object: ObjectID
+    package var generation: Generation
+    package init(object: ObjectID, generation: Generation) {
+        self.object = object
+        self.generation = generation
+    }
+}
+
+/// A task given to a worker, perhaps before its inputs are there.
+package struct Assignment: Equatable, Sendable {
+    package var attempt: AttemptID
+    package var template: TemplateID
+    /// JSON text of the row.
+    package var arguments: [UInt8]
+    /// Constants of the template first, then the row's inputs.
+    package var inputs: [InputAssignment]
+    /// The task's outputs are this object and those that follow it, one for each output of the template.
+    package var firstOutput: UInt32
+    /// Position in a task array, 0 outside one.
+    package var arrayIndex: UInt32
+    /// Name of the row, empty for the template's.
+    package var name: String
+    package init(
+        attempt: AttemptID, template: TemplateID, arguments: [UInt8] = [], inputs: [InputAssignment] = [], firstOutput: UInt32,
+        arrayIndex: UInt32 = 0, name: String = ""
+    ) {
+        self.attempt = attempt
+        self.template = template
+        self.arguments = arguments
+        self.inputs = inputs
+        self.firstOutput = firstOutput
+        self.arrayIndex = arrayIndex
+        self.name = name
+    }
+}
+
+package struct InputAssignment: Equatable, Sendable {
+    package var replica: Replica
+    package var sizeBytes: UInt64
+    package var contentType: String
+    package var isDirectory: Bool
+    package var source: InputSource
+    package init(
+        replica: Replica, sizeBytes: UInt64 = 0, contentType: String = "", isDirectory: Bool = false, source: InputSource
+    ) {
+        self.replica = replica
+        self.sizeBytes = sizeBytes
+        self.contentType = contentType
+        self.isDirectory = isDirectory
+        self.source = source
+    }
+}
+
+package enum InputSource: Equatable, Sendable {
+    /// The worker has it, or was told of it before on the same Link.
+    case held
+    /// At most `ControlLimits.inlineBytesMax` bytes.
+    case inline([UInt8])
+    /// An attempt that was given to the same worker earlier will make it.
+    case expect(AttemptID)
+    /// Any of these holders serves it.
+    case fetch([Endpoint])
+}
+
+/// Where a holder serves objects over HTTP: numeric address and port.
+package struct Endpoint: Equatable, Hashable, Sendable, CustomStringConvertible {
+    package var host: String
+    package var port: UInt16
+    package init(host: String, port: UInt16) {
+        self.host = host
+        self.port = port
+    }
+    package var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+package struct FinishedAttempt: Equatable, Sendable {
+    package var outputs: [FinishedOutput]
+    package var startedUnixMicroseconds: UInt64
+    package var durationNanoseconds: UInt64
+    /// What the task wrote for debugging, one line each.
+    package var debug: String
+    /// JSON text of the attributes that the task gave itself.
+    package var attributes: [UInt8]
+    package init(
+        outputs: [FinishedOutput] = [], startedUnixMicroseconds: UInt64 = 0, durationNanoseconds: UInt64 = 0, debug: String = "",
+        attributes: [UInt8] = []
+    ) {
+        self.outputs = outputs
+        self.startedUnixMicroseconds = startedUnixMicroseconds
+        self.durationNanoseconds = durationNanoseconds
+        self.debug = debug
+        self.attributes = attributes
+    }
+}
+
+package struct FinishedOutput: Equatable, Sendable {
+    package var sizeBytes: UInt64
+    /// As the task set it; empty when it did not.
+    package var contentType: String
+    package var isDirectory: Bool
+    /// The bytes, when there are at most `ControlLimits.inlineBytesMax`; then the server serves them itself.
+    package var inline: [UInt8]?
+    /// JSON text of the user's attributes.
+    package var attributes: [UInt8]
+    package init(
+        sizeBytes: UInt64, contentType: String = "", isDirectory: Bool = false, inline: [UInt8]? = nil, attributes: [UInt8] = []
+    ) {
+        self.sizeBytes = sizeBytes
+        self.contentType = contentType
+        self.isDirectory = isDirectory
+        self.inline = inline
+        self.attributes = attributes
+    }
+}
+
+/// How a subworker of a name is started: for the life of a session, or of a worker that has it in its configuration.
+package struct SubworkerCommand: Equatable, Hashable, Sendable {
+    /// The part of a task type before the slash.
+    package var name: String
+    /// Program and arguments; the program is looked up in the PATH unless it has a slash.
+    package var arguments: [String]
+    /// `NAME=value`, added to the worker's own environment.
+    package var environment: [String]
+    package init(name: String, arguments: [String], environment: [String] = []) {
+        self.name = name
+        self.arguments = arguments
+        self.environment = environment
+    }
+}
+
+package enum ControlLimits {
+    /// Larger values don't ride on the control plane.
+    package static let inlineBytesMax = 4096
+    /// A batch is closed before it grows past this; a single larger message travels alone.
+    package static let batchBytesMax = 256 * 1024
+}

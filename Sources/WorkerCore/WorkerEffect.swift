@@ -1,0 +1,93 @@
+import Link
+import TaskModel
+
+/// What the shell does for the core, in order. Those that can fail carry a token and are answered by exactly one event.
+package enum WorkerEffect: Equatable, Sendable {
+    case send(WorkerToServerFrame)
+    /// Drop the control connection and make a new one; then `connected`.
+    case reconnect
+
+    /// The shell keeps templates for its jobs and calls until `forgetSession`.
+    case defineTemplate(TemplateID, TaskTemplate)
+    case forgetSession(SessionID)
+
+    case startSubworker(SubworkerID, SubworkerCommand)
+    /// All in one message.
+    case call(SubworkerID, ContiguousArray<CallRequest>)
+    /// Take back what has not begun; answered by `recalled`.
+    case recall(SubworkerID, slots: SlotSet)
+    case dropCached(SubworkerID, [Replica])
+    /// `isKilled`: at once, with its whole process group; else it is asked to end. Then `subworkerEnded`.
+    case stopSubworker(SubworkerID, isKilled: Bool)
+
+    /// A task of type `builtin/…`, programs among them.
+    case runJob(JobToken, JobRequest)
+    /// Kill its process group, or wake it; then `jobEnded`.
+    case stopJob(JobToken)
+
+    case fetch(FetchToken, InputAssignment)
+    /// A second name for the same data.
+    case alias(AliasToken, from: Replica, to: Replica)
+    /// Remove these files; an open descriptor or map stays valid.
+    case remove([Replica])
+    case note(String)
+}
+
+package struct CallRequest: Equatable, Sendable {
+    package var slot: UInt8
+    package var job: JobRequest
+    package init(slot: UInt8, job: JobRequest) {
+        self.slot = slot
+        self.job = job
+    }
+}
+
+package struct JobRequest: Equatable, Sendable {
+    package var attempt: AttemptID
+    package var template: TemplateID
+    package var name: String
+    package var arguments: [UInt8]
+    package var inputs: [LocalInput]
+    package var firstOutput: UInt32
+    package var arrayIndex: UInt32
+    package init(
+        attempt: AttemptID, template: TemplateID, name: String = "", arguments: [UInt8] = [], inputs: [LocalInput] = [],
+        firstOutput: UInt32, arrayIndex: UInt32 = 0
+    ) {
+        self.attempt = attempt
+        self.template = template
+        self.name = name
+        self.arguments = arguments
+        self.inputs = inputs
+        self.firstOutput = firstOutput
+        self.arrayIndex = arrayIndex
+    }
+}
+
+/// An input that is on this machine.
+package struct LocalInput: Equatable, Sendable {
+    package var replica: Replica
+    package var sizeBytes: UInt64
+    package var contentType: String
+    package var isDirectory: Bool
+    package var value: Value
+    /// Ask the subworker to remember it.
+    package var isKept: Bool
+    package enum Value: Equatable, Sendable {
+        case inline([UInt8])
+        /// A file or directory of the store, under the replica's name.
+        case stored
+        /// The subworker of the call remembers it.
+        case cached
+    }
+    package init(
+        replica: Replica, sizeBytes: UInt64, contentType: String = "", isDirectory: Bool = false, value: Value, isKept: Bool = false
+    ) {
+        self.replica = replica
+        self.sizeBytes = sizeBytes
+        self.contentType = contentType
+        self.isDirectory = isDirectory
+        self.value = value
+        self.isKept = isKept
+    }
+}
