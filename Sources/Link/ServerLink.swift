@@ -1,0 +1,78 @@
+import TaskModel
+
+/// The server's end of the Link to one worker, from its first hello until it is given up.
+///
+///     open ◀──▶ detached (the connection is gone, the worker perhaps not) ──silence──▶ (lost: the owner drops it)
+package struct ServerLink: Sendable {
+    package enum Delivery: Equatable, Sendable {
+        case nothing
+        /// Handle them, then `take(through:)` once what they changed is committed.
+        case messages(ContiguousArray<WorkerMessage>, sequence: UInt64)
+        /// Something is missing: this connection must end, the worker will greet on a new one.
+        case broken(reason: String)
+    }
+
+    package let incarnation: UInt64
+    package let worker: WorkerID
+    private let epoch: ServerEpoch
+    private var flow = BatchFlow<ServerMessage>()
+    package private(set) var isOpen = true
+    private var lastHeard: Instant
+    private var lastSent: Instant
+
+    package init(incarnation: UInt64, worker: WorkerID, epoch: ServerEpoch, now: Instant) {
+        self.incarnation = incarnation
+        self.worker = worker
+        self.epoch = epoch
+        lastHeard = now
+        lastSent = now
+    }
+
+    /// The welcome for the first hello, or for one on a new connection; then what the worker lacks.
+    package mutating func greet(
+        _ hello: Hello, dataSecret: [UInt8], now: Instant, into out: inout ContiguousArray<ServerToWorkerFrame>
+    ) {
+        isOpen = true
+        lastHeard = now
+        lastSent = now
+        out.append(.welcome(Welcome(epoch: epoch, worker: worker, lastReceived: flow.received, dataSecret: dataSecret)))
+        let lastReceived = hello.knownEpoch == epoch ? hello.lastReceived : 0
+        for batch in flow.resume(lastReceived: lastReceived, epoch: epoch, incarnation: incarnation) { out.append(.batch(batch)) }
+    }
+
+    package mutating func receive(_ batch: Batch<WorkerMessage>, now: Instant) -> Delivery {
+        guard batch.epoch == epoch, batch.incarnation == incarnation else { return .nothing }
+        lastHeard = now
+        switch flow.receive(batch) {
+        case .inOrder: return .messages(batch.payload, sequence: batch.sequence)
+        case .nothingNew: return .nothing
+        case .gap: return .broken(reason: "batch \(batch.sequence) came after \(flow.received)")
+        }
+    }
+
+    /// The batch's outcomes are committed: the worker may forget them.
+    package mutating func take(through sequence: UInt64) { flow.take(through: sequence) }
+
+    package mutating func detach() { isOpen = false }
+
+    package mutating func enqueue(_ message: ServerMessage) { flow.enqueue(message) }
+
+    package mutating func flush(now: Instant, into out: inout ContiguousArray<ServerToWorkerFrame>) {
+        guard isOpen else { return }
+        while let batch = flow.next(epoch: epoch, incarnation: incarnation) {
+            lastSent = now
+            out.append(.batch(batch))
+        }
+    }
+
+    package mutating func heartbeat(now: Instant, into out: inout ContiguousArray<ServerToWorkerFrame>) {
+        guard isOpen, now >= lastSent.advanced(byMilliseconds: LinkTiming.heartbeatMilliseconds) else { return }
+        lastSent = now
+        out.append(.batch(flow.bare(epoch: epoch, incarnation: incarnation)))
+    }
+
+    /// The worker said nothing for too long: give it up. `lateness` is how late the judge itself is, which is not the worker's fault.
+    package func isSilent(now: Instant, latenessNanoseconds: UInt64) -> Bool {
+        now.since(lastHeard) > LinkTiming.silenceMillisecondsMax * 1_000_000 + latenessNanoseconds
+    }
+}

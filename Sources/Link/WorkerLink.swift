@@ -1,0 +1,133 @@
+import TaskModel
+
+/// The worker's end of the Link.
+///
+///     closed ──connected──▶ greeting ──welcome──▶ open
+///        ▲                     │                   │
+///        └──── silence, gap, a frame that does not fit ◀┘        refused: for good
+package struct WorkerLink: Sendable {
+    package enum State: Equatable, Sendable { case closed, greeting, open, refused }
+    package enum Delivery: Equatable, Sendable {
+        case nothing
+        case messages(ContiguousArray<ServerMessage>)
+        /// A server that knows nothing of us: forget everything from before; then its messages come.
+        case fresh(Welcome)
+        /// The server took us up where we were.
+        case resumed
+        case refused(reason: String)
+        /// Drop the connection and make a new one.
+        case reconnect
+    }
+
+    package private(set) var state: State = .closed
+    private let incarnation: UInt64
+    private let description: WorkerDescription
+    private var flow = BatchFlow<WorkerMessage>()
+    package private(set) var epoch: ServerEpoch?
+    package private(set) var worker: WorkerID?
+    private var lastHeard = Instant(nanoseconds: 0)
+    private var lastSent = Instant(nanoseconds: 0)
+
+    package init(incarnation: UInt64, description: WorkerDescription) {
+        self.incarnation = incarnation
+        self.description = description
+    }
+
+    /// The connection is new; the frame must be the first on it.
+    package mutating func connected(now: Instant) -> WorkerToServerFrame? {
+        guard state != .refused else { return nil }
+        state = .greeting
+        lastHeard = now
+        lastSent = now
+        return .hello(Hello(incarnation: incarnation, knownEpoch: epoch, lastReceived: flow.received, description: description))
+    }
+
+    package mutating func receive(
+        _ frame: ServerToWorkerFrame, now: Instant, into out: inout ContiguousArray<WorkerToServerFrame>
+    ) -> Delivery {
+        switch (state, frame) {
+        case (.greeting, .welcome(let welcome)):
+            lastHeard = now
+            state = .open
+            if welcome.epoch == epoch, welcome.worker == worker {
+                for batch in flow.resume(lastReceived: welcome.lastReceived, epoch: welcome.epoch, incarnation: incarnation) {
+                    out.append(.batch(batch))
+                }
+                return .resumed
+            }
+            epoch = welcome.epoch
+            worker = welcome.worker
+            flow = BatchFlow()
+            return .fresh(welcome)
+        case (.greeting, .refused(let reason)), (.open, .refused(let reason)):
+            state = .refused
+            return .refused(reason: reason)
+        case (.open, .batch(let batch)):
+            guard batch.epoch == epoch, batch.incarnation == incarnation else { return .nothing }
+            lastHeard = now
+            switch flow.receive(batch) {
+            case .inOrder:
+                // What a worker has in memory is safe enough: if it dies, its attempts are lost with it.
+                flow.take(through: batch.sequence)
+                return .messages(batch.payload)
+            case .nothingNew: return .nothing
+            case .gap:
+                state = .closed
+                return .reconnect
+            }
+        case (.closed, _), (.refused, _), (.greeting, .batch):
+            return .nothing  // Late news of an earlier connection.
+        case (.open, .welcome):
+            return .nothing  // The answer to a hello that we have said twice.
+        case (_, .hello):
+            state = .closed  // A server never says hello: whoever it is, start anew.
+            return .reconnect
+        }
+    }
+
+    package mutating func enqueue(_ message: WorkerMessage) { flow.enqueue(message) }
+
+    /// Batches that can go now.
+    package mutating func flush(now: Instant, into out: inout ContiguousArray<WorkerToServerFrame>) {
+        guard state == .open, let epoch else { return }
+        while let batch = flow.next(epoch: epoch, incarnation: incarnation) {
+            lastSent = now
+            out.append(.batch(batch))
+        }
+    }
+
+    package mutating func tick(now: Instant, into out: inout ContiguousArray<WorkerToServerFrame>) -> Delivery {
+        switch state {
+        case .closed, .refused: return .nothing
+        case .greeting:
+            guard now >= lastHeard.advanced(byMilliseconds: LinkTiming.greetingMillisecondsMax) else { return .nothing }
+            state = .closed
+            return .reconnect
+        case .open:
+            if now >= lastHeard.advanced(byMilliseconds: LinkTiming.silenceMillisecondsMax) {
+                state = .closed
+                return .reconnect
+            }
+            if let epoch, now >= lastSent.advanced(byMilliseconds: LinkTiming.heartbeatMilliseconds) {
+                lastSent = now
+                out.append(.batch(flow.bare(epoch: epoch, incarnation: incarnation)))
+            }
+            return .nothing
+        }
+    }
+
+    /// When `tick` has something to judge; `nil` while there is nothing to wait for.
+    package var nextTick: Instant? {
+        switch state {
+        case .closed, .refused: nil
+        case .greeting: lastHeard.advanced(byMilliseconds: LinkTiming.greetingMillisecondsMax)
+        case .open:
+            min(
+                lastHeard.advanced(byMilliseconds: LinkTiming.silenceMillisecondsMax),
+                lastSent.advanced(byMilliseconds: LinkTiming.heartbeatMilliseconds))
+        }
+    }
+
+    /// Outcomes that the server has not acknowledged; 0 when everything is safe there.
+    package var unacknowledgedCount: Int { flow.pendingCount + flow.retainedCount }
+}
