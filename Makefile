@@ -1,0 +1,30 @@
+# Daily work; each target is one script, which can be run without make as well.
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: build run test bench format install clean
+
+build: ## build/bin/rain, build/lib, build/include, .venv
+	scripts/build
+
+run: ## the licences example, from nothing to a picture
+	scripts/run
+
+test: ## the whole suite
+	scripts/test
+
+bench: ## one JSON line per case
+	bench/run
+
+format:
+	scripts/format
+
+install: build ## the program, the C library and its header under PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/rain
+	install -m 755 build/bin/rain $(DESTDIR)$(PREFIX)/bin/rain
+	find build/libexec/rain -type f -exec install -m 755 {} $(DESTDIR)$(PREFIX)/libexec/rain/ \;
+	DESTDIR=$(DESTDIR) cmake --install build/cmake --prefix $(PREFIX)
+	@echo "installed; the Python package: pip install ./python"
+
+clean:
+	rm -rf .build build .venv
