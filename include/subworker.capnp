@@ -19,6 +19,10 @@
 # A subworker takes a call by compare-and-swap from 1 to 2; when it finds 4 it drops the call without an answer. So queued
 # calls can be taken back, and when the process dies only what was running is charged for it. Little-endian, by byte offset:
 #   0 state  u32    4 cancel u32 (not 0: stop soon)    8 progress u32 (millionths)    12 heartbeat u32 (any change is life)
+#  16 ticket u32
+# A recalled slot may be used again at once, though its old call is still on the way: the worker then writes another ticket
+# to the page before it writes 1, and the same number into the call. A subworker that took a slot whose ticket is not that
+# of the call puts the 1 back and drops the call, which is the old one.
 # A subworker that does not say `controlPage` in its capabilities is given one call at a time.
 
 @0x97545e66ca5480da;
@@ -111,6 +115,7 @@ struct Call {
   arguments @6 :Data;            # JSON text of the row
   inputs @7 :List(Input);        # the template's constants, then the row's inputs
   arrayIndex @8 :UInt32;
+  ticket @9 :UInt32;             # of the slot when this call was queued (see the control page); 0 is not compared
 }
 
 struct Input {
