@@ -20,6 +20,9 @@ package struct ServerLink: Sendable {
     private var lastHeard: Instant
     private var lastSent: Instant
 
+    /// Whether a batch of the worker was ever received.
+    package var hasReceived: Bool { flow.received > 0 }
+
     package init(incarnation: UInt64, worker: WorkerID, epoch: ServerEpoch, now: Instant) {
         self.incarnation = incarnation
         self.worker = worker

@@ -1,0 +1,100 @@
+import TaskModel
+
+/// Chooses a worker for each ready task: the one where it is expected to begin first.
+///
+/// A worker is given more than it can run at once, so that it never waits for a round trip, but only as much as it is
+/// expected to work off in `queueNanoseconds`: what is queued elsewhere can't be moved to a worker that joins later.
+package struct Scheduler: Sendable {
+    /// One worker as the scheduler sees it.
+    package struct Load: Equatable, Sendable {
+        package var cpus: UInt32
+        /// CPUs asked for by the tasks that it has and that have no outcome.
+        package var assignedCPUs: UInt64 = 0
+        package var assignedCount: UInt32 = 0
+        /// Expected run time of those tasks, each times its CPUs.
+        package var expectedNanoseconds: UInt64 = 0
+        package init(cpus: UInt32) { self.cpus = cpus }
+    }
+
+    /// Two round trips over a network with a margin: with less, short tasks leave workers idle.
+    package static let queueNanoseconds: UInt64 = 50_000_000
+    /// What is assumed of a template that never ran.
+    package static let unknownNanoseconds: UInt64 = 10_000_000
+    /// No task is cheaper than this for its worker, whatever its own code takes.
+    package static let leastNanoseconds: UInt64 = 20_000
+    /// Bytes per nanosecond of the data plane between two machines, for weighing a transfer against waiting.
+    private static let bytesPerNanosecond: UInt64 = 1
+
+    /// By worker index; `nil` for one that is gone.
+    package private(set) var loads: ContiguousArray<Load?> = []
+
+    package init() {}
+
+    /// - Returns: the index of the new worker: the number of all that ever joined.
+    package mutating func join(cpus: UInt32) -> Int {
+        loads.append(Load(cpus: cpus))
+        return loads.count - 1
+    }
+
+    package mutating func leave(_ worker: Int) { loads[worker] = nil }
+
+    /// The worker that would begin the task first, counting what it waits for and what it has to fetch.
+    ///
+    /// - Parameters:
+    ///   - cpus: what the task occupies.
+    ///   - totalBytes: size of all its inputs.
+    ///   - localBytes: how much of that each worker has, by index; empty when no worker has any.
+    /// - Returns: an index, the lowest on a tie so that a run can be replayed; `nil` when every queue is full.
+    /// - Complexity: O(workers), no allocation.
+    package func place(cpus: UInt32, totalBytes: UInt64, localBytes: ContiguousArray<UInt64>) -> Int? {
+        var best: Int?
+        var bestCost = UInt64.max
+        for index in loads.indices {
+            guard let load = loads[index], load.cpus >= cpus, hasRoom(load, cpus: cpus) else { continue }
+            let local = localBytes.isEmpty ? 0 : localBytes[index]
+            let fetch = (totalBytes > local ? totalBytes - local : 0) / Self.bytesPerNanosecond
+            // The wait begins when all CPUs are taken; below that the load still breaks the tie, lightly.
+            let isBusy = load.assignedCPUs + UInt64(cpus) > UInt64(load.cpus)
+            let wait = isBusy ? load.expectedNanoseconds / UInt64(max(1, load.cpus)) + 1 : 0
+            let cost = fetch &+ wait &+ load.assignedCPUs * 1000 / UInt64(max(1, load.cpus))
+            if cost < bestCost {
+                bestCost = cost
+                best = index
+            }
+        }
+        return best
+    }
+
+    private func hasRoom(_ load: Load, cpus: UInt32) -> Bool {
+        load.assignedCPUs + UInt64(cpus) <= UInt64(load.cpus) || load.assignedCount < 2 * load.cpus
+            || load.expectedNanoseconds < UInt64(load.cpus) * Self.queueNanoseconds
+    }
+
+    /// Whether no worker can take even a task of one CPU: then looking at the queue is in vain.
+    package var isFull: Bool {
+        for load in loads {
+            if let load, hasRoom(load, cpus: 1) { return false }
+        }
+        return true
+    }
+
+    package func fits(cpus: UInt32) -> Bool {
+        for load in loads {
+            if let load, load.cpus >= cpus { return true }
+        }
+        return false
+    }
+
+    package mutating func assign(_ worker: Int, cpus: UInt32, expectedNanoseconds: UInt64) {
+        loads[worker]?.assignedCPUs += UInt64(cpus)
+        loads[worker]?.assignedCount += 1
+        loads[worker]?.expectedNanoseconds += expectedNanoseconds * UInt64(max(1, cpus))
+    }
+
+    /// The opposite of `assign` with the same figures.
+    package mutating func release(_ worker: Int, cpus: UInt32, expectedNanoseconds: UInt64) {
+        loads[worker]?.assignedCPUs -= UInt64(cpus)
+        loads[worker]?.assignedCount -= 1
+        loads[worker]?.expectedNanoseconds -= expectedNanoseconds * UInt64(max(1, cpus))
+    }
+}

@@ -1,0 +1,97 @@
+import TaskModel
+
+/// The data objects of one session as columns: about 50 bytes each, without small values.
+///
+///     unfinished ──▶ finished ──▶ dropped
+///         └──▶ lost (its task failed or was cancelled: it will never exist)
+struct ObjectTable: Sendable {
+    enum State: UInt8, Sendable { case unfinished = 0, finished, dropped, lost }
+
+    var state: ContiguousArray<State> = []
+    var isKept: ContiguousArray<Bool> = []
+    /// The task that makes it; `uploaded` for a client's own.
+    var producer: ContiguousArray<UInt32> = []
+    /// Tasks without an outcome that have it as an input.
+    var needCount: ContiguousArray<UInt32> = []
+    var sizeBytes: ContiguousArray<UInt64> = []
+    var generation: ContiguousArray<Generation> = []
+    /// The bytes, when they are few; `hasInline` tells an empty value from none.
+    var inline: ContiguousArray<[UInt8]> = []
+    var hasInline: ContiguousArray<Bool> = []
+    /// The first worker that has it or was told to fetch it; more in `moreHolders`.
+    var holder: ContiguousArray<UInt32> = []
+    var moreHolders: [UInt32: [UInt32]] = [:]
+    /// Rows that wait for it or use it: heads of lists in `edgeRow` and `edgeNext`.
+    var firstEdge: ContiguousArray<UInt32> = []
+    var edgeRow: ContiguousArray<UInt32> = []
+    var edgeNext: ContiguousArray<UInt32> = []
+
+    // Few objects have these.
+    var blobs: [UInt32: (hash: BlobHash, sizeBytes: UInt64)] = [:]
+    var uploads: [UInt32: (label: String, contentType: String, isDirectory: Bool)] = [:]
+    var contentTypes: [UInt32: String] = [:]
+    var attributes: [UInt32: [UInt8]] = [:]
+    var directories: Set<UInt32> = []
+
+    static let uploaded = UInt32.max
+    static let none = UInt32.max
+
+    var count: UInt32 { UInt32(state.count) }
+
+    mutating func append(count added: Int, producer task: UInt32) {
+        state.append(contentsOf: repeatElement(.unfinished, count: added))
+        isKept.append(contentsOf: repeatElement(false, count: added))
+        producer.append(contentsOf: repeatElement(task, count: added))
+        needCount.append(contentsOf: repeatElement(0, count: added))
+        sizeBytes.append(contentsOf: repeatElement(0, count: added))
+        generation.append(contentsOf: repeatElement(.uploaded, count: added))
+        inline.append(contentsOf: repeatElement([], count: added))
+        hasInline.append(contentsOf: repeatElement(false, count: added))
+        holder.append(contentsOf: repeatElement(Self.none, count: added))
+        firstEdge.append(contentsOf: repeatElement(Self.none, count: added))
+    }
+
+    mutating func addEdge(object: UInt32, row: UInt32) {
+        edgeRow.append(row)
+        edgeNext.append(firstEdge[Int(object)])
+        firstEdge[Int(object)] = UInt32(edgeRow.count - 1)
+    }
+
+    func isHeld(_ object: UInt32, by worker: UInt32) -> Bool {
+        holder[Int(object)] == worker || (moreHolders[object]?.contains(worker) ?? false)
+    }
+
+    mutating func addHolder(_ worker: UInt32, of object: UInt32) {
+        if holder[Int(object)] == Self.none {
+            holder[Int(object)] = worker
+        } else if !isHeld(object, by: worker) {
+            moreHolders[object, default: []].append(worker)
+        }
+    }
+
+    mutating func removeHolder(_ worker: UInt32, of object: UInt32) {
+        var rest = moreHolders[object] ?? []
+        if holder[Int(object)] == worker {
+            holder[Int(object)] = rest.isEmpty ? Self.none : rest.removeFirst()
+        } else {
+            rest.removeAll { $0 == worker }
+        }
+        moreHolders[object] = rest.isEmpty ? nil : rest
+    }
+
+    /// By rising time of joining for the first, then in the order in which they got it.
+    func holders(of object: UInt32) -> [UInt32] {
+        let first = holder[Int(object)]
+        return first == Self.none ? [] : [first] + (moreHolders[object] ?? [])
+    }
+
+    mutating func removeAllHolders(of object: UInt32) {
+        holder[Int(object)] = Self.none
+        moreHolders[object] = nil
+    }
+
+    mutating func releaseValue(of object: UInt32) {
+        inline[Int(object)] = []
+        hasInline[Int(object)] = false
+    }
+}

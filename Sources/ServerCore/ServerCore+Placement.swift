@@ -1,0 +1,139 @@
+import Link
+import Scheduling
+import TaskModel
+
+extension ServerCore {
+    /// Gives ready tasks to workers until their queues are full.
+    mutating func place(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+        guard !sessions.isEmpty, !scheduler.isFull else { return }
+        for offset in sessions.indices {
+            let slot = (nextSlotToPlace + offset) % sessions.count
+            guard sessions[slot] != nil else { continue }
+            while let task = sessions[slot]!.ready.first {
+                guard sessions[slot]!.tasks.state[Int(task)] == .ready else {
+                    sessions[slot]!.ready.removeFirst()  // Cancelled while it waited.
+                    continue
+                }
+                guard let worker = chooseWorker(slot, task) else { break }
+                sessions[slot]!.ready.removeFirst()
+                assign(slot, task, to: worker, into: &effects)
+            }
+            if scheduler.isFull {
+                nextSlotToPlace = (slot + 1) % sessions.count
+                return
+            }
+        }
+    }
+
+    private func chooseWorker(_ slot: Int, _ task: UInt32) -> Int? {
+        let row = sessions[slot]!.tasks.row[Int(task)]
+        let template = Int(sessions[slot]!.tasks.rowTemplate[Int(row)])
+        let cpus = sessions[slot]!.templates[template].resources.cpus
+        let inputs = sessions[slot]!.tasks.inputRange(ofRow: row)
+        guard !inputs.isEmpty else { return scheduler.place(cpus: cpus, totalBytes: 0, localBytes: []) }
+        var local = ContiguousArray<UInt64>(repeating: 0, count: workers.count)
+        var total: UInt64 = 0
+        for position in inputs {
+            let object = sessions[slot]!.tasks.inputs[position]
+            let size = sessions[slot]!.objects.sizeBytes[Int(object)]
+            total &+= size
+            let first = sessions[slot]!.objects.holder[Int(object)]
+            guard first != ObjectTable.none else { continue }
+            local[Int(first)] &+= size
+            if let more = sessions[slot]!.objects.moreHolders[object] { for holder in more { local[Int(holder)] &+= size } }
+        }
+        return scheduler.place(cpus: cpus, totalBytes: total, localBytes: local)
+    }
+
+    private mutating func assign(_ slot: Int, _ task: UInt32, to worker: Int, into effects: inout ContiguousArray<ServerEffect>) {
+        let id = sessions[slot]!.id
+        let row = sessions[slot]!.tasks.row[Int(task)]
+        let template = sessions[slot]!.tasks.rowTemplate[Int(row)]
+        tell(slot, worker, template: template)
+
+        let number = sessions[slot]!.tasks.attemptNumber[Int(task)] + 1
+        sessions[slot]!.tasks.attemptNumber[Int(task)] = number
+        sessions[slot]!.tasks.worker[Int(task)] = UInt32(worker)
+        sessions[slot]!.tasks.state[Int(task)] = .assigned
+        let expected = sessions[slot]!.durations[Int(template)].expectedNanoseconds
+        let microseconds = UInt32(clamping: expected / 1000)
+        sessions[slot]!.tasks.expectedMicroseconds[Int(task)] = microseconds
+        let cpus = sessions[slot]!.templates[Int(template)].resources.cpus
+        scheduler.assign(worker, cpus: cpus, expectedNanoseconds: UInt64(microseconds) * 1000)
+
+        let attempt = AttemptID(task: TaskID(session: id, index: task), epoch: epoch, number: number)
+        var assignment = Assignment(
+            attempt: attempt, template: TemplateID(session: id, index: template),
+            arguments: sessions[slot]!.tasks.arguments(ofRow: row), firstOutput: 0,
+            arrayIndex: sessions[slot]!.tasks.arrayIndex(of: task), name: sessions[slot]!.tasks.rowNames[row] ?? "")
+        assignment.firstOutput = sessions[slot]!.tasks.firstOutput(of: task, outputCount: sessions[slot]!.templates[Int(template)].outputs.count)
+        let inputs = sessions[slot]!.tasks.inputRange(ofRow: row)
+        let constants = sessions[slot]!.templates[Int(template)].constants
+        assignment.inputs.reserveCapacity(constants.count + inputs.count)
+        for object in constants { assignment.inputs.append(input(slot, object, for: worker)) }
+        for position in inputs { assignment.inputs.append(input(slot, sessions[slot]!.tasks.inputs[position], for: worker)) }
+        workers[worker]!.link.enqueue(.assign(assignment))
+        append(.assigned(attempt, workers[worker]!.id), isDurable: false, into: &effects)
+    }
+
+    /// The session and the template, once each, before the first task that needs them.
+    private mutating func tell(_ slot: Int, _ worker: Int, template: UInt32) {
+        while sessions[slot]!.told.count <= worker { sessions[slot]!.told.append(nil) }
+        let id = sessions[slot]!.id
+        if sessions[slot]!.told[worker] == nil {
+            sessions[slot]!.told[worker] = []
+            workers[worker]!.link.enqueue(.session(id, subworkers: sessions[slot]!.options.subworkers))
+        }
+        while sessions[slot]!.told[worker]!.count <= Int(template) { sessions[slot]!.told[worker]!.append(false) }
+        if !sessions[slot]!.told[worker]![Int(template)] {
+            sessions[slot]!.told[worker]![Int(template)] = true
+            workers[worker]!.link.enqueue(.template(TemplateID(session: id, index: template), sessions[slot]!.templates[Int(template)]))
+        }
+    }
+
+    /// How the worker gets an input; from now on it counts as a holder.
+    private mutating func input(_ slot: Int, _ object: UInt32, for worker: Int) -> InputAssignment {
+        let index = Int(object)
+        let replica = Replica(
+            object: ObjectID(session: sessions[slot]!.id, index: object), generation: sessions[slot]!.objects.generation[index])
+        var input = InputAssignment(replica: replica, sizeBytes: sessions[slot]!.objects.sizeBytes[index], source: .held)
+        if sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) { return input }
+        input.contentType = sessions[slot]!.contentType(of: object)
+        input.isDirectory = sessions[slot]!.isDirectory(object)
+        if sessions[slot]!.objects.hasInline[index] {
+            input.source = .inline(sessions[slot]!.objects.inline[index])
+        } else if sessions[slot]!.objects.blobs[object] != nil {
+            input.source = .fetch([depotEndpoint])
+        } else {
+            input.source = .fetch(endpoints(slot, object))
+        }
+        sessions[slot]!.objects.addHolder(UInt32(worker), of: object)
+        workers[worker]!.objectCount += 1
+        return input
+    }
+
+    func endpoints(_ slot: Int, _ object: UInt32) -> [Endpoint] {
+        sessions[slot]!.objects.holders(of: object).compactMap { workers[Int($0)]?.description.dataEndpoint }
+    }
+
+    /// Gives back what the scheduler counts for a task that is on a worker.
+    mutating func releaseWorker(_ slot: Int, _ task: UInt32) {
+        let index = Int(task)
+        let state = sessions[slot]!.tasks.state[index]
+        guard state == .assigned || state == .running else { return }
+        let worker = Int(sessions[slot]!.tasks.worker[index])
+        let cpus = sessions[slot]!.templates[Int(sessions[slot]!.tasks.template(of: task))].resources.cpus
+        scheduler.release(worker, cpus: cpus, expectedNanoseconds: UInt64(sessions[slot]!.tasks.expectedMicroseconds[index]) * 1000)
+        if state == .running {
+            sessions[slot]!.runningCount -= 1
+            workers[worker]?.runningCount -= 1
+        }
+    }
+
+    /// Takes the task back into the queue, for another attempt.
+    mutating func requeue(_ slot: Int, _ task: UInt32) {
+        releaseWorker(slot, task)
+        sessions[slot]!.tasks.state[Int(task)] = .ready
+        sessions[slot]!.ready.prepend(task)
+    }
+}

@@ -1,0 +1,154 @@
+import Link
+import TaskModel
+
+extension ServerCore {
+    mutating func openSession(
+        _ request: RequestID, _ options: SessionOptions, now: Instant, into effects: inout ContiguousArray<ServerEffect>
+    ) {
+        let id = SessionID(nextSession)
+        nextSession += 1
+        var session = Session(id: id, options: options)
+        if !options.isDetached { session.leaseDeadline = now.advanced(byMilliseconds: UInt64(options.graceMilliseconds)) }
+        if let slot = freeSlots.popLast() {
+            sessions[slot] = session
+            slotOfSession[id] = slot
+        } else {
+            sessions.append(session)
+            slotOfSession[id] = sessions.count - 1
+        }
+        append(.sessionOpened(id, options), into: &effects)
+        effects.append(.note(.sessionOpened(id, name: options.name)))
+        reply(request, .sessionOpened(id, resumeToken: options.resumeToken), into: &effects)
+    }
+
+    mutating func openLease(
+        _ request: RequestID, _ id: SessionID, token: String, into effects: inout ContiguousArray<ServerEffect>
+    ) {
+        guard let slot = findSession(id, for: request, into: &effects) else { return }
+        guard token == sessions[slot]!.options.resumeToken else {
+            return refuse(request, .badToken, "the resume token is not that of session \(id)", into: &effects)
+        }
+        if let old = sessions[slot]!.lease { emit(.endLease(id, lease: old), into: &effects) }
+        sessions[slot]!.leaseCount += 1
+        let lease = sessions[slot]!.leaseCount
+        sessions[slot]!.lease = lease
+        sessions[slot]!.leaseDeadline = nil
+        // What is told now needs not be told as news.
+        _ = sessions[slot]!.newlyFinished.take()
+        _ = sessions[slot]!.newlyCancelled.take()
+        sessions[slot]!.newLines = []
+        reply(request, .lease(lease: lease), into: &effects)
+        let lines = sessions[slot]!.outcomeLines()
+        if !lines.isEmpty { emit(.leaseLines(id, lease: lease, lines), into: &effects) }
+    }
+
+    mutating func loseLease(
+        _ id: SessionID, lease: UInt64, isClean: Bool, now: Instant, into effects: inout ContiguousArray<ServerEffect>
+    ) {
+        // A lease that was replaced, or of a session that is gone, is late news.
+        guard let slot = slotOfSession[id], sessions[slot]!.lease == lease else { return }
+        sessions[slot]!.lease = nil
+        guard !sessions[slot]!.options.isDetached, sessions[slot]!.closeReason == nil else { return }
+        if isClean || sessions[slot]!.options.graceMilliseconds == 0 {
+            close(slot, reason: "its client left", into: &effects)
+        } else {
+            sessions[slot]!.leaseDeadline = now.advanced(byMilliseconds: UInt64(sessions[slot]!.options.graceMilliseconds))
+        }
+    }
+
+    mutating func closeSession(_ request: RequestID, _ id: SessionID, into effects: inout ContiguousArray<ServerEffect>) {
+        guard let slot = findSession(id, for: request, into: &effects) else { return }
+        sessions[slot]!.closers.append(request)
+        if sessions[slot]!.closeReason == nil { close(slot, reason: "closed by its client", into: &effects) }
+    }
+
+    mutating func close(_ slot: Int, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+        let id = sessions[slot]!.id
+        append(.sessionClosed(id, reason: reason), into: &effects)
+        effects.append(.note(.sessionClosed(id, reason: reason)))
+        sessions[slot]!.closeReason = reason
+        sessions[slot]!.leaseDeadline = nil
+        stopEverything(slot)
+        for wait in sessions[slot]!.waits {
+            sessionOfRequest[wait.request] = nil
+            refuse(wait.request, .sessionClosed, "session \(id) is closed: \(reason)", into: &effects)
+        }
+        sessions[slot]!.waits = []
+        removeIfOver(slot, into: &effects)
+    }
+
+    /// The first failure of a session whose failures are everybody's: all else of it stops.
+    mutating func fail(_ slot: Int, with failure: TaskFailure, into effects: inout ContiguousArray<ServerEffect>) {
+        let id = sessions[slot]!.id
+        sessions[slot]!.failure = failure
+        effects.append(.note(.sessionFailed(id, task: TaskID(session: id, index: failure.task), message: failure.error.message)))
+        _ = sessions[slot]!.newlyFinished.take()
+        _ = sessions[slot]!.newlyCancelled.take()
+        sessions[slot]!.newLines = [.sessionFailed(failure.task, failure)]
+        stopEverything(slot)
+        for wait in sessions[slot]!.waits {
+            sessionOfRequest[wait.request] = nil
+            refuse(wait.request, .sessionFailed, Self.failureMessage(id, failure), failure: failure, into: &effects)
+        }
+        sessions[slot]!.waits = []
+    }
+
+    /// Tasks without an outcome are cancelled, objects go, and every worker that knows of the session is told to end it.
+    private mutating func stopEverything(_ slot: Int) {
+        for task in 0..<sessions[slot]!.tasks.count where !sessions[slot]!.tasks.state[Int(task)].hasOutcome {
+            releaseWorker(slot, task)
+            sessions[slot]!.tasks.state[Int(task)] = .cancelled
+            sessions[slot]!.cancelledCount += 1
+        }
+        sessions[slot]!.ready.removeAll()
+        for object in 0..<sessions[slot]!.objects.count {
+            forgetHolders(slot, object)
+            sessions[slot]!.objects.releaseValue(of: object)
+            if sessions[slot]!.objects.state[Int(object)] == .finished { sessions[slot]!.objects.state[Int(object)] = .dropped }
+            if sessions[slot]!.objects.state[Int(object)] == .unfinished { sessions[slot]!.objects.state[Int(object)] = .lost }
+        }
+        for worker in sessions[slot]!.told.indices where sessions[slot]!.told[worker] != nil && workers[worker] != nil {
+            sessions[slot]!.told[worker] = nil
+            sessions[slot]!.openWorkers.append(UInt32(worker))
+            workers[worker]!.drops = []
+            workers[worker]!.link.enqueue(.closeSession(sessions[slot]!.id))
+        }
+    }
+
+    /// A closed session goes when no worker runs anything of it.
+    mutating func removeIfOver(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
+        guard let reason = sessions[slot]?.closeReason, sessions[slot]!.openWorkers.isEmpty else { return }
+        let session = sessions[slot]!
+        for request in session.closers { reply(request, .done, into: &effects) }
+        if let lease = session.lease {
+            emit(.leaseLines(session.id, lease: lease, session.newLines + [.closed(reason: reason)]), into: &effects)
+            emit(.endLease(session.id, lease: lease), into: &effects)
+        }
+        for object in 0..<session.objects.count {
+            guard let blob = session.objects.blobs[object] else { continue }
+            releaseBlob(blob.hash, into: &effects)
+        }
+        slotOfSession[session.id] = nil
+        sessions[slot] = nil
+        freeSlots.append(slot)
+    }
+
+    private mutating func releaseBlob(_ hash: BlobHash, into effects: inout ContiguousArray<ServerEffect>) {
+        let uses = blobUses[hash] ?? 0
+        blobUses[hash] = uses > 1 ? uses - 1 : nil
+        if uses <= 1 { emit(.releaseBlob(hash), into: &effects) }
+    }
+
+    mutating func flushLease(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
+        guard !(sessions[slot]!.newlyFinished.isEmpty && sessions[slot]!.newlyCancelled.isEmpty && sessions[slot]!.newLines.isEmpty)
+        else { return }
+        var lines: [LeaseLine] = []
+        if !sessions[slot]!.newlyFinished.isEmpty { lines.append(.finished(sessions[slot]!.newlyFinished.take())) }
+        if !sessions[slot]!.newlyCancelled.isEmpty { lines.append(.cancelled(sessions[slot]!.newlyCancelled.take())) }
+        lines += sessions[slot]!.newLines
+        sessions[slot]!.newLines = []
+        // Without a lease nobody listens; the next one begins with everything.
+        guard let lease = sessions[slot]!.lease else { return }
+        emit(.leaseLines(sessions[slot]!.id, lease: lease, lines), into: &effects)
+    }
+}

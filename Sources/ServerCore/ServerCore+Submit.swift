@@ -1,0 +1,275 @@
+import Scheduling
+import TaskModel
+
+extension ServerCore {
+    mutating func submit(
+        _ request: RequestID, _ id: SessionID, _ submit: Submit, into effects: inout ContiguousArray<ServerEffect>
+    ) {
+        guard let slot = findOpenSession(id, for: request, into: &effects) else { return }
+        let first = (
+            template: submit.firstTemplate ?? UInt32(sessions[slot]!.templates.count), task: submit.firstTask ?? sessions[slot]!.tasks.count,
+            object: submit.firstObject ?? sessions[slot]!.objects.count
+        )
+        if let taken = takenBefore(slot, submit, first) {
+            switch taken {
+            case .same(var receipt):
+                receipt.isRepeated = true
+                reply(request, .submitted(receipt), into: &effects)
+            case .different(let message): refuse(request, .conflict, message, into: &effects)
+            }
+            return
+        }
+        let size: SubmitSize
+        do throws(RequestError) {
+            size = try check(submit, first, in: sessions[slot]!)
+        } catch {
+            return reply(request, .refused(error), into: &effects)
+        }
+        let receipt = SubmitReceipt(
+            firstTemplate: first.template, firstTask: first.task, firstObject: first.object, taskCount: size.tasks, objectCount: size.objects)
+        append(.submitted(id, submit, receipt), into: &effects)
+        take(submit, receipt, into: slot)
+        sessions[slot]!.submits.append(.init(receipt: receipt, hashLow: submit.hashLow, hashHigh: submit.hashHigh))
+        reply(request, .submitted(receipt), into: &effects)
+        let rows = sessions[slot]!.tasks.rowCount
+        if case .activate? = gate.afterCommit(.activate(id, throughRow: rows)) { activate(slot, throughRow: rows) }
+    }
+
+    private enum Taken {
+        case same(SubmitReceipt)
+        case different(String)
+    }
+
+    /// Whether the ids are the next free ones (`nil`), or those of an earlier submit.
+    private func takenBefore(_ slot: Int, _ submit: Submit, _ first: (template: UInt32, task: UInt32, object: UInt32)) -> Taken? {
+        let session = sessions[slot]!
+        let next = (UInt32(session.templates.count), session.tasks.count, session.objects.count)
+        let isExplicit = submit.firstTemplate != nil || submit.firstTask != nil || submit.firstObject != nil
+        if isExplicit {
+            // An empty submit doesn't move the ids, so equal ids alone don't tell a repeated submit from the next one.
+            for taken in session.submits.reversed()
+            where taken.receipt.firstTemplate == first.template && taken.receipt.firstTask == first.task
+                && taken.receipt.firstObject == first.object && taken.hashLow == submit.hashLow && taken.hashHigh == submit.hashHigh
+            {
+                return .same(taken.receipt)
+            }
+        }
+        if (first.template, first.task, first.object) == next { return nil }
+        return .different(
+            "the submit starts at template \(first.template), task \(first.task), object \(first.object), but the session's next are "
+                + "\(next.0), \(next.1), \(next.2), and no earlier submit was the same: submits must follow one another")
+    }
+
+    private struct SubmitSize {
+        var tasks: UInt32
+        var objects: UInt32
+    }
+
+    /// Everything that can be wrong with a submit, before anything is changed.
+    private func check(
+        _ submit: Submit, _ first: (template: UInt32, task: UInt32, object: UInt32), in session: Session
+    ) throws(RequestError) -> SubmitSize {
+        let templateCount = UInt64(first.template) + UInt64(submit.templates.count)
+        let rows = submit.rows
+        var objectCount = UInt64(submit.uploads.count)
+        var taskCount: UInt64 = 0
+        // Uploads and outputs share the ids of objects; the scanner numbered them as the lines came.
+        var producedBelow: UInt64 = 0
+        var uploadIndex = 0
+        func skipUploads() {
+            while uploadIndex < submit.uploads.count, UInt64(submit.uploads[uploadIndex].offset) == producedBelow {
+                producedBelow += 1
+                uploadIndex += 1
+            }
+        }
+        for rowIndex in 0..<rows.rowCount {
+            let template = rows.template[rowIndex]
+            guard UInt64(template) < templateCount else {
+                throw RequestError(.unknownTemplate, "row \(rowIndex): there is no template \(template); the session has \(templateCount) with this submit")
+            }
+            let outputs = outputCount(template, submit, first.template, session)
+            guard outputs.count <= 65_535 else { throw RequestError(.badSubmit, "template \(template) has more than 65535 outputs") }
+            guard rows.count[rowIndex] >= 1 else { throw RequestError(.badSubmit, "row \(rowIndex): a count of 0") }
+            skipUploads()
+            guard UInt64(rows.firstOutputOffset[rowIndex]) == producedBelow else {
+                throw RequestError(.badSubmit, "row \(rowIndex): its outputs are numbered from \(rows.firstOutputOffset[rowIndex]) instead of \(producedBelow)")
+            }
+            let start = rowIndex == 0 ? 0 : Int(rows.inputEnd[rowIndex - 1])
+            for input in rows.inputs[start..<Int(rows.inputEnd[rowIndex])] {
+                try check(input: input, ofRow: rowIndex, below: UInt64(first.object) + producedBelow, first.object, session)
+            }
+            let added = UInt64(rows.count[rowIndex]) * UInt64(outputs.count)
+            producedBelow += added
+            objectCount += added
+            taskCount += UInt64(rows.count[rowIndex])
+        }
+        skipUploads()
+        guard uploadIndex == submit.uploads.count else { throw RequestError(.badSubmit, "the objects of the submit are not numbered in order") }
+        guard UInt64(first.object) + objectCount < UInt64(UInt32.max), UInt64(first.task) + taskCount < UInt64(UInt32.max),
+            UInt64(session.tasks.inputs.count) + UInt64(rows.inputs.count) < UInt64(UInt32.max)
+        else { throw RequestError(.tooLarge, "a session holds at most 4 billion tasks, objects and inputs: open another one") }
+        for (offset, template) in submit.templates.enumerated() {
+            try check(template, number: UInt64(first.template) + UInt64(offset), submit, first.object, session)
+        }
+        for option in rows.options {
+            let outputs = outputCount(rows.template[Int(option.row)], submit, first.template, session)
+            for position in option.options.keep where Int(position) >= outputs.count {
+                throw RequestError(.badSubmit, "row \(option.row): keep names output \(position), but its template has \(outputs.count)")
+            }
+        }
+        return SubmitSize(tasks: UInt32(taskCount), objects: UInt32(objectCount))
+    }
+
+    private func outputCount(_ template: UInt32, _ submit: Submit, _ firstTemplate: UInt32, _ session: Session) -> [OutputSpec] {
+        template < firstTemplate ? session.templates[Int(template)].outputs : submit.templates[Int(template - firstTemplate)].outputs
+    }
+
+    private func check(
+        input: UInt32, ofRow row: Int, below end: UInt64, _ firstObject: UInt32, _ session: Session
+    ) throws(RequestError) {
+        guard UInt64(input) < end else {
+            throw RequestError(.unknownObject, "row \(row): its input \(input) is not made by an earlier line; objects end at \(end) here")
+        }
+        guard input < firstObject else { return }
+        if session.objects.state[Int(input)] == .dropped {
+            throw RequestError(.objectDropped, "row \(row): object \(input) is gone, since it was not kept: keep it before it is made")
+        }
+    }
+
+    private func check(
+        _ template: TaskTemplate, number: UInt64, _ submit: Submit, _ firstObject: UInt32, _ session: Session
+    ) throws(RequestError) {
+        if template.runner.isEmpty || template.method.isEmpty {
+            throw RequestError(.badSubmit, "template \(number): its type is \"\(template.type)\", but a type has the form RUNNER/METHOD")
+        }
+        if template.constants.count > 65_535 || template.resources.cpus > 1_000_000 {
+            throw RequestError(.badSubmit, "template \(number): more than 65535 constants, or more than a million cpus")
+        }
+        for constant in template.constants {
+            let isUpload =
+                constant < firstObject
+                ? constant < session.objects.count && session.objects.producer[Int(constant)] == ObjectTable.uploaded
+                : submit.uploads.contains { UInt64($0.offset) + UInt64(firstObject) == UInt64(constant) }
+            guard isUpload else {
+                throw RequestError(.unknownObject, "template \(number): constant \(constant) is not an object that the client gave")
+            }
+        }
+    }
+
+    /// Appends the checked submit to the session's columns.
+    private mutating func take(_ submit: Submit, _ receipt: SubmitReceipt, into slot: Int) {
+        sessions[slot]!.templates.append(contentsOf: submit.templates)
+        sessions[slot]!.durations.append(contentsOf: repeatElement(LearnedDuration(), count: submit.templates.count))
+        let rows = submit.rows
+        var uploadIndex = 0
+        var optionIndex = 0
+        for rowIndex in 0..<rows.rowCount {
+            let firstOutput = receipt.firstObject + rows.firstOutputOffset[rowIndex]
+            while uploadIndex < submit.uploads.count, submit.uploads[uploadIndex].offset < rows.firstOutputOffset[rowIndex] {
+                take(submit.uploads[uploadIndex], into: slot)
+                uploadIndex += 1
+            }
+            var options = Submit.RowOptions()
+            if optionIndex < rows.options.count, Int(rows.options[optionIndex].row) == rowIndex {
+                options = rows.options[optionIndex].options
+                optionIndex += 1
+            }
+            let inputs = rows.inputs[(rowIndex == 0 ? 0 : Int(rows.inputEnd[rowIndex - 1]))..<Int(rows.inputEnd[rowIndex])]
+            let arguments = rows.arguments[(rowIndex == 0 ? 0 : Int(rows.argumentsEnd[rowIndex - 1]))..<Int(rows.argumentsEnd[rowIndex])]
+            takeRow(
+                slot, template: rows.template[rowIndex], count: rows.count[rowIndex], firstOutput: firstOutput, inputs: inputs,
+                arguments: arguments, options: options)
+        }
+        while uploadIndex < submit.uploads.count {
+            take(submit.uploads[uploadIndex], into: slot)
+            uploadIndex += 1
+        }
+    }
+
+    private mutating func takeRow(
+        _ slot: Int, template: UInt32, count: UInt32, firstOutput: UInt32, inputs: ArraySlice<UInt32>,
+        arguments: ArraySlice<UInt8>, options: Submit.RowOptions
+    ) {
+        let row = sessions[slot]!.tasks.rowCount
+        let firstTask = sessions[slot]!.tasks.count
+        sessions[slot]!.tasks.appendRow(
+            template: template, firstOutput: firstOutput, taskCount: count, inputs: inputs, arguments: arguments)
+        if !options.name.isEmpty { sessions[slot]!.tasks.rowNames[row] = options.name }
+        let outputs = sessions[slot]!.templates[Int(template)].outputs
+        for task in firstTask..<firstTask + count {
+            let first = Int(sessions[slot]!.objects.count)
+            sessions[slot]!.objects.append(count: outputs.count, producer: task)
+            for position in outputs.indices where outputs[position].isKept { sessions[slot]!.objects.isKept[first + position] = true }
+            for position in options.keep { sessions[slot]!.objects.isKept[first + Int(position)] = true }
+        }
+        var missing: UInt32 = 0
+        for input in inputs {
+            let index = Int(input)
+            sessions[slot]!.objects.needCount[index] += count
+            switch sessions[slot]!.objects.state[index] {
+            case .unfinished, .lost:
+                // A lost one is found when the row is activated: its tasks then fail.
+                missing += 1
+                sessions[slot]!.objects.addEdge(object: input, row: row)
+            case .finished, .dropped: break
+            }
+        }
+        sessions[slot]!.tasks.rowMissing[Int(row)] = missing
+    }
+
+    private mutating func take(_ upload: Submit.Upload, into slot: Int) {
+        let object = sessions[slot]!.objects.count
+        let index = Int(object)
+        sessions[slot]!.objects.append(count: 1, producer: ObjectTable.uploaded)
+        sessions[slot]!.objects.state[index] = .finished
+        // A constant stays for later submits of its session, whether the client keeps it or not.
+        sessions[slot]!.objects.isKept[index] = true
+        sessions[slot]!.objects.uploads[object] = (upload.label, upload.contentType, upload.isDirectory)
+        if !upload.attributes.isEmpty { sessions[slot]!.objects.attributes[object] = upload.attributes }
+        switch upload.value {
+        case .inline(let bytes):
+            sessions[slot]!.objects.inline[index] = bytes
+            sessions[slot]!.objects.hasInline[index] = true
+            sessions[slot]!.objects.sizeBytes[index] = UInt64(bytes.count)
+        case .blob(let hash, let sizeBytes):
+            sessions[slot]!.objects.blobs[object] = (hash, sizeBytes)
+            sessions[slot]!.objects.sizeBytes[index] = sizeBytes
+            blobUses[hash, default: 0] += 1
+        }
+    }
+
+    /// The rows are committed: those that lack nothing can run, those that wait for what will never be fail.
+    mutating func activate(_ slot: Int, throughRow end: UInt32) {
+        guard sessions[slot]!.isOpen else { return }
+        let start = sessions[slot]!.activeRowCount
+        guard start < end else { return }
+        sessions[slot]!.activeRowCount = end
+        for row in start..<end {
+            if sessions[slot]!.tasks.rowMissing[Int(row)] == 0 {
+                makeReady(slot, row: row)
+            } else if let input = lostInput(slot, row: row) {
+                loseRow(slot, row: row, because: input)
+            }
+        }
+    }
+
+    private func lostInput(_ slot: Int, row: UInt32) -> UInt32? {
+        let session = sessions[slot]!
+        return session.tasks.inputs[session.tasks.inputRange(ofRow: row)].first { session.objects.state[Int($0)] == .lost }
+    }
+
+    mutating func makeReady(_ slot: Int, row: UInt32) {
+        var first: UInt32?
+        let tasks = sessions[slot]!.tasks.tasks(ofRow: row)
+        for task in tasks {
+            if sessions[slot]!.tasks.state[Int(task)] == .waiting {
+                sessions[slot]!.tasks.state[Int(task)] = .ready
+                if first == nil { first = task }
+            } else if let begin = first {
+                sessions[slot]!.ready.append(begin..<task)
+                first = nil
+            }
+        }
+        if let first { sessions[slot]!.ready.append(first..<tasks.upperBound) }
+    }
+}

@@ -1,0 +1,185 @@
+import Link
+import Scheduling
+import TaskModel
+
+extension ServerCore {
+    mutating func handleFrame(
+        _ frame: WorkerToServerFrame, from peer: PeerID, now: Instant, into effects: inout ContiguousArray<ServerEffect>
+    ) {
+        switch frame {
+        case .hello(let hello): greet(hello, from: peer, now: now, into: &effects)
+        case .batch(let batch):
+            guard let worker = workerOfPeer[peer] else {
+                // It never said hello here: its worker was given up, or greeted another server on this address.
+                return refusePeer(peer, "say hello first", into: &effects)
+            }
+            switch workers[worker]!.link.receive(batch, now: now) {
+            case .nothing: break
+            case .broken(let reason): dropPeer(peer, reason: reason, into: &effects)
+            case .messages(let messages, let sequence):
+                for message in messages { handle(message, from: worker, into: &effects) }
+                if case .take? = gate.afterCommit(.take(worker: worker, sequence: sequence)) {
+                    workers[worker]!.link.take(through: sequence)
+                }
+            }
+        case .welcome, .refused:
+            refusePeer(peer, "a worker does not send such a frame", into: &effects)
+        }
+    }
+
+    private mutating func greet(_ hello: Hello, from peer: PeerID, now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+        guard hello.protocolVersion == linkProtocolVersion else {
+            return refusePeer(
+                peer,
+                "the worker speaks version \(hello.protocolVersion) of the control protocol, this server \(linkProtocolVersion): install the same Rain on both",
+                into: &effects)
+        }
+        guard hello.description.cpus <= 1_000_000 else { return refusePeer(peer, "a worker of \(hello.description.cpus) cpus", into: &effects) }
+        var known = workerOfIncarnation[hello.incarnation]
+        if let worker = known, hello.knownEpoch != epoch, workers[worker]!.hasBeenHeard {
+            // It has forgotten what we know of it.
+            loseWorker(worker, reason: "its process forgot the server", into: &effects)
+            known = nil
+        }
+        let worker: Int
+        if let known {
+            worker = known
+            if let old = workers[worker]!.peer, old != peer {
+                workerOfPeer[old] = nil
+                effects.append(.closePeer(old))
+            }
+        } else {
+            worker = scheduler.join(cpus: hello.description.cpus)
+            let id = WorkerID(firstWorker + UInt32(worker))
+            workers.append(
+                WorkerEntry(
+                    id: id, description: hello.description,
+                    link: ServerLink(incarnation: hello.incarnation, worker: id, epoch: epoch, now: now), peer: peer))
+            workerOfIncarnation[hello.incarnation] = worker
+            append(.workerJoined(id, hello.description), into: &effects)
+            effects.append(.note(.workerJoined(id, hello.description)))
+        }
+        workers[worker]!.peer = peer
+        workerOfPeer[peer] = worker
+        var frames: ContiguousArray<ServerToWorkerFrame> = []
+        workers[worker]!.link.greet(hello, dataSecret: dataSecret, now: now, into: &frames)
+        for frame in frames { effects.append(.send(peer, frame)) }
+    }
+
+    private mutating func refusePeer(_ peer: PeerID, _ reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+        effects.append(.send(peer, .refused(reason: reason)))
+        effects.append(.note(.peerRefused(reason: reason)))
+        dropPeer(peer, reason: reason, into: &effects)
+    }
+
+    private mutating func dropPeer(_ peer: PeerID, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+        effects.append(.closePeer(peer))
+        losePeer(peer, reason: reason, into: &effects)
+    }
+
+    /// The connection is gone; the worker has until the silence is too long to come back on another.
+    mutating func losePeer(_ peer: PeerID, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+        guard let worker = workerOfPeer.removeValue(forKey: peer) else { return }
+        workers[worker]!.peer = nil
+        workers[worker]!.link.detach()
+    }
+
+    mutating func tick(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+        // A judge that is late itself must not blame others for it.
+        let expected = lastTick.map { nextTick(after: $0) } ?? now
+        let lateness = now.since(expected)
+        lastTick = now
+        for worker in workers.indices {
+            guard let entry = workers[worker], entry.link.isSilent(now: now, latenessNanoseconds: lateness) else { continue }
+            loseWorker(worker, reason: "nothing was heard of it for \(LinkTiming.silenceMillisecondsMax / 1000) s", into: &effects)
+        }
+        for slot in sessions.indices {
+            guard let deadline = sessions[slot]?.leaseDeadline, now.nanoseconds >= deadline.nanoseconds + lateness else { continue }
+            close(slot, reason: "its client is gone", into: &effects)
+        }
+    }
+
+    private mutating func loseWorker(_ worker: Int, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+        let entry = workers[worker]!
+        if let peer = entry.peer {
+            workerOfPeer[peer] = nil
+            effects.append(.closePeer(peer))
+        }
+        workerOfIncarnation[entry.link.incarnation] = nil
+        append(.workerLost(entry.id, reason: reason), into: &effects)
+        var requeued = 0
+        for slot in sessions.indices where sessions[slot] != nil {
+            if worker < sessions[slot]!.told.count { sessions[slot]!.told[worker] = nil }
+            sessions[slot]!.openWorkers.removeAll { $0 == UInt32(worker) }
+            if sessions[slot]!.isOpen {
+                loseReplicas(slot, on: worker, entry.id, into: &effects)
+                if sessions[slot]!.isOpen { requeued += takeBackTasks(slot, from: worker, entry.id, into: &effects) }
+            }
+        }
+        scheduler.leave(worker)
+        workers[worker] = nil
+        effects.append(.note(.workerLost(entry.id, reason: reason, requeuedTasks: requeued)))
+        for slot in sessions.indices where sessions[slot] != nil { removeIfOver(slot, into: &effects) }
+    }
+
+    /// Tasks that the worker had run again elsewhere, unless they must not.
+    private mutating func takeBackTasks(
+        _ slot: Int, from worker: Int, _ id: WorkerID, into effects: inout ContiguousArray<ServerEffect>
+    ) -> Int {
+        var requeued = 0
+        for task in 0..<sessions[slot]!.tasks.count where sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) {
+            let state = sessions[slot]!.tasks.state[Int(task)]
+            guard state == .assigned || state == .running else { continue }
+            if sessions[slot]!.tasks.cancelRequested.contains(task) {
+                handle(.cancelled(attempt(slot, task)), from: worker, into: &effects)
+            } else if sessions[slot]!.template(of: task).rerun == .never {
+                let error = TaskError(.workerLost, "worker \(id) was lost while it had the task, which must not run twice (rerun: never)")
+                append(.failed(attempt(slot, task), id, error), into: &effects)
+                failTask(slot, task, error, into: &effects)
+                guard sessions[slot]!.isOpen else { return requeued }
+            } else {
+                requeue(slot, task)
+                requeued += 1
+            }
+        }
+        return requeued
+    }
+
+    private func attempt(_ slot: Int, _ task: UInt32) -> AttemptID {
+        AttemptID(
+            task: TaskID(session: sessions[slot]!.id, index: task), epoch: epoch, number: sessions[slot]!.tasks.attemptNumber[Int(task)])
+    }
+
+    /// Objects of which the worker had the only copy fail the session: a clear end instead of a task that waits for ever.
+    private mutating func loseReplicas(
+        _ slot: Int, on worker: Int, _ id: WorkerID, into effects: inout ContiguousArray<ServerEffect>
+    ) {
+        for object in 0..<sessions[slot]!.objects.count where sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) {
+            sessions[slot]!.objects.removeHolder(UInt32(worker), of: object)
+            let index = Int(object)
+            let producer = sessions[slot]!.objects.producer[index]
+            guard sessions[slot]!.objects.state[index] == .finished, sessions[slot]!.objects.holder[index] == ObjectTable.none,
+                !sessions[slot]!.objects.hasInline[index], producer != ObjectTable.uploaded
+            else { continue }
+            let error = TaskError(.workerLost, "worker \(id) was lost with the only copy of output \"\(sessions[slot]!.label(of: object))\" (object \(object))")
+            fail(slot, with: sessions[slot]!.failure(of: producer, error), into: &effects)
+            return
+        }
+    }
+
+    /// What every worker is to be told, as frames.
+    mutating func flushWorkers(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+        var frames: ContiguousArray<ServerToWorkerFrame> = []
+        for worker in workers.indices where workers[worker] != nil {
+            if !workers[worker]!.drops.isEmpty {
+                workers[worker]!.link.enqueue(.drop(workers[worker]!.drops))
+                workers[worker]!.drops = []
+            }
+            guard let peer = workers[worker]!.peer else { continue }
+            workers[worker]!.link.flush(now: now, into: &frames)
+            workers[worker]!.link.heartbeat(now: now, into: &frames)
+            for frame in frames { effects.append(.send(peer, frame)) }
+            frames.removeAll(keepingCapacity: true)
+        }
+    }
+}

@@ -1,0 +1,192 @@
+import Link
+import Scheduling
+import TaskModel
+
+/// The server's whole state: sessions with their graphs, workers, and what waits for the journal.
+///
+/// Pure: an event goes in, effects come out in order. The shell that owns it does the I/O and decides nothing. One value on
+/// one thread; its parts are in `ServerCore+….swift`, one file for each kind of event.
+package struct ServerCore: Sendable {
+    package let epoch: ServerEpoch
+    let dataSecret: [UInt8]
+    /// Where workers fetch uploads; an empty host is the address at which they reached the server.
+    let depotEndpoint: Endpoint
+
+    var gate = CommitGate()
+    /// Why nothing can be committed any more.
+    var journalFailure: String?
+
+    var sessions: ContiguousArray<Session?> = []
+    var freeSlots: ContiguousArray<Int> = []
+    var slotOfSession: [SessionID: Int] = [:]
+    var nextSession: UInt32
+    /// Where the scheduler goes on looking, so that one session's long queue doesn't hide the others.
+    var nextSlotToPlace = 0
+
+    /// By worker index, `nil` for one that is lost. Never shortened: an index belongs to one worker for ever.
+    var workers: ContiguousArray<WorkerEntry?> = []
+    let firstWorker: UInt32
+    var workerOfPeer: [PeerID: Int] = [:]
+    var workerOfIncarnation: [UInt64: Int] = [:]
+    var scheduler = Scheduler()
+
+    var blobUses: [BlobHash: UInt32] = [:]
+    var sessionOfRequest: [RequestID: SessionID] = [:]
+    var lastTick: Instant?
+
+    /// - Parameters:
+    ///   - epoch: of this start; its record is already on disk.
+    ///   - firstSession, firstWorker: numbers that no earlier start has given.
+    ///   - dataSecret: 32 random bytes that sign requests of the data plane.
+    package init(epoch: ServerEpoch, firstSession: UInt32 = 1, firstWorker: UInt32 = 1, dataSecret: [UInt8], depotEndpoint: Endpoint) {
+        self.epoch = epoch
+        self.dataSecret = dataSecret
+        self.depotEndpoint = depotEndpoint
+        nextSession = firstSession
+        self.firstWorker = firstWorker
+    }
+
+    package mutating func handle(_ event: ServerEvent, now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+        switch event {
+        case .openSession(let request, let options): openSession(request, options, now: now, into: &effects)
+        case .openLease(let request, let session, let token): openLease(request, session, token: token, into: &effects)
+        case .leaseLost(let session, let lease, let isClean): loseLease(session, lease: lease, isClean: isClean, now: now, into: &effects)
+        case .closeSession(let request, let session): closeSession(request, session, into: &effects)
+        case .submit(let request, let session, let submit): self.submit(request, session, submit, into: &effects)
+        case .wait(let request, let session, let selection): wait(request, session, selection, into: &effects)
+        case .locate(let request, let session, let selection): locate(request, session, selection, into: &effects)
+        case .taskInfo(let request, let session, let selection): taskInfo(request, session, selection, into: &effects)
+        case .objectInfo(let request, let session, let selection): objectInfo(request, session, selection, into: &effects)
+        case .setKept(let request, let session, let selection, let isKept):
+            setKept(request, session, selection, isKept: isKept, into: &effects)
+        case .cancel(let request, let session, let selection): cancel(request, session, selection, into: &effects)
+        case .sessionStatus(let request, let session): sessionStatus(request, session, into: &effects)
+        case .status(let request): status(request, into: &effects)
+        case .withdraw(let request): withdraw(request)
+        case .frame(let peer, let frame): handleFrame(frame, from: peer, now: now, into: &effects)
+        case .peerGone(let peer, let reason): losePeer(peer, reason: reason, into: &effects)
+        case .committed(let number):
+            gate.commit(through: number)
+            while let action = gate.next() { perform(action, into: &effects) }
+        case .journalFailed(let reason): failJournal(reason, into: &effects)
+        case .tick: tick(now: now, into: &effects)
+        }
+        settle(now: now, into: &effects)
+    }
+
+    /// When `tick` has something to judge.
+    package func nextTick(after now: Instant) -> Instant { now.advanced(byMilliseconds: 250) }
+
+    // MARK: Answers
+
+    /// Now, when everything before it is on disk, else then.
+    mutating func emit(_ effect: ServerEffect, into effects: inout ContiguousArray<ServerEffect>) {
+        guard journalFailure == nil else {
+            // Nothing can become true any more: an answer says so, and news are not told.
+            if case .reply(let request, _) = effect { effects.append(.reply(request, .refused(journalError))) }
+            return
+        }
+        if case .effect(let now)? = gate.afterCommit(.effect(effect)) { effects.append(now) }
+    }
+
+    mutating func reply(_ request: RequestID, _ reply: ServerReply, into effects: inout ContiguousArray<ServerEffect>) {
+        emit(.reply(request, reply), into: &effects)
+    }
+
+    mutating func refuse(
+        _ request: RequestID, _ code: RequestError.Code, _ message: String, failure: TaskFailure? = nil,
+        into effects: inout ContiguousArray<ServerEffect>
+    ) {
+        reply(request, .refused(RequestError(code, message, failure: failure)), into: &effects)
+    }
+
+    mutating func append(_ record: JournalRecord, isDurable: Bool = true, into effects: inout ContiguousArray<ServerEffect>) {
+        guard journalFailure == nil else { return }
+        gate.append(record, isDurable: isDurable, into: &effects)
+    }
+
+    mutating func perform(_ action: CommitGate.Held, into effects: inout ContiguousArray<ServerEffect>) {
+        switch action {
+        case .effect(let effect): effects.append(effect)
+        case .take(let worker, let sequence): workers[worker]?.link.take(through: sequence)
+        case .activate(let session, let throughRow):
+            if let slot = slotOfSession[session] { activate(slot, throughRow: throughRow) }
+        }
+    }
+
+    private mutating func failJournal(_ reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+        journalFailure = reason
+        for action in gate.takeAll() {
+            if case .effect(.reply(let request, _)) = action { effects.append(.reply(request, .refused(journalError))) }
+        }
+    }
+
+    private var journalError: RequestError {
+        RequestError(.journal, "the server can't write its journal (\(journalFailure ?? "")): free the disk and start the server again")
+    }
+
+    // MARK: At the end of every event
+
+    private mutating func settle(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+        place(now: now, into: &effects)
+        for slot in sessions.indices where sessions[slot] != nil {
+            answerWaits(slot, into: &effects)
+            flushLease(slot, into: &effects)
+        }
+        flushWorkers(now: now, into: &effects)
+    }
+
+    // MARK: Sessions by number
+
+    /// The session's slot, or an answer that says why there is none.
+    mutating func findSession(
+        _ session: SessionID, for request: RequestID, into effects: inout ContiguousArray<ServerEffect>
+    ) -> Int? {
+        guard let slot = slotOfSession[session] else {
+            refuse(request, .unknownSession, "there is no session \(session): it was closed, or never opened", into: &effects)
+            return nil
+        }
+        return slot
+    }
+
+    /// As `findSession`, for requests that need a session which works.
+    mutating func findOpenSession(
+        _ session: SessionID, for request: RequestID, into effects: inout ContiguousArray<ServerEffect>
+    ) -> Int? {
+        guard let slot = findSession(session, for: request, into: &effects) else { return nil }
+        if let failure = sessions[slot]!.failure {
+            refuse(request, .sessionFailed, Self.failureMessage(session, failure), failure: failure, into: &effects)
+            return nil
+        }
+        if let reason = sessions[slot]!.closeReason {
+            refuse(request, .sessionClosed, "session \(session) is closed: \(reason)", into: &effects)
+            return nil
+        }
+        return slot
+    }
+
+    static func failureMessage(_ session: SessionID, _ failure: TaskFailure) -> String {
+        "session \(session) failed: task \(failure.name): \(failure.error.message)"
+    }
+
+    /// - Returns: the ranges, or `nil` after answering that one reaches past the end.
+    mutating func checked(
+        _ ranges: [Range<UInt32>], below count: UInt32, what: String, code: RequestError.Code, for request: RequestID,
+        into effects: inout ContiguousArray<ServerEffect>
+    ) -> [Range<UInt32>]? {
+        var total: UInt64 = 0
+        for range in ranges {
+            total += UInt64(range.count)
+            guard range.upperBound <= count, total <= 16_000_000 else {
+                let first = max(range.lowerBound, min(count, range.upperBound))
+                refuse(
+                    request, code,
+                    total > 16_000_000
+                        ? "more than 16 million \(what)s in one request: ask in parts"
+                        : "there is no \(what) \(first): the session has \(count)", into: &effects)
+                return nil
+            }
+        }
+        return ranges
+    }
+}

@@ -1,0 +1,146 @@
+import Scheduling
+import TaskModel
+
+/// A client's session: its graph, who waits for it, and how it ends.
+///
+///     open ──▶ failed ──▶ closing ──▶ (gone: nothing of it runs on any worker)
+///       └──────────────────▲
+struct Session: Sendable {
+    let id: SessionID
+    let options: SessionOptions
+    /// The first failure of a session that fails as a whole.
+    var failure: TaskFailure?
+    /// Why it ends, once it does.
+    var closeReason: String?
+
+    var templates: ContiguousArray<TaskTemplate> = []
+    var durations: ContiguousArray<LearnedDuration> = []
+    var tasks = TaskTable()
+    var objects = ObjectTable()
+    var ready = ReadyQueue()
+    /// Rows below are committed and may run.
+    var activeRowCount: UInt32 = 0
+
+    var finishedCount: UInt32 = 0
+    var failedCount: UInt32 = 0
+    var cancelledCount: UInt32 = 0
+    var runningCount: UInt32 = 0
+
+    /// Submits that were taken, for the client that asks again.
+    var submits: ContiguousArray<TakenSubmit> = []
+    struct TakenSubmit: Sendable {
+        var receipt: SubmitReceipt
+        var hashLow: UInt64
+        var hashHigh: UInt64
+    }
+
+    /// What each worker was told, by worker index: nothing, or which templates.
+    var told: ContiguousArray<ContiguousArray<Bool>?> = []
+    /// Workers that have yet to say that nothing of the session runs there.
+    var openWorkers: ContiguousArray<UInt32> = []
+
+    var waits: ContiguousArray<Wait> = []
+    var closers: ContiguousArray<RequestID> = []
+
+    var lease: UInt64?
+    var leaseCount: UInt64 = 0
+    /// When the session closes unless a lease is held again.
+    var leaseDeadline: Instant?
+    var newlyFinished = RangeList()
+    var newlyCancelled = RangeList()
+    var newLines: [LeaseLine] = []
+
+    init(id: SessionID, options: SessionOptions) {
+        self.id = id
+        self.options = options
+    }
+
+    var isOpen: Bool { failure == nil && closeReason == nil }
+    var hasOutcomeCount: UInt32 { finishedCount + failedCount + cancelledCount }
+
+    func template(of task: UInt32) -> TaskTemplate { templates[Int(tasks.template(of: task))] }
+
+    func name(of task: UInt32) -> String {
+        tasks.rowNames[tasks.row[Int(task)]] ?? template(of: task).title
+    }
+
+    func failure(of task: UInt32, _ error: TaskError) -> TaskFailure {
+        let template = template(of: task)
+        return TaskFailure(task: task, name: name(of: task), type: template.type, origin: template.origin, error: error)
+    }
+
+    func outputs(of task: UInt32) -> Range<UInt32> {
+        let count = template(of: task).outputs.count
+        let first = tasks.firstOutput(of: task, outputCount: count)
+        return first..<first + UInt32(count)
+    }
+
+    func info(of task: UInt32) -> TaskInfo {
+        let index = Int(task)
+        return TaskInfo(
+            task: task, name: name(of: task), type: template(of: task).type, state: tasks.state[index],
+            worker: "", startedUnixMicroseconds: tasks.startedUnixMicroseconds[index],
+            durationNanoseconds: tasks.durationNanoseconds[index], debug: tasks.debug[task] ?? "",
+            attributes: tasks.attributes[task] ?? [], failure: tasks.errors[task].map { failure(of: task, $0) })
+    }
+
+    func info(ofObject object: UInt32) -> ObjectInfo {
+        let index = Int(object)
+        let state: ObjectState =
+            switch objects.state[index] {
+            case .unfinished, .lost: .unfinished
+            case .finished: .finished
+            case .dropped: .dropped
+            }
+        return ObjectInfo(
+            object: object, label: label(of: object), state: state, isKept: objects.isKept[index], isDirectory: isDirectory(object),
+            contentType: contentType(of: object), sizeBytes: objects.sizeBytes[index], attributes: objects.attributes[object] ?? [])
+    }
+
+    private func outputSpec(of object: UInt32) -> OutputSpec? {
+        let producer = objects.producer[Int(object)]
+        guard producer != ObjectTable.uploaded else { return nil }
+        let template = template(of: producer)
+        return template.outputs[Int(object - tasks.firstOutput(of: producer, outputCount: template.outputs.count))]
+    }
+
+    func label(of object: UInt32) -> String { outputSpec(of: object)?.label ?? objects.uploads[object]?.label ?? "" }
+
+    func contentType(of object: UInt32) -> String {
+        if let own = objects.contentTypes[object] { return own }
+        if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.uploads[object]?.contentType ?? "" }
+        return outputSpec(of: object)?.contentType ?? ""
+    }
+
+    func isDirectory(_ object: UInt32) -> Bool {
+        if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.uploads[object]?.isDirectory ?? false }
+        return objects.directories.contains(object)
+    }
+
+    var status: SessionStatus {
+        SessionStatus(
+            session: id, name: options.name, taskCount: tasks.count, objectCount: objects.count, finishedCount: finishedCount,
+            failedCount: failedCount, cancelledCount: cancelledCount, runningCount: runningCount, isFailed: failure != nil,
+            isClosing: closeReason != nil, hasLease: lease != nil, failure: failure)
+    }
+
+    /// Every outcome so far, as the first lines of a new lease.
+    func outcomeLines() -> [LeaseLine] {
+        if let failure { return [.sessionFailed(failure.task, failure)] }
+        var finished = RangeList()
+        var cancelled = RangeList()
+        var lines: [LeaseLine] = []
+        for task in 0..<tasks.count {
+            switch tasks.state[Int(task)] {
+            case .finished: finished.append(task)
+            case .cancelled: cancelled.append(task)
+            case .failed:
+                if let error = tasks.errors[task] { lines.append(.failed(task, failure(of: task, error))) }
+            case .waiting, .ready, .assigned, .running: break
+            }
+        }
+        if !finished.isEmpty { lines.append(.finished(finished.take())) }
+        if !cancelled.isEmpty { lines.append(.cancelled(cancelled.take())) }
+        return lines
+    }
+}

@@ -1,0 +1,82 @@
+import TaskModel
+
+/// The tasks of one session as columns: about 45 bytes a task, and 28 a row.
+///
+///     waiting ──▶ ready ──▶ assigned(attempt) ──▶ running ──▶ finished | failed | cancelled
+///        ▲──────────┴────────────┴───────────────────┘ (worker lost, taken back, retried)
+///
+/// A row is what the client wrote: one task, or a task array whose tasks share template, inputs and arguments.
+struct TaskTable: Sendable {
+    // By row.
+    var rowTemplate: ContiguousArray<UInt32> = []
+    var rowFirstTask: ContiguousArray<UInt32> = []
+    var rowFirstOutput: ContiguousArray<UInt32> = []
+    var rowInputStart: ContiguousArray<UInt32> = [0]
+    var rowArgumentStart: ContiguousArray<UInt64> = [0]
+    /// Inputs that don't exist yet; at 0 the row's tasks can run.
+    var rowMissing: ContiguousArray<UInt32> = []
+    var inputs: ContiguousArray<UInt32> = []
+    var arguments: [UInt8] = []
+    /// Names that rows gave to their tasks; most have the template's.
+    var rowNames: [UInt32: String] = [:]
+
+    // By task.
+    var state: ContiguousArray<TaskState> = []
+    var row: ContiguousArray<UInt32> = []
+    /// Number of the last attempt, 0 before the first.
+    var attemptNumber: ContiguousArray<UInt32> = []
+    /// Index of the worker that has or had it; `noWorker` before.
+    var worker: ContiguousArray<UInt32> = []
+    /// What the scheduler was told for the attempt, to be given back.
+    var expectedMicroseconds: ContiguousArray<UInt32> = []
+    var startedUnixMicroseconds: ContiguousArray<UInt64> = []
+    var durationNanoseconds: ContiguousArray<UInt64> = []
+
+    // Few tasks have these.
+    var errors: [UInt32: TaskError] = [:]
+    var failureCounts: [UInt32: UInt32] = [:]
+    var cancelRequested: Set<UInt32> = []
+    var debug: [UInt32: String] = [:]
+    var attributes: [UInt32: [UInt8]] = [:]
+
+    static let noWorker = UInt32.max
+
+    var count: UInt32 { UInt32(state.count) }
+    var rowCount: UInt32 { UInt32(rowTemplate.count) }
+
+    func inputRange(ofRow row: UInt32) -> Range<Int> { Int(rowInputStart[Int(row)])..<Int(rowInputStart[Int(row) + 1]) }
+    func template(of task: UInt32) -> UInt32 { rowTemplate[Int(row[Int(task)])] }
+    func arrayIndex(of task: UInt32) -> UInt32 { task - rowFirstTask[Int(row[Int(task)])] }
+    func tasks(ofRow row: UInt32) -> Range<UInt32> {
+        let next = Int(row) + 1
+        return rowFirstTask[Int(row)]..<(next < rowFirstTask.count ? rowFirstTask[next] : count)
+    }
+    func arguments(ofRow row: UInt32) -> [UInt8] {
+        Array(arguments[Int(rowArgumentStart[Int(row)])..<Int(rowArgumentStart[Int(row) + 1])])
+    }
+
+    /// The first of the task's outputs, which follow one another.
+    func firstOutput(of task: UInt32, outputCount: Int) -> UInt32 {
+        rowFirstOutput[Int(row[Int(task)])] + arrayIndex(of: task) * UInt32(outputCount)
+    }
+
+    mutating func appendRow(template: UInt32, firstOutput: UInt32, taskCount: UInt32, inputs new: some Collection<UInt32>, arguments bytes: some Collection<UInt8>) {
+        let index = rowCount
+        rowTemplate.append(template)
+        rowFirstTask.append(count)
+        rowFirstOutput.append(firstOutput)
+        inputs.append(contentsOf: new)
+        rowInputStart.append(UInt32(inputs.count))
+        arguments.append(contentsOf: bytes)
+        rowArgumentStart.append(UInt64(arguments.count))
+        rowMissing.append(0)
+        let added = Int(taskCount)
+        state.append(contentsOf: repeatElement(.waiting, count: added))
+        row.append(contentsOf: repeatElement(index, count: added))
+        attemptNumber.append(contentsOf: repeatElement(0, count: added))
+        worker.append(contentsOf: repeatElement(Self.noWorker, count: added))
+        expectedMicroseconds.append(contentsOf: repeatElement(0, count: added))
+        startedUnixMicroseconds.append(contentsOf: repeatElement(0, count: added))
+        durationNanoseconds.append(contentsOf: repeatElement(0, count: added))
+    }
+}

@@ -1,0 +1,43 @@
+import TaskModel
+
+/// A held request: it is answered when its cursor has passed everything that it waits for.
+struct Wait: Sendable {
+    enum Kind: Sendable {
+        /// All tasks have outcomes; answered by `waited`.
+        case outcomes
+        /// The same, answered by `done`.
+        case cancellation
+        /// All objects exist or never will; answered by `located`.
+        case objects
+    }
+    let request: RequestID
+    let kind: Kind
+    let ranges: [Range<UInt32>]
+    private var rangeIndex = 0
+    private var next: UInt32 = 0
+
+    init(request: RequestID, kind: Kind, ranges: [Range<UInt32>]) {
+        self.request = request
+        self.kind = kind
+        self.ranges = ranges.filter { !$0.isEmpty }
+        next = self.ranges.first?.lowerBound ?? 0
+    }
+
+    /// Moves on over what is there; true when nothing is left to wait for. Outcomes are never taken back, so the cursor
+    /// visits each index once, however often it is asked.
+    mutating func isOver(tasks: borrowing TaskTable, objects: borrowing ObjectTable) -> Bool {
+        while rangeIndex < ranges.count {
+            let range = ranges[rangeIndex]
+            while next < range.upperBound {
+                switch kind {
+                case .outcomes, .cancellation: if !tasks.state[Int(next)].hasOutcome { return false }
+                case .objects: if objects.state[Int(next)] == .unfinished { return false }
+                }
+                next += 1
+            }
+            rangeIndex += 1
+            if rangeIndex < ranges.count { next = ranges[rangeIndex].lowerBound }
+        }
+        return true
+    }
+}

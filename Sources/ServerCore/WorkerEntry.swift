@@ -1,0 +1,20 @@
+import Link
+import TaskModel
+
+/// A worker from its first hello until it is lost.
+struct WorkerEntry: Sendable {
+    let id: WorkerID
+    let description: WorkerDescription
+    var link: ServerLink
+    /// The connection that it is on; `nil` while that is gone.
+    var peer: PeerID?
+    var runningCount: UInt32 = 0
+    var objectCount: UInt32 = 0
+    /// Replicas to be forgotten there, gathered over one event.
+    var drops: [Replica] = []
+}
+
+extension WorkerEntry {
+    /// Whether a batch of it was taken: then it must remember this server.
+    var hasBeenHeard: Bool { link.hasReceived }
+}
