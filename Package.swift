@@ -35,9 +35,8 @@ let package = Package(
         .systemLibrary(name: "CSodium"),
         .systemLibrary(name: "CXXHash"),
         .systemLibrary(name: "CSQLite"),
-        .systemLibrary(name: "CCapnpLib"),
         .target(name: "CLinux"),
-        .target(name: "CCapnp", dependencies: ["CCapnpLib"]),
+        .target(name: "CCapnp", linkerSettings: [.linkedLibrary("capnp"), .linkedLibrary("kj")]),
         .target(name: "CSubworker", path: ".", sources: ["CSubworker"], publicHeadersPath: "include"),
 
         // Shells.

@@ -1,1 +1,0 @@
-// Nothing of libcapnp is shown to Swift: CCapnp wraps it. This module only links it.
