@@ -47,7 +47,7 @@ let package = Package(
             name: "Server",
             dependencies: [
                 "TaskModel", "Link", "ServerCore", "Wire", "Transport", "Journal", "CLinux", "CSodium", "CXXHash",
-                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "Logging", package: "swift-log"),
