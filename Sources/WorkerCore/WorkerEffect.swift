@@ -6,6 +6,10 @@ package enum WorkerEffect: Equatable, Sendable {
     case send(WorkerToServerFrame)
     /// Drop the control connection and make a new one; then `connected`.
     case reconnect
+    /// The server took the worker in, for the first time or again: its data plane checks signatures with this secret from now on.
+    case welcomed(Welcome)
+    /// The server will not have this worker, for good: say why and end the process.
+    case refused(reason: String)
 
     /// The shell keeps templates for its jobs and calls until `forgetSession`.
     case defineTemplate(TemplateID, TaskTemplate)
