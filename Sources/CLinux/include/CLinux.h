@@ -1,0 +1,107 @@
+/* Calls of Linux that Swift cannot make: variadic ones, ancillary data, what must happen between vfork and exec.
+ *
+ * Functions return 0 or a number that is not negative on success and -errno on failure, unless they say otherwise. */
+#ifndef RAIN_CLINUX_H
+#define RAIN_CLINUX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Descriptors and files ---- */
+
+/* Opens with O_CLOEXEC added, below a directory (AT_FDCWD for the current one). */
+int rain_openat(int directory, const char *path, int flags, unsigned mode);
+int rain_mkdirat(int directory, const char *path, unsigned mode);
+/* A file without a name in a directory: gone with its last descriptor. */
+int rain_open_unnamed(int directory, int flags, unsigned mode);
+/* Gives an unnamed file a name. */
+int rain_link_unnamed(int descriptor, int directory, const char *path);
+int rain_memfd(const char *name);
+/* Whether no descriptor or map can write to the file: asks for a read lease and gives it back. `descriptor` must be read-only.
+ *   returns   1 no writer, 0 there is one, -errno */
+int rain_has_no_writer(int descriptor);
+int rain_fallocate(int descriptor, int64_t size);
+/* Copies from the current position of `from` to that of `to`, to the end of `from`, inside the kernel where it allows.
+ *   stop      looked at between pieces; NULL for never. Not 0 ends the copy with -ECANCELED
+ *   returns   bytes copied */
+int64_t rain_copy(int from, int to, const volatile int32_t *stop);
+int rain_set_nonblocking(int descriptor);
+int rain_set_close_on_exec(int descriptor, bool on);
+/* Removes what `path` below `directory` names, with everything in it; what is missing is no error. Does not follow links. */
+int rain_remove_tree(int directory, const char *path);
+
+/* ---- Sockets that carry descriptors ---- */
+
+/* Sends bytes, and descriptors with the first of them. MSG_DONTWAIT and MSG_NOSIGNAL.
+ *   returns   bytes sent */
+int64_t rain_send(int socket, const void *bytes, size_t size, const int *descriptors, size_t descriptor_count);
+/* Reads without waiting; descriptors that come along are closed and counted.
+ *   returns   bytes read, 0 at the end of the stream */
+int64_t rain_receive(int socket, void *bytes, size_t size, unsigned *descriptors_dropped);
+
+/* ---- Signals and processes ---- */
+
+int rain_pidfd_open(pid_t pid);
+int rain_pidfd_send_signal(int pidfd, int signal);
+int rain_set_child_subreaper(void);
+int rain_set_parent_death_signal(int signal);
+/* A signalfd for these signals; blocks them in this thread. */
+int rain_signal_descriptor(const int *signals, size_t count);
+/* Makes these signals write their number, as one byte, to a pipe, in whatever thread they arrive.
+ *   returns   the pipe's reading end. May be called once in a process. */
+int rain_signal_pipe(const int *signals, size_t count);
+
+typedef struct rain_spawn {
+    const char *path;           /* executed as it is, no search; a script without #! is run by /bin/sh */
+    char *const *arguments;     /* ends in NULL */
+    char *const *environment;   /* ends in NULL */
+    int working_directory;      /* descriptor; -1 keeps the caller's */
+    int input, output, error;   /* descriptors that become 0, 1 and 2 */
+    const int *inherited;       /* pairs (descriptor of the caller, number in the child, at least 3) */
+    size_t inherited_count;     /* of pairs; at most 8 */
+    const int *blocked_signals; /* stay blocked in the child; all others are not */
+    size_t blocked_signal_count;
+    bool new_group;          /* a process group of its own */
+    bool new_session;        /* a session (and group) of its own, without a terminal */
+    int parent_death_signal; /* sent to it when the calling thread ends; 0 for none */
+} rain_spawn;
+/* Starts a process; every signal has its default action there and no other descriptor is open.
+ *   returns   its pid, or -errno of what failed in the child, exec included */
+pid_t rain_spawn_process(const rain_spawn *spawn);
+
+typedef struct rain_ended {
+    pid_t pid;
+    int32_t exit_code; /* -1 when a signal ended it */
+    int32_t signal;    /* 0 when it exited */
+    bool dumped_core;
+} rain_ended;
+/* Reaps one child that has ended, without waiting.
+ *   returns   1 with `ended` filled in, 0 when no child has ended, -ECHILD when there is no child */
+int rain_reap(rain_ended *ended);
+/* The same, waits for one. */
+int rain_reap_wait(rain_ended *ended);
+/* Children of this process's first thread, to which orphans are given: at most `capacity`.
+ *   returns   how many */
+int64_t rain_children(pid_t *pids, size_t capacity);
+/* When a process started, in clock ticks since the machine did; with its pid it names one process for ever.
+ *   returns   -errno; -ENOENT or -ESRCH when there is none */
+int64_t rain_start_time(pid_t pid);
+char **rain_environment(void);
+
+/* ---- Shared memory words ---- */
+
+void *rain_map_shared(int descriptor, size_t size); /* NULL on failure */
+uint32_t rain_load(const uint32_t *word);
+void rain_store(uint32_t *word, uint32_t value);
+bool rain_exchange(uint32_t *word, uint32_t expected, uint32_t desired);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,222 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+char **rain_environment(void) {
+    return environ;
+}
+
+int rain_pidfd_open(pid_t pid) {
+    long descriptor = syscall(SYS_pidfd_open, pid, 0);
+    return descriptor < 0 ? -errno : (int)descriptor;
+}
+
+int rain_pidfd_send_signal(int pidfd, int signal) {
+    return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+}
+
+int rain_set_child_subreaper(void) {
+    return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int rain_set_parent_death_signal(int signal) {
+    return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int rain_signal_descriptor(const int *signals, size_t count) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t index = 0; index < count; ++index)
+        sigaddset(&set, signals[index]);
+    int error = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (error) return -error;
+    int descriptor = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return descriptor < 0 ? -errno : descriptor;
+}
+
+static int signal_pipe[2] = {-1, -1};
+
+static void write_signal(int signal) {
+    int saved = errno;
+    unsigned char byte = (unsigned char)signal;
+    /* A full pipe holds a signal already that has not been looked at. */
+    ssize_t ignored = write(signal_pipe[1], &byte, 1);
+    (void)ignored;
+    errno = saved;
+}
+
+int rain_signal_pipe(const int *signals, size_t count) {
+    if (signal_pipe[0] >= 0) return -EALREADY;
+    if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) < 0) return -errno;
+    for (size_t index = 0; index < count; ++index) {
+        struct sigaction action = {.sa_handler = write_signal, .sa_flags = SA_RESTART};
+        sigfillset(&action.sa_mask);
+        if (sigaction(signals[index], &action, NULL) < 0) return -errno;
+    }
+    return signal_pipe[0];
+}
+
+typedef struct child_plan {
+    const rain_spawn *spawn;
+    char *const *shell_arguments; /* for a script without #! */
+    pid_t parent;
+    sigset_t mask;
+} child_plan;
+
+/* Runs in the parent's memory: system calls only, and nothing that the parent could miss. Returns the error of what failed. */
+static int become_program(const child_plan *plan) {
+    static const int to_default[] = {SIGPIPE, SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGCHLD, SIGIO,
+                                     SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU};
+    const rain_spawn *spawn = plan->spawn;
+    if (spawn->new_group && setpgid(0, 0) < 0) return errno;
+    if (spawn->parent_death_signal) {
+        if (prctl(PR_SET_PDEATHSIG, spawn->parent_death_signal, 0, 0, 0) < 0) return errno;
+        if (getppid() != plan->parent) return ESRCH;
+    }
+    for (size_t index = 0; index < sizeof to_default / sizeof *to_default; ++index)
+        signal(to_default[index], SIG_DFL);
+    if (spawn->working_directory >= 0 && fchdir(spawn->working_directory) < 0) return errno;
+
+    /* Numbers that are about to be taken must not be a source any more. */
+    int standard[3] = {spawn->input, spawn->output, spawn->error};
+    int inherited[8];
+    for (int index = 0; index < 3; ++index) {
+        if (standard[index] < 3 && standard[index] != index &&
+            (standard[index] = fcntl(standard[index], F_DUPFD_CLOEXEC, 3)) < 0)
+            return errno;
+    }
+    for (size_t index = 0; index < spawn->inherited_count; ++index) {
+        inherited[index] = fcntl(spawn->inherited[index * 2], F_DUPFD_CLOEXEC, 32);
+        if (inherited[index] < 0) return errno;
+    }
+    if (syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) < 0) {
+        for (int descriptor = 3; descriptor < 4096; ++descriptor)
+            fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+    }
+    for (int index = 0; index < 3; ++index) {
+        if (standard[index] == index)
+            fcntl(index, F_SETFD, 0);
+        else if (dup2(standard[index], index) < 0)
+            return errno;
+    }
+    for (size_t index = 0; index < spawn->inherited_count; ++index) {
+        if (dup2(inherited[index], spawn->inherited[index * 2 + 1]) < 0) return errno;
+    }
+    if (sigprocmask(SIG_SETMASK, &plan->mask, NULL) < 0) return errno;
+    execve(spawn->path, spawn->arguments, spawn->environment);
+    if (errno == ENOEXEC) execve("/bin/sh", plan->shell_arguments, spawn->environment);
+    return errno;
+}
+
+pid_t rain_spawn_process(const rain_spawn *spawn) {
+    if (spawn->inherited_count > 8) return -EINVAL;
+    for (size_t index = 0; index < spawn->inherited_count; ++index) {
+        if (spawn->inherited[index * 2 + 1] < 3 || spawn->inherited[index * 2 + 1] >= 32) return -EINVAL;
+    }
+    size_t argument_count = 0;
+    while (spawn->arguments[argument_count])
+        ++argument_count;
+    if (argument_count == 0) return -EINVAL;
+    char **shell_arguments = malloc(sizeof(char *) * (argument_count + 2));
+    if (!shell_arguments) return -ENOMEM;
+    shell_arguments[0] = (char *)(uintptr_t) "sh";
+    shell_arguments[1] = (char *)(uintptr_t)spawn->path;
+    for (size_t index = 1; index <= argument_count; ++index)
+        shell_arguments[index + 1] = spawn->arguments[index];
+
+    child_plan plan = {.spawn = spawn, .shell_arguments = shell_arguments, .parent = getpid()};
+    sigemptyset(&plan.mask);
+    for (size_t index = 0; index < spawn->blocked_signal_count; ++index)
+        sigaddset(&plan.mask, spawn->blocked_signals[index]);
+
+    /* vfork: the child borrows this memory until exec, so no handler may run in it. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    volatile int error = 0;
+    pid_t pid = vfork();
+    if (pid == 0) {
+        error = become_program(&plan);
+        _exit(127);
+    }
+    int fork_error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    free(shell_arguments);
+    if (pid < 0) return -fork_error;
+    if (error) {
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
+        return -error;
+    }
+    return pid;
+}
+
+static int reap(rain_ended *ended, int flags) {
+    int status;
+    pid_t pid;
+    do
+        pid = waitpid(-1, &status, flags);
+    while (pid < 0 && errno == EINTR);
+    if (pid < 0) return -errno;
+    if (pid == 0) return 0;
+    ended->pid = pid;
+    ended->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    ended->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    ended->dumped_core = WIFSIGNALED(status) && WCOREDUMP(status);
+    return 1;
+}
+
+int rain_reap(rain_ended *ended) {
+    return reap(ended, WNOHANG);
+}
+
+int rain_reap_wait(rain_ended *ended) {
+    return reap(ended, 0);
+}
+
+int64_t rain_children(pid_t *pids, size_t capacity) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    FILE *list = fopen(path, "re");
+    if (!list) return -errno;
+    size_t count = 0;
+    int pid;
+    while (count < capacity && fscanf(list, "%d", &pid) == 1)
+        pids[count++] = pid;
+    fclose(list);
+    return (int64_t)count;
+}
+
+int64_t rain_start_time(pid_t pid) {
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return -errno;
+    ssize_t size = read(descriptor, text, sizeof text - 1);
+    int error = errno;
+    close(descriptor);
+    if (size <= 0) return size < 0 ? -error : -ESRCH;
+    text[size] = 0;
+    /* The name may hold blanks and parentheses: fields are counted from the last one. */
+    char *rest = strrchr(text, ')');
+    char state;
+    long long started;
+    if (!rest || sscanf(
+                     rest + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %lld",
+                     &state, &started) != 2)
+        return -EPROTO;
+    return state == 'Z' || state == 'X' ? -ESRCH : (int64_t)started;
+}
