@@ -65,6 +65,10 @@ let package = Package(
                 "TaskModel", "Server", "Worker", "Transport", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/CLI", swiftSettings: strict),
+
+        .testTarget(name: "LinkTests", dependencies: ["Link", "TaskModel"], swiftSettings: strict),
+        .testTarget(name: "ServerCoreTests", dependencies: ["ServerCore", "TaskModel", "Link"], swiftSettings: strict),
+        .testTarget(name: "PurityTests", swiftSettings: strict),
     ],
     cLanguageStandard: .c11,
     cxxLanguageStandard: .cxx17

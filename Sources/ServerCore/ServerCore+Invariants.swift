@@ -1,0 +1,62 @@
+import Scheduling
+import TaskModel
+
+extension ServerCore {
+    /// Walks the whole state; for tests, after every event. Traps with what is wrong.
+    package func checkInvariants() {
+        var assignedOf = ContiguousArray<UInt32>(repeating: 0, count: workers.count)
+        var runningOf = ContiguousArray<UInt32>(repeating: 0, count: workers.count)
+        for slot in sessions.indices {
+            guard let session = sessions[slot] else { continue }
+            precondition(slotOfSession[session.id] == slot, "session \(session.id) is not in its slot")
+            checkInvariants(of: session, &assignedOf, &runningOf)
+        }
+        for worker in workers.indices where workers[worker] != nil {
+            guard let load = scheduler.loads[worker] else { preconditionFailure("worker \(worker) is unknown to the scheduler") }
+            precondition(load.assignedCount == assignedOf[worker], "worker \(worker): \(load.assignedCount) assigned, \(assignedOf[worker]) counted")
+            precondition(workers[worker]!.runningCount == runningOf[worker], "worker \(worker): running tasks are miscounted")
+            if load.assignedCount == 0 { precondition(load.assignedCPUs == 0 && load.expectedNanoseconds == 0, "worker \(worker): a load without tasks") }
+        }
+    }
+
+    private func checkInvariants(of session: Session, _ assignedOf: inout ContiguousArray<UInt32>, _ runningOf: inout ContiguousArray<UInt32>) {
+        let tasks = session.tasks
+        var counts = (finished: UInt32(0), failed: UInt32(0), cancelled: UInt32(0), running: UInt32(0))
+        var needs = ContiguousArray<UInt32>(repeating: 0, count: Int(session.objects.count))
+        for task in 0..<tasks.count {
+            let state = tasks.state[Int(task)]
+            let row = tasks.row[Int(task)]
+            switch state {
+            case .finished: counts.finished += 1
+            case .failed: counts.failed += 1
+            case .cancelled: counts.cancelled += 1
+            case .running: counts.running += 1
+            case .waiting, .ready, .assigned: break
+            }
+            if state == .assigned || state == .running {
+                let worker = Int(tasks.worker[Int(task)])
+                precondition(workers[worker] != nil, "task \(task) is on a worker that is gone")
+                assignedOf[worker] += 1
+                if state == .running { runningOf[worker] += 1 }
+            }
+            if !state.hasOutcome {
+                for position in tasks.inputRange(ofRow: row) { needs[Int(tasks.inputs[position])] += 1 }
+                if state != .waiting { precondition(tasks.rowMissing[Int(row)] == 0, "task \(task) is \(state) without its inputs") }
+            }
+        }
+        precondition(
+            counts == (session.finishedCount, session.failedCount, session.cancelledCount, session.runningCount),
+            "session \(session.id): outcomes are miscounted")
+        guard session.isOpen else { return }
+        for object in 0..<session.objects.count {
+            let index = Int(object)
+            precondition(session.objects.needCount[index] == needs[index], "object \(object): need \(session.objects.needCount[index]), counted \(needs[index])")
+            let isNeeded = needs[index] > 0 || session.objects.isKept[index]
+            switch session.objects.state[index] {
+            case .finished: precondition(isNeeded, "object \(object) is kept for nobody")
+            case .dropped: precondition(needs[index] == 0, "object \(object) was dropped under a task")
+            case .unfinished, .lost: precondition(session.objects.holder[index] == ObjectTable.none, "object \(object) is held before it exists")
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+import Link
+import Testing
+
+@testable import ServerCore
+@testable import TaskModel
+
+/// A ServerCore with a journal that commits when the test says so and workers whose messages the test writes.
+struct CoreHarness {
+    var core = ServerCore(epoch: ServerEpoch(1), dataSecret: [1], depotEndpoint: Endpoint(host: "", port: 7210))
+    var now = Instant(nanoseconds: 1_000_000_000)
+    var appended: UInt64 = 0
+    var records: [JournalRecord] = []
+    var commitsAtOnce = true
+    private var requestCount: UInt64 = 0
+    private var sequences: [PeerID: UInt64] = [:]
+    var effects: ContiguousArray<ServerEffect> = []
+    /// Replies by request, since the beginning.
+    var replies: [RequestID: ServerReply] = [:]
+    var leaseLines: [LeaseLine] = []
+    /// Messages that each peer was sent and has not handled.
+    var inbox: [PeerID: [ServerMessage]] = [:]
+
+    mutating func send(_ event: ServerEvent) {
+        effects.removeAll()
+        core.handle(event, now: now, into: &effects)
+        core.checkInvariants()
+        var last: UInt64 = 0
+        for effect in effects {
+            switch effect {
+            case .append(let number, let record, _):
+                #expect(number == appended + 1)
+                appended = number
+                last = number
+                records.append(record)
+            case .reply(let request, let reply):
+                #expect(replies[request] == nil, "answered twice")
+                replies[request] = reply
+            case .leaseLines(_, _, let lines): leaseLines += lines
+            case .send(let peer, .batch(let batch)):
+                inbox[peer, default: []] += batch.payload
+            case .send, .endLease, .closePeer, .releaseBlob, .note: break
+            }
+        }
+        if commitsAtOnce, last > 0 { send(.committed(through: last)) }
+    }
+
+    mutating func request(_ make: (RequestID) -> ServerEvent) -> RequestID {
+        requestCount += 1
+        send(make(RequestID(requestCount)))
+        return RequestID(requestCount)
+    }
+
+    mutating func openSession(_ options: SessionOptions = SessionOptions(resumeToken: "token")) -> SessionID {
+        let request = self.request { .openSession($0, options) }
+        guard case .sessionOpened(let id, _)? = replies[request] else { fatalError("no session: \(String(describing: replies[request]))") }
+        return id
+    }
+
+    mutating func join(_ peer: UInt64, cpus: UInt32 = 2) -> PeerID {
+        let id = PeerID(peer)
+        let description = WorkerDescription(
+            hostName: "n\(peer)", processID: 1, cpus: cpus, dataEndpoint: Endpoint(host: "127.0.0.1", port: UInt16(peer)), store: "test")
+        send(.frame(id, .hello(Hello(incarnation: peer, knownEpoch: nil, lastReceived: 0, description: description))))
+        sequences[id] = 0
+        return id
+    }
+
+    mutating func say(_ peer: PeerID, _ messages: [WorkerMessage]) {
+        sequences[peer]! += 1
+        send(
+            .frame(
+                peer,
+                .batch(
+                    Batch(
+                        epoch: ServerEpoch(1), incarnation: peer.rawValue, sequence: sequences[peer]!, acknowledged: 0,
+                        payload: ContiguousArray(messages)))))
+    }
+
+    mutating func takeInbox(_ peer: PeerID) -> [ServerMessage] {
+        defer { inbox[peer] = [] }
+        return inbox[peer] ?? []
+    }
+
+    mutating func takeAssignments(_ peer: PeerID) -> [Assignment] {
+        takeInbox(peer).compactMap { if case .assign(let assignment) = $0 { assignment } else { nil } }
+    }
+
+    static func finished(_ assignment: Assignment, _ values: [[UInt8]] = [[]]) -> WorkerMessage {
+        .finished(
+            assignment.attempt,
+            FinishedAttempt(outputs: values.map { FinishedOutput(sizeBytes: UInt64($0.count), inline: $0) }, durationNanoseconds: 1000))
+    }
+}
+
+/// Builds a submit as the scanner would.
+struct SubmitBuilder {
+    var submit = Submit()
+    private var objectCount: UInt32 = 0
+    let firstObject: UInt32
+    private var outputCounts: [UInt32] = []
+    let firstTemplate: UInt32
+
+    init(firstObject: UInt32 = 0, firstTemplate: UInt32 = 0) {
+        self.firstObject = firstObject
+        self.firstTemplate = firstTemplate
+    }
+
+    mutating func template(_ type: String = "x/y", outputs: Int = 1, kept: Bool = false, edit: (inout TaskTemplate) -> Void = { _ in }) -> UInt32 {
+        var template = TaskTemplate(type: type)
+        template.outputs = (0..<outputs).map { OutputSpec(label: "out\($0)", isKept: kept) }
+        edit(&template)
+        submit.templates.append(template)
+        outputCounts.append(UInt32(outputs))
+        return firstTemplate + UInt32(submit.templates.count - 1)
+    }
+
+    mutating func upload(_ bytes: [UInt8]) -> UInt32 {
+        submit.uploads.append(.init(offset: objectCount, value: .inline(bytes)))
+        objectCount += 1
+        return firstObject + objectCount - 1
+    }
+
+    /// - Returns: the first output.
+    @discardableResult
+    mutating func row(_ template: UInt32, _ inputs: [UInt32] = [], count: UInt32 = 1, options: Submit.RowOptions? = nil) -> UInt32 {
+        let rowIndex = UInt32(submit.rows.rowCount)
+        submit.rows.template.append(template)
+        submit.rows.count.append(count)
+        submit.rows.firstOutputOffset.append(objectCount)
+        submit.rows.inputs.append(contentsOf: inputs)
+        submit.rows.inputEnd.append(UInt32(submit.rows.inputs.count))
+        submit.rows.argumentsEnd.append(UInt64(submit.rows.arguments.count))
+        if let options { submit.rows.options.append((rowIndex, options)) }
+        let first = firstObject + objectCount
+        objectCount += count * (template >= firstTemplate ? outputCounts[Int(template - firstTemplate)] : 1)
+        return first
+    }
+}
