@@ -82,6 +82,7 @@ static int become_program(const child_plan *plan) {
     static const int to_default[] = {SIGPIPE, SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGCHLD, SIGIO,
                                      SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU};
     const rain_spawn *spawn = plan->spawn;
+    if (spawn->new_session && setsid() < 0) return errno;
     if (spawn->new_group && setpgid(0, 0) < 0) return errno;
     if (spawn->parent_death_signal) {
         if (prctl(PR_SET_PDEATHSIG, spawn->parent_death_signal, 0, 0, 0) < 0) return errno;
