@@ -41,7 +41,7 @@ let package = Package(
 
         // Shells.
         .target(name: "Wire", dependencies: ["TaskModel", "Link", "CCapnp"], exclude: ["control.capnp"], swiftSettings: core),
-        .target(name: "Transport", dependencies: ["CZeroMQ", "CSodium", "CLinux", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
+        .target(name: "Transport", dependencies: ["CZeroMQ", "CSodium"], swiftSettings: strict),
         .target(name: "Journal", dependencies: ["TaskModel", "ServerCore", "Wire", "CSQLite"], swiftSettings: strict),
         .target(
             name: "Server",
