@@ -1,0 +1,114 @@
+import TaskModel
+
+/// One attempt, from its assignment to its outcome.
+///
+///     waiting ──▶ ready ──▶ running (a job) ────┬──▶ finishing ──▶ (outcome, gone)
+///                 ▲   │                         │     its outputs get their second names
+///                 │   └───▶ calling (a slot) ───┘
+///                 └────────────┴ taken back, or its subworker died
+struct Attempt: Sendable {
+    enum State: Equatable, Sendable {
+        /// For so many inputs.
+        case waiting(missing: UInt32)
+        /// In its lane; the lowest sequence starts first.
+        case ready(sequence: UInt64)
+        case running
+        case calling(SubworkerHandle, slot: UInt8)
+        case finishing(Table<Finish>.Handle)
+    }
+    enum Event: Equatable, Sendable {
+        case inputArrived
+        case queued(sequence: UInt64)
+        case jobStarted(now: Instant)
+        case called(SubworkerHandle, slot: UInt8, now: Instant)
+        case renaming(Table<Finish>.Handle)
+    }
+    /// Why it shall end before its time.
+    enum Stop: Sendable { case no, cancelled, sessionClosed }
+
+    let id: AttemptID
+    let session: SessionHandle
+    let template: TemplateHandle
+    let arguments: [UInt8]
+    let name: String
+    let firstOutput: UInt32
+    let arrayIndex: UInt32
+    /// The template's constants, then the row's own.
+    var inputs: ContiguousArray<ObjectHandle> = []
+
+    private(set) var state: State = .waiting(missing: 0)
+    private(set) var startedAt = Instant(nanoseconds: 0)
+    var stop: Stop = .no
+    /// The server asked for it while its call was in flight; answered when the subworker has said whether the call had begun.
+    var isRevoking = false
+    var isStartReported = false
+    var crashCount: UInt32 = 0
+
+    init(_ assignment: Assignment, session: SessionHandle, template: TemplateHandle) {
+        id = assignment.attempt
+        self.session = session
+        self.template = template
+        arguments = assignment.arguments
+        name = assignment.name
+        firstOutput = assignment.firstOutput
+        arrayIndex = assignment.arrayIndex
+    }
+
+    /// Whether a process works on it, or the store on its outputs.
+    var isActive: Bool {
+        switch state {
+        case .waiting, .ready: false
+        case .running, .calling, .finishing: true
+        }
+    }
+
+    func output(_ position: Int) -> Replica {
+        Replica(
+            object: ObjectID(session: id.task.session, index: firstOutput &+ UInt32(truncatingIfNeeded: position)), generation: id.generation)
+    }
+
+    /// One more input is awaited.
+    mutating func awaitInput() {
+        guard case .waiting(let missing) = state else { preconditionFailure("\(id) awaits an input after it was ready") }
+        state = .waiting(missing: missing + 1)
+    }
+
+    mutating func handle(_ event: Event) {
+        switch (state, event) {
+        case (.waiting(let missing), .inputArrived) where missing > 0:
+            state = .waiting(missing: missing - 1)
+        case (.waiting(missing: 0), .queued(let sequence)), (.running, .queued(let sequence)), (.calling, .queued(let sequence)):
+            state = .ready(sequence: sequence)
+        case (.ready, .jobStarted(let now)):
+            state = .running
+            startedAt = now
+        case (.ready, .called(let subworker, let slot, let now)):
+            state = .calling(subworker, slot: slot)
+            startedAt = now
+        case (.running, .renaming(let finish)), (.calling, .renaming(let finish)):
+            state = .finishing(finish)
+        case (_, .inputArrived), (_, .queued), (_, .jobStarted), (_, .called), (_, .renaming):
+            preconditionFailure("\(id): \(event) while \(state)")
+        }
+    }
+}
+
+/// A finished attempt whose outputs still get their second names.
+struct Finish: Sendable {
+    let attempt: AttemptHandle
+    let message: FinishedAttempt
+    /// What each output becomes.
+    let outputs: ContiguousArray<NewObject>
+    /// Outputs that are files of their own.
+    let made: [Replica]
+    /// Outputs that have their second name by now.
+    var named: [Replica] = []
+    var missing: UInt32
+    var failure: TaskError?
+}
+
+/// A second name that the store is making.
+struct Alias: Sendable {
+    let finish: Table<Finish>.Handle
+    let output: Replica
+}

@@ -1,0 +1,44 @@
+import TaskModel
+
+/// One replica on this worker, or on its way to it.
+///
+///     expected (an attempt here will make it) ──▶ inline | stored ──▶ gone
+///     fetching ───────────────────────────────────────▲
+struct HeldObject: Sendable {
+    enum Representation: Equatable, Sendable {
+        case expected(from: AttemptHandle)
+        case fetching
+        case inline([UInt8])
+        /// A file or a directory of the store.
+        case stored
+    }
+
+    let replica: Replica
+    var representation: Representation
+    var sizeBytes: UInt64
+    var contentType: String
+    var isDirectory: Bool
+    /// Attempts that have it as an input, counted as often as they have it.
+    var useCount: UInt32 = 0
+    /// The server does not want it any more: it goes with its last use.
+    var isDropped = false
+    /// Attempts that wait for it; those that are gone by then are passed over.
+    var waiters: ContiguousArray<AttemptHandle> = []
+    /// Subworkers that surely remember it; those that are gone are passed over.
+    var cachedBy: ContiguousArray<SubworkerHandle> = []
+
+    var isLocal: Bool {
+        switch representation {
+        case .expected, .fetching: false
+        case .inline, .stored: true
+        }
+    }
+}
+
+/// An object that comes to be: an output, or bytes that were sent along.
+struct NewObject: Sendable {
+    var representation: HeldObject.Representation
+    var sizeBytes: UInt64
+    var contentType: String
+    var isDirectory: Bool
+}

@@ -1,0 +1,95 @@
+import TaskModel
+
+/// What the worker holds: each replica once, whatever its representation.
+struct ObjectTable: Sendable {
+    private(set) var rows = Table<HeldObject>()
+    private var byReplica: [Replica: ObjectHandle] = [:]
+    /// Files that can go; the shell is told once a round.
+    private(set) var removals: [Replica] = []
+    /// What subworkers may forget; told once a round.
+    private(set) var forgotten: ContiguousArray<(subworker: SubworkerHandle, replica: Replica)> = []
+
+    var count: Int { rows.count }
+    var isEmpty: Bool { rows.isEmpty && byReplica.isEmpty }
+
+    subscript(handle: ObjectHandle) -> HeldObject {
+        _read { yield rows[handle] }
+        _modify { yield &rows[handle] }
+    }
+
+    func find(_ replica: Replica) -> ObjectHandle? { byReplica[replica] }
+
+    mutating func insert(_ replica: Replica, _ new: NewObject) -> ObjectHandle {
+        let handle = rows.insert(
+            HeldObject(
+                replica: replica, representation: new.representation, sizeBytes: new.sizeBytes, contentType: new.contentType,
+                isDirectory: new.isDirectory))
+        byReplica[replica] = handle
+        return handle
+    }
+
+    /// The object is here: as a new row, or in place of the promise of it.
+    ///
+    /// - Returns: attempts that waited for it.
+    mutating func publish(_ replica: Replica, _ new: NewObject) -> ContiguousArray<AttemptHandle> {
+        guard let handle = byReplica[replica] else {
+            _ = insert(replica, new)
+            return []
+        }
+        guard !rows[handle].isLocal else { return [] }
+        rows[handle].representation = new.representation
+        rows[handle].sizeBytes = new.sizeBytes
+        rows[handle].contentType = new.contentType
+        rows[handle].isDirectory = new.isDirectory
+        var waiters: ContiguousArray<AttemptHandle> = []
+        swap(&waiters, &rows[handle].waiters)
+        return waiters
+    }
+
+    mutating func release(_ handle: ObjectHandle) {
+        rows[handle].useCount -= 1
+        if rows[handle].useCount > 0 { return }
+        switch rows[handle].representation {
+        case .expected: remove(handle)  // Nobody asks for it now; if it comes to be, it gets a row of its own.
+        case .fetching: break  // Goes when its fetch is answered.
+        case .inline, .stored: if rows[handle].isDropped { remove(handle) }
+        }
+    }
+
+    /// The server does not want it any more.
+    mutating func drop(_ handle: ObjectHandle) {
+        rows[handle].isDropped = true
+        if rows[handle].useCount == 0, rows[handle].representation != .fetching { remove(handle) }
+    }
+
+    mutating func remove(_ handle: ObjectHandle) {
+        let replica = rows[handle].replica
+        if rows[handle].representation == .stored { removals.append(replica) }
+        for subworker in rows[handle].cachedBy { forgotten.append((subworker, replica)) }
+        byReplica[replica] = nil
+        rows.remove(handle)
+    }
+
+    /// A file that no row stands for, such as an output of a task that nobody wants any more.
+    mutating func removeFile(_ replica: Replica) { removals.append(replica) }
+
+    mutating func takeRemovals() -> [Replica] {
+        var taken: [Replica] = []
+        swap(&taken, &removals)
+        return taken
+    }
+
+    mutating func takeForgotten() -> ContiguousArray<(subworker: SubworkerHandle, replica: Replica)> {
+        var taken: ContiguousArray<(subworker: SubworkerHandle, replica: Replica)> = []
+        swap(&taken, &forgotten)
+        return taken
+    }
+
+    func check() throws(BrokenInvariant) {
+        guard byReplica.count == rows.count else { throw BrokenInvariant("\(rows.count) objects, \(byReplica.count) names of them") }
+        for index in rows.indices {
+            guard let handle = rows.handle(at: index) else { continue }
+            guard byReplica[rows[handle].replica] == handle else { throw BrokenInvariant("\(rows[handle].replica) is not found by its name") }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import TaskModel
+
+/// Why a task can't be started here: what, which, and what to do.
+enum SetupErrors {
+    static func unknownTemplate(_ id: TemplateID) -> TaskError {
+        TaskError(.setup, "the worker was never told of template \(id): this is an error of Rain, please report it")
+    }
+
+    static func unknownRunner(_ type: String, name: Substring, known: ContiguousArray<String>) -> TaskError {
+        var names = "builtin"
+        for name in known { names += ", " + name }
+        let what = type.contains("/") ? "no subworker is called \"\(name)\"" : "a task type is NAME/METHOD"
+        return TaskError(
+            .setup,
+            "unknown task type \"\(type)\": \(what); register it when the session is opened (\"subworkers\": [{\"name\", \"command\"}]) "
+                + "or in the worker's configuration ([subworkers.NAME]); known here: \(names)")
+    }
+
+    static func tooManyCPUs(asked: UInt32, capacity: UInt32, host: String) -> TaskError {
+        TaskError(.setup, "the task asks for \(asked) CPUs but the worker on \(host) has \(capacity): lower the request or add a larger worker")
+    }
+
+    static func unknownMethod(_ type: String, method: String, subworker: String, tasks: [String]) -> TaskError {
+        let has = tasks.isEmpty ? "it has registered none" : "it has \(tasks.joined(separator: ", "))"
+        return TaskError(.setup, "unknown task type \"\(type)\": subworker \"\(subworker)\" has no task \"\(method)\"; \(has)")
+    }
+
+    static func notHeld(_ replica: Replica, position: Int) -> TaskError {
+        TaskError(.setup, "input \(position) (object \(replica.object), generation \(replica.generation)) is not on the worker that was to have it")
+    }
+
+    static func noHolder(_ replica: Replica, position: Int) -> TaskError {
+        TaskError(.setup, "input \(position) (object \(replica.object)) can't be fetched: nobody is said to have it")
+    }
+
+    static func notProduced(_ replica: Replica, position: Int, by attempt: AttemptID) -> TaskError {
+        TaskError(.dependency, "input \(position) (object \(replica.object)) was to come from attempt \(attempt), which does not make it")
+    }
+
+    static func fetchFailed(_ replica: Replica, _ cause: TaskError) -> TaskError {
+        // Causes that have rules of their own stay; whatever else keeps an input away is a task that can't be started.
+        let kept: TaskError.Cause =
+            switch cause.cause {
+            case .resource, .workerLost, .outOfMemory: cause.cause
+            case .user, .crash, .timeout, .preempted, .setup, .dependency, .contract: .setup
+            }
+        return TaskError(kept, "object \(replica.object) could not be fetched: \(cause.message)", detail: cause.detail)
+    }
+
+    static func producerFailed(_ replica: Replica, _ attempt: AttemptID, _ cause: TaskError) -> TaskError {
+        // Along a chain everybody gets the first failure, told once.
+        if cause.cause == .dependency { return cause }
+        return TaskError(
+            .dependency, "object \(replica.object) was never made: attempt \(attempt) failed: \(cause.message)", detail: cause.detail)
+    }
+
+    static func producerCancelled(_ replica: Replica, _ attempt: AttemptID) -> TaskError {
+        TaskError(.dependency, "object \(replica.object) was never made: attempt \(attempt) was cancelled")
+    }
+
+    static func neverRegistered(_ name: String, _ evidence: TaskError, hasEverRegistered: Bool, isOverdue: Bool) -> TaskError {
+        let often = hasEverRegistered ? " \(SubworkerPool.failureCountMax) times in a row" : ""
+        let seconds = WorkerCore.registrationMillisecondsMax / 1000
+        let what = isOverdue ? "did not register within \(seconds) s" : "ended\(often) before it did any work: \(evidence.message)"
+        return TaskError(
+            .setup, "subworker \"\(name)\" \(what)", detail: evidence.detail, debug: evidence.debug, exitCode: evidence.exitCode,
+            signal: evidence.signal)
+    }
+}
+
+/// What code did that its contract forbids.
+enum ContractErrors {
+    static func outputCount(made: Int, declared: Int) -> TaskError {
+        TaskError(.contract, "the task made \(made) output\(made == 1 ? "" : "s") but its template declares \(declared)")
+    }
+
+    static func noSuchInput(_ index: UInt16, output: Int, inputCount: Int) -> TaskError {
+        TaskError(.contract, "output \(output) is said to be the same as input \(index), but the task has \(inputCount) input\(inputCount == 1 ? "" : "s")")
+    }
+
+    static func poison(crashCount: UInt32, _ evidence: TaskError) -> TaskError {
+        var error = evidence
+        error.message = "crashed \(crashCount) times: \(evidence.message)"
+        return error
+    }
+
+    static func stoppedForAnother(_ attempt: AttemptID) -> TaskError {
+        TaskError(.preempted, "attempt \(attempt) may run only once, and its subworker was stopped for another task")
+    }
+}

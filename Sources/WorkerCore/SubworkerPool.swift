@@ -1,0 +1,42 @@
+import TaskModel
+
+/// The processes of one command, warm between tasks and shared by sessions.
+struct SubworkerPool: Sendable {
+    /// So many processes in a row that did no work fail what waits for them.
+    static let failureCountMax = 3
+
+    let command: SubworkerCommand
+    var members: ContiguousArray<SubworkerHandle> = []
+    var startingCount = 0
+    /// Ready attempts in its lanes.
+    var readyCount = 0
+    /// Lanes that lead here; without any, and without members, the pool goes.
+    var laneCount = 0
+    var failuresInRow = 0
+    /// What the last process that registered can do.
+    private(set) var tasks: [String] = []
+    /// Counted up whenever that changes; 0 until the first one has registered.
+    private(set) var registration: UInt32 = 0
+
+    init(command: SubworkerCommand) { self.command = command }
+
+    var hasRegistered: Bool { registration > 0 }
+
+    mutating func registered(tasks: [String]) {
+        if hasRegistered, tasks == self.tasks { return }
+        self.tasks = tasks
+        registration &+= 1
+    }
+
+    func runs(_ method: String) -> Bool { tasks.contains(method) || tasks.contains("") }
+
+    /// One of its processes ended without having done anything.
+    ///
+    /// - Returns: whether what waits for the pool fails now. One that never registered is most likely set up wrongly.
+    mutating func failed() -> Bool {
+        failuresInRow += 1
+        guard !hasRegistered || failuresInRow >= Self.failureCountMax else { return false }
+        failuresInRow = 0
+        return true
+    }
+}

@@ -1,0 +1,73 @@
+import Link
+import TaskModel
+
+/// The end of sessions, one by one or all at once.
+extension WorkerCore {
+    mutating func closeSession(_ id: SessionID, into effects: inout ContiguousArray<WorkerEffect>) {
+        guard let session = sessionByID[id] else {
+            link.enqueue(.sessionClosed(id))  // It never came this far, or is gone already.
+            return
+        }
+        guard sessions[session].closing == .no else { return }
+        sessions[session].closing = .asked
+        stopAll(of: session, into: &effects)
+    }
+
+    /// A server that knows nothing of us: whatever we do is for nobody. Its messages wait until the processes of the old work are gone, so
+    /// that the new work, which may bear the same names, can't meet them.
+    mutating func forgetEverything(into effects: inout ContiguousArray<WorkerEffect>) {
+        heldMessages = nil
+        if sessions.isEmpty, objects.isEmpty { return }
+        heldMessages = []
+        for index in sessions.indices {
+            guard let session = sessions.handle(at: index) else { continue }
+            let wasClosing = sessions[session].closing != .no
+            sessions[session].closing = .forgotten
+            if !wasClosing { stopAll(of: session, into: &effects) }
+        }
+        // Nothing that runs there is wanted: no need to ask what has begun.
+        for index in subworkers.indices {
+            guard let handle = subworkers.handle(at: index), subworkers[handle].isBusy else { continue }
+            stopSubworker(handle, isKilled: true, into: &effects)
+        }
+    }
+
+    mutating func resumeAfterForgetting(into effects: inout ContiguousArray<WorkerEffect>) {
+        guard let messages = heldMessages, sessions.isEmpty, objects.isEmpty else { return }
+        sendRemovals(into: &effects)
+        heldMessages = nil
+        for message in messages { handle(message, into: &effects) }
+        closeSessions(into: &effects)
+    }
+
+    private mutating func stopAll(of session: SessionHandle, into effects: inout ContiguousArray<WorkerEffect>) {
+        for index in attempts.indices {
+            guard let attempt = attempts.handle(at: index), attempts[attempt].session == session else { continue }
+            stop(attempt, .sessionClosed, into: &effects)
+        }
+        let id = sessions[session].id
+        for index in objects.rows.indices {
+            guard let object = objects.rows.handle(at: index), objects[object].replica.object.session == id else { continue }
+            objects.drop(object)
+        }
+        if sessions[session].activeCount == 0 { closedSessions.append(session) }
+    }
+
+    /// Sessions whose last process is gone.
+    mutating func closeSessions(into effects: inout ContiguousArray<WorkerEffect>) {
+        while let session = closedSessions.popLast() {
+            guard sessions.contains(session), sessions[session].activeCount == 0 else { continue }
+            let id = sessions[session].id
+            sendRemovals(into: &effects)
+            effects.append(.forgetSession(id))
+            if sessions[session].closing == .asked { link.enqueue(.sessionClosed(id)) }
+            for template in sessions[session].templates {
+                if let lane = templates[template].lane { exitLane(lane) }
+                templates.remove(template)
+            }
+            latestTemplate = nil
+            sessionByID[id] = nil
+            sessions.remove(session)
+        }
+    }
+}

@@ -1,0 +1,130 @@
+import Link
+import TaskModel
+
+extension WorkerCore {
+    /// Walks the whole state; for tests, after every event.
+    package func checkInvariants() throws(BrokenInvariant) {
+        try objects.check()
+        try checkAttempts()
+        try checkObjects()
+        try checkLanes()
+        try checkSubworkers()
+        try checkSessions()
+        if !frames.isEmpty { throw BrokenInvariant("frames were not sent") }
+        if !outboxes.isEmpty { throw BrokenInvariant("calls were not sent") }
+        if !closedSessions.isEmpty { throw BrokenInvariant("sessions were not closed") }
+        if !objects.removals.isEmpty || !objects.forgotten.isEmpty { throw BrokenInvariant("removals were not sent") }
+    }
+
+    /// Whether nothing is left of any session: every table is empty but those of warm subworkers.
+    package var isEmpty: Bool {
+        sessions.isEmpty && sessionByID.isEmpty && templates.isEmpty && attempts.isEmpty && attemptByID.isEmpty && finishes.isEmpty
+            && aliases.isEmpty && objects.isEmpty && lanes.isEmpty && readyLanes.isEmpty && heldMessages == nil && cpus.occupied == 0
+            && cpus.weightlessCount == 0 && pools.count == poolByCommand.count && subworkers.count == subworkerByID.count
+    }
+
+    private func checkAttempts() throws(BrokenInvariant) {
+        guard attemptByID.count == attempts.count else { throw BrokenInvariant("attempts and their names") }
+        var occupied: UInt32 = 0
+        var weightless = 0
+        for index in attempts.indices {
+            guard let attempt = attempts.handle(at: index) else { continue }
+            let row = attempts[attempt]
+            guard attemptByID[row.id] == attempt, templates.contains(row.template) else { throw BrokenInvariant("\(row.id) is not found") }
+            let missing = row.inputs.reduce(0) { $0 + (objects[$1].isLocal ? 0 : 1) }
+            switch row.state {
+            case .waiting(let count):
+                guard count > 0, Int(count) == missing else { throw BrokenInvariant("\(row.id) waits for \(count) of \(missing) inputs") }
+            case .ready, .finishing:
+                guard missing == 0 else { throw BrokenInvariant("\(row.id) is ready without its inputs") }
+            case .running:
+                guard missing == 0 else { throw BrokenInvariant("\(row.id) runs without its inputs") }
+                let weight = templates[row.template].cpus
+                if weight == 0 { weightless += 1 } else { occupied += weight }
+            case .calling(let subworker, let slot):
+                guard missing == 0, subworkers.contains(subworker), subworkers[subworker].attempt(in: slot) == attempt else {
+                    throw BrokenInvariant("\(row.id) is called on a subworker that does not know it")
+                }
+            }
+        }
+        for index in subworkers.indices {
+            guard let handle = subworkers.handle(at: index), let lane = subworkers[handle].lane else { continue }
+            let weight = lanes[lane].cpus
+            if weight == 0 { weightless += subworkers[handle].unitCount } else { occupied += weight * UInt32(subworkers[handle].unitCount) }
+        }
+        guard occupied == cpus.occupied, weightless == cpus.weightlessCount, occupied <= cpus.capacity else {
+            throw BrokenInvariant("\(occupied) CPUs are in use, \(cpus.occupied) are booked, of \(cpus.capacity)")
+        }
+    }
+
+    private func checkObjects() throws(BrokenInvariant) {
+        var uses: [ObjectHandle: UInt32] = [:]
+        for index in attempts.indices {
+            guard let attempt = attempts.handle(at: index) else { continue }
+            for object in attempts[attempt].inputs { uses[object, default: 0] += 1 }
+        }
+        for index in objects.rows.indices {
+            guard let object = objects.rows.handle(at: index) else { continue }
+            let row = objects[object]
+            guard uses[object, default: 0] == row.useCount else { throw BrokenInvariant("\(row.replica) is used \(uses[object, default: 0]) times") }
+            guard !row.isDropped || row.useCount > 0 || row.representation == .fetching else { throw BrokenInvariant("\(row.replica) was dropped") }
+            if case .expected(let producer) = row.representation {
+                guard attempts.contains(producer), row.useCount > 0 else { throw BrokenInvariant("\(row.replica) is expected from nobody") }
+            }
+            guard !row.isLocal || row.waiters.isEmpty else { throw BrokenInvariant("\(row.replica) is here and awaited") }
+        }
+    }
+
+    private func checkLanes() throws(BrokenInvariant) {
+        var readyByPool: [PoolHandle: Int] = [:]
+        for index in lanes.indices {
+            guard let lane = lanes.handle(at: index) else { continue }
+            var ready = 0
+            for position in 0..<lanes[lane].queue.count {
+                let attempt = lanes[lane].queue[position]
+                if attempts.contains(attempt), case .ready = attempts[attempt].state { ready += 1 }
+            }
+            guard ready == lanes[lane].readyCount else { throw BrokenInvariant("\(ready) attempts are ready in a lane of \(lanes[lane].readyCount)") }
+            guard ready == 0 || readyLanes.contains(lane) else { throw BrokenInvariant("a lane with ready attempts is not listed") }
+            if case .subworkers(let pool) = lanes[lane].runner { readyByPool[pool, default: 0] += ready }
+        }
+        var startingTotal = 0
+        for lane in readyLanes where !lanes.contains(lane) { throw BrokenInvariant("a lane that is gone is listed") }
+        for index in pools.indices {
+            guard let pool = pools.handle(at: index) else { continue }
+            guard readyByPool[pool, default: 0] == pools[pool].readyCount else { throw BrokenInvariant("the ready attempts of a pool") }
+            var starting = 0
+            for member in pools[pool].members {
+                guard subworkers.contains(member) else { throw BrokenInvariant("a pool has a member that is gone") }
+                if !subworkers[member].wasRegistered { starting += 1 }
+            }
+            guard starting == pools[pool].startingCount else { throw BrokenInvariant("the starting members of a pool") }
+            startingTotal += starting
+        }
+        guard startingTotal == startingCount else { throw BrokenInvariant("the starting subworkers") }
+    }
+
+    private func checkSubworkers() throws(BrokenInvariant) {
+        for index in subworkers.indices {
+            guard let handle = subworkers.handle(at: index) else { continue }
+            try subworkers[handle].check()
+            guard subworkers[handle].unitCount == subworkers[handle].runningCount else {
+                throw BrokenInvariant(
+                    "subworker \(subworkers[handle].id.rawValue) runs \(subworkers[handle].runningCount) calls on \(subworkers[handle].unitCount) units")
+            }
+        }
+    }
+
+    private func checkSessions() throws(BrokenInvariant) {
+        for index in sessions.indices {
+            guard let session = sessions.handle(at: index) else { continue }
+            var active = 0
+            for position in attempts.indices {
+                guard let attempt = attempts.handle(at: position), attempts[attempt].session == session else { continue }
+                if attempts[attempt].isActive { active += 1 }
+            }
+            guard active == sessions[session].activeCount else { throw BrokenInvariant("session \(sessions[session].id) has \(active) active attempts") }
+            guard sessions[session].closing == .no || active > 0 else { throw BrokenInvariant("session \(sessions[session].id) should be gone") }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+import Link
+import TaskModel
+
+/// Tasks that the worker runs itself: built-ins and programs.
+extension WorkerCore {
+    mutating func jobEnded(_ token: JobToken, _ result: JobResult, into effects: inout ContiguousArray<WorkerEffect>) {
+        let attempt = AttemptHandle(packed: token.rawValue)
+        guard attempts.contains(attempt), attempts[attempt].state == .running else { return }
+        cpus.release(templates[attempts[attempt].template].cpus)
+        switch result {
+        case .finished(let outputs, let durationNanoseconds, let debug):
+            complete(attempt, outputs, durationNanoseconds: durationNanoseconds, debug: debug, attributes: [], into: &effects)
+        case .failed(let error):
+            switch attempts[attempt].stop {
+            case .no where error.cause == .crash: charge(attempt, error)
+            case .no: settle(attempt, .failed(error))
+            case .cancelled: settle(attempt, .cancelled)  // It was killed for that, whatever it says of its end.
+            case .sessionClosed: settle(attempt, .vanished)
+            }
+        case .cancelled:
+            settle(attempt, .cancelled)
+        }
+    }
+}

@@ -1,0 +1,159 @@
+import Link
+import TaskModel
+
+/// Everything a worker decides: what runs when and where, what is kept, what is told to the server.
+///
+/// Pure: events go in with the time, effects come out in order. See `WorkerEvent` and `WorkerEffect` for the contract with the shell.
+package struct WorkerCore: Sendable {
+    static let registrationMillisecondsMax: UInt64 = 30_000
+    /// Asked to end and still there: it is killed.
+    static let farewellMillisecondsMax: UInt64 = 5_000
+    /// A warm process that nobody needed for so long ends.
+    static let idleMillisecondsMax: UInt64 = 300_000
+    /// An attempt under which so many processes died is not tried again, whatever its template allows.
+    static let poisonCrashCount: UInt32 = 3
+
+    let description: WorkerDescription
+    /// Subworkers of the worker's own configuration.
+    let ownCommands: [SubworkerCommand]
+    /// The wall clock at zero of the monotonic one, in µs since 1970, for the start times of outcomes; set by the shell.
+    package var unixMicrosecondsAtZero: UInt64 = 0
+
+    var link: WorkerLink
+    var cpus: CPULedger
+    var sessions = Table<HeldSession>()
+    var sessionByID: [SessionID: SessionHandle] = [:]
+    var templates = Table<HeldTemplate>()
+    var attempts = Table<Attempt>()
+    var attemptByID: [AttemptID: AttemptHandle] = [:]
+    var finishes = Table<Finish>()
+    var aliases = Table<Alias>()
+    var objects = ObjectTable()
+    var lanes = Table<Lane>()
+    /// Lanes with ready attempts, in no order that matters.
+    var readyLanes: ContiguousArray<LaneHandle> = []
+    var pools = Table<SubworkerPool>()
+    var poolByCommand: [SubworkerCommand: PoolHandle] = [:]
+    var subworkers = Table<SubworkerMachine>()
+    var subworkerByID: [SubworkerID: SubworkerHandle] = [:]
+    /// The template that was used last: rows of one template come in a row.
+    var latestTemplate: (id: TemplateID, handle: TemplateHandle)?
+
+    var round: UInt64 = 0
+    var nextSequence: UInt64 = 0
+    var nextSubworker: UInt32 = 1
+    /// Subworkers that have not registered yet.
+    var startingCount = 0
+    var now = Instant(nanoseconds: 0)
+    /// What a new server said while the work for its predecessor was being cleared away; `nil` when nothing is.
+    var heldMessages: ContiguousArray<ServerMessage>?
+
+    // Buffers that are reused, empty between events.
+    var frames: ContiguousArray<WorkerToServerFrame> = []
+    /// Subworkers with calls in their outbox.
+    var outboxes: ContiguousArray<SubworkerHandle> = []
+    var blockedLanes: ContiguousArray<LaneHandle> = []
+    var closedSessions: ContiguousArray<SessionHandle> = []
+
+    package init(description: WorkerDescription, incarnation: UInt64, subworkers: [SubworkerCommand]) {
+        self.description = description
+        ownCommands = subworkers
+        link = WorkerLink(incarnation: incarnation, description: description)
+        cpus = CPULedger(capacity: description.cpus)
+    }
+
+    package mutating func handle(_ event: WorkerEvent, now: Instant, into effects: inout ContiguousArray<WorkerEffect>) {
+        self.now = now
+        switch event {
+        case .connected:
+            if let hello = link.connected(now: now) { effects.append(.send(hello)) }
+        case .frame(let frame):
+            let delivery = link.receive(frame, now: now, into: &frames)
+            handle(delivery, frame: frame, into: &effects)
+        case .subworkerRegistered(let id, let capabilities):
+            subworkerRegistered(id, capabilities)
+        case .callsAnswered(let id, let answers):
+            callsAnswered(id, answers, into: &effects)
+        case .recalled(let id, let slots):
+            recalled(id, slots, into: &effects)
+        case .subworkerEnded(let id, let evidence, let running):
+            subworkerEnded(id, evidence: evidence, running: running, into: &effects)
+        case .jobEnded(let token, let result):
+            jobEnded(token, result, into: &effects)
+        case .fetched(let token, let result):
+            fetched(token, result, into: &effects)
+        case .aliased(let token, let error):
+            aliased(token, error)
+        case .tick:
+            let delivery = link.tick(now: now, into: &frames)
+            handle(delivery, frame: nil, into: &effects)
+            tick(into: &effects)
+        }
+        endRound(into: &effects)
+    }
+
+    private mutating func handle(_ delivery: WorkerLink.Delivery, frame: ServerToWorkerFrame?, into effects: inout ContiguousArray<WorkerEffect>) {
+        switch delivery {
+        case .nothing:
+            break
+        case .messages(let messages):
+            for message in messages {
+                if heldMessages == nil { handle(message, into: &effects) } else { heldMessages?.append(message) }
+            }
+        case .fresh(let welcome):
+            effects.append(.welcomed(welcome))
+            forgetEverything(into: &effects)
+        case .resumed:
+            if case .welcome(let welcome) = frame { effects.append(.welcomed(welcome)) }
+        case .refused(let reason):
+            effects.append(.refused(reason: reason))
+        case .reconnect:
+            effects.append(.reconnect)
+        }
+    }
+
+    /// After each event: what can start is started, and what was gathered goes out.
+    private mutating func endRound(into effects: inout ContiguousArray<WorkerEffect>) {
+        closeSessions(into: &effects)
+        resumeAfterForgetting(into: &effects)
+        dispatch(into: &effects)
+        recallBehindSlowCalls(into: &effects)
+        stopIdleSubworkers(into: &effects)
+        sendGathered(into: &effects)
+        link.flush(now: now, into: &frames)
+        for frame in frames { effects.append(.send(frame)) }
+        frames.removeAll(keepingCapacity: true)
+    }
+
+    /// Calls of one subworker travel in one message, and so do removals.
+    private mutating func sendGathered(into effects: inout ContiguousArray<WorkerEffect>) {
+        sendRemovals(into: &effects)
+        for handle in outboxes {
+            var calls: ContiguousArray<CallRequest> = []
+            swap(&calls, &subworkers[handle].outbox)
+            effects.append(.call(subworkers[handle].id, calls))
+        }
+        outboxes.removeAll(keepingCapacity: true)
+    }
+
+    mutating func sendRemovals(into effects: inout ContiguousArray<WorkerEffect>) {
+        if !objects.forgotten.isEmpty { sendForgotten(objects.takeForgotten(), into: &effects) }
+        if !objects.removals.isEmpty { effects.append(.remove(objects.takeRemovals())) }
+    }
+
+    /// One message per subworker; a run of drops mostly concerns the same few.
+    private mutating func sendForgotten(
+        _ forgotten: ContiguousArray<(subworker: SubworkerHandle, replica: Replica)>, into effects: inout ContiguousArray<WorkerEffect>
+    ) {
+        for index in subworkers.indices {
+            guard let handle = subworkers.handle(at: index), case .open = subworkers[handle].state else { continue }
+            let replicas = forgotten.compactMap { $0.subworker == handle ? $0.replica : nil }
+            if !replicas.isEmpty { effects.append(.dropCached(subworkers[handle].id, replicas)) }
+        }
+    }
+
+    mutating func takeSequence() -> UInt64 {
+        nextSequence += 1
+        return nextSequence
+    }
+}
