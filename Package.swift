@@ -69,6 +69,8 @@ let package = Package(
         .testTarget(name: "LinkTests", dependencies: ["Link", "TaskModel"], swiftSettings: strict),
         .testTarget(name: "ServerCoreTests", dependencies: ["ServerCore", "TaskModel", "Link"], swiftSettings: strict),
         .testTarget(name: "PurityTests", swiftSettings: strict),
+        .testTarget(name: "CoreTests", dependencies: ["ServerCore", "WorkerCore", "TaskModel", "Link"], swiftSettings: strict),
+        .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: strict),
     ],
     cLanguageStandard: .c11,
     cxxLanguageStandard: .cxx17

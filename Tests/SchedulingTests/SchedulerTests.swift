@@ -1,0 +1,77 @@
+import Scheduling
+import Testing
+
+private func scheduler(_ cpus: UInt32...) -> Scheduler {
+    var scheduler = Scheduler()
+    for count in cpus { _ = scheduler.join(cpus: count) }
+    return scheduler
+}
+
+@Test func `a task goes to the worker that has its inputs`() {
+    let two = scheduler(2, 2)
+    #expect(two.place(cpus: 1, totalBytes: 1 << 30, localBytes: [0, 1 << 30]) == 1)
+    #expect(two.place(cpus: 1, totalBytes: 1 << 30, localBytes: [1 << 30, 1 << 29]) == 0)
+}
+
+@Test func `waiting for the data's worker is weighed against moving the data`() {
+    var two = scheduler(1, 1)
+    two.assign(1, cpus: 1, expectedNanoseconds: 40_000_000)
+    // 1 KB moves in a microsecond: better than 40 ms in a queue.
+    #expect(two.place(cpus: 1, totalBytes: 1024, localBytes: [0, 1024]) == 0)
+    // 1 GB takes a second: better to wait.
+    #expect(two.place(cpus: 1, totalBytes: 1 << 30, localBytes: [0, 1 << 30]) == 1)
+}
+
+@Test func `equal workers share tasks, the first one first`() {
+    var three = scheduler(1, 1, 1)
+    var counts = [0, 0, 0]
+    for _ in 0..<6 {
+        let worker = three.place(cpus: 1, totalBytes: 0, localBytes: [])!
+        counts[worker] += 1
+        three.assign(worker, cpus: 1, expectedNanoseconds: Scheduler.unknownNanoseconds)
+    }
+    #expect(counts == [2, 2, 2])
+}
+
+@Test func `a worker gets no task that is larger than itself`() {
+    let two = scheduler(1, 4)
+    #expect(two.place(cpus: 3, totalBytes: 0, localBytes: []) == 1)
+    #expect(two.place(cpus: 5, totalBytes: 0, localBytes: []) == nil)
+    #expect(!two.fits(cpus: 5) && two.fits(cpus: 4))
+}
+
+@Test func `a queue is as deep as what is worked off in 50 ms, and at least two tasks a cpu`() {
+    var short = scheduler(2)
+    var count = 0
+    while let worker = short.place(cpus: 1, totalBytes: 0, localBytes: []) {
+        short.assign(worker, cpus: 1, expectedNanoseconds: 1_000_000)
+        count += 1
+    }
+    #expect(count == 100)
+    #expect(short.isFull)
+
+    var long = scheduler(2)
+    count = 0
+    while let worker = long.place(cpus: 1, totalBytes: 0, localBytes: []) {
+        long.assign(worker, cpus: 1, expectedNanoseconds: 10_000_000_000)
+        count += 1
+    }
+    #expect(count == 4)
+    long.release(0, cpus: 1, expectedNanoseconds: 10_000_000_000)
+    #expect(!long.isFull)
+}
+
+@Test func `a worker that left gets nothing`() {
+    var two = scheduler(2, 2)
+    two.leave(0)
+    #expect(two.place(cpus: 1, totalBytes: 10, localBytes: [10, 0]) == 1)
+}
+
+@Test func `durations are learned, recent ones count more, and none is below the cost of a task`() {
+    var duration = LearnedDuration()
+    #expect(duration.expectedNanoseconds == Scheduler.unknownNanoseconds)
+    duration.learn(1)
+    #expect(duration.expectedNanoseconds == Scheduler.leastNanoseconds)
+    for _ in 0..<100 { duration.learn(1_000_000) }
+    #expect(duration.expectedNanoseconds > 900_000 && duration.expectedNanoseconds <= 1_000_000)
+}
