@@ -143,8 +143,11 @@ package struct SubworkerCall: Equatable, Sendable {
     package var arguments: [UInt8]
     package var inputs: [SubworkerInput]
     package var arrayIndex: UInt32
+    /// Of the slot when the call was queued, as on the control page; 0 is not compared.
+    package var ticket: UInt32
     package init(
-        slot: UInt8, template: UInt32, attempt: AttemptID, arguments: [UInt8] = [], inputs: [SubworkerInput] = [], arrayIndex: UInt32 = 0
+        slot: UInt8, template: UInt32, attempt: AttemptID, arguments: [UInt8] = [], inputs: [SubworkerInput] = [], arrayIndex: UInt32 = 0,
+        ticket: UInt32 = 0
     ) {
         self.slot = slot
         self.template = template
@@ -152,6 +155,7 @@ package struct SubworkerCall: Equatable, Sendable {
         self.arguments = arguments
         self.inputs = inputs
         self.arrayIndex = arrayIndex
+        self.ticket = ticket
     }
 }
 
