@@ -1,0 +1,45 @@
+"""The client: sessions, tasks and data objects."""
+
+from ..common import (
+    DataInstance,
+    DataObjectState,
+    LabeledList,
+    RainException,
+    RainWarning,
+    SessionException,
+    TaskException,
+    TaskState,
+)
+from . import tasks
+from .client import Client
+from .graph import DataObject, Task, blob, pickled, to_dataobj
+from .io import Input, Output, OutputSpec
+from .program import Program
+from .remote import Remote, remote
+from .session import Session, get_active_session
+
+__all__ = [
+    "Client",
+    "DataInstance",
+    "DataObject",
+    "DataObjectState",
+    "Input",
+    "LabeledList",
+    "Output",
+    "OutputSpec",
+    "Program",
+    "RainException",
+    "RainWarning",
+    "Remote",
+    "Session",
+    "SessionException",
+    "Task",
+    "TaskException",
+    "TaskState",
+    "blob",
+    "get_active_session",
+    "pickled",
+    "remote",
+    "tasks",
+    "to_dataobj",
+]

@@ -1,0 +1,581 @@
+"""Tasks and data objects, as a program sees them, and the templates that tasks are sent with."""
+
+import json
+import sys
+import threading
+
+from ..common.content_type import check_content_type, encode_parts, merge_content_types
+from ..common.data_instance import DataInstance
+from ..common.errors import RainException
+from ..common.labeled_list import LabeledList
+from ..common.placeholder import take_input
+from ..common.states import DataObjectState, TaskState
+
+#: Frames of the program that are remembered with a task.
+ORIGIN_FRAMES_MAX = 6
+
+#: While arguments are pickled: `collector`, which turns data objects into placeholders.
+pickling = threading.local()
+
+
+def to_json(value) -> str:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RainException(f"this must be JSON: {error}") from None
+
+
+def call_site():
+    """Where the program is, outside of this package.
+
+    Returns:
+        (key, frames): a key that is equal for the same place, and (code, instruction) for up to six frames, innermost
+        first. Codes are kept by whoever keeps the frames, so that the key stays unique.
+    """
+    frame = sys._getframe(1)
+    while frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    key = []
+    frames = []
+    for _ in range(ORIGIN_FRAMES_MAX):
+        code = frame.f_code
+        at = frame.f_lasti
+        key.append(id(code))
+        key.append(at)
+        frames.append((code, at))
+        frame = frame.f_back
+        if frame is None:
+            break
+    return tuple(key), frames
+
+
+def describe_site(frames) -> str:
+    """The lines of a call site: `flow.py:12 in main`, innermost first."""
+    lines = []
+    for code, at in frames:
+        number = code.co_firstlineno
+        for start, end, line in code.co_lines():
+            if start <= at < end and line is not None:
+                number = line
+                break
+        lines.append(f"{code.co_filename}:{number} in {code.co_name}")
+    return "\n".join(lines)
+
+
+class Template:
+    """What tasks of one place in the program share. Made once for each place and kind of call; sent once."""
+
+    __slots__ = (
+        "type",
+        "name",
+        "config",
+        "input_labels",
+        "outputs",
+        "constants",
+        "cpus",
+        "frames",
+        "attributes",
+        "ids",
+    )
+
+    def __init__(
+        self,
+        type,
+        frames,
+        *,
+        name=None,
+        config=None,
+        input_labels=(),
+        outputs=(),
+        constants=(),
+        cpus=1,
+        attributes=None,
+    ):
+        self.type = type
+        self.frames = frames
+        self.name = name
+        #: JSON text or None.
+        self.config = config
+        self.input_labels = input_labels
+        #: (label, content type or None) for each output.
+        self.outputs = outputs
+        #: Data objects.
+        self.constants = constants
+        self.cpus = cpus
+        self.attributes = attributes
+        #: The template's number in its session, by (mask of kept outputs, JSON of attributes).
+        self.ids = {}
+
+    def line(self, keep_mask, attributes_json) -> str:
+        fields = [f'"type":{to_json(self.type)}']
+        if self.name:
+            fields.append(f'"name":{to_json(self.name)}')
+        if self.config is not None:
+            fields.append(f'"config":{self.config}')
+        if self.input_labels:
+            fields.append(f'"inputs":{to_json([label or "" for label in self.input_labels])}')
+        if self.constants:
+            fields.append(f'"constants":{to_json([c._id for c in self.constants])}')
+        outputs = []
+        for i, (label, content_type) in enumerate(self.outputs):
+            output = {"label": label or ""}
+            if content_type:
+                output["content_type"] = content_type
+            if keep_mask >> i & 1:
+                output["keep"] = True
+            outputs.append(output)
+        fields.append(f'"outputs":{to_json(outputs)}')
+        if self.cpus != 1:
+            fields.append(f'"cpus":{self.cpus}')
+        fields.append(f'"origin":{to_json(describe_site(self.frames))}')
+        if attributes_json:
+            fields.append(f'"attributes":{attributes_json}')
+        return '{"template":{' + ",".join(fields) + "}}"
+
+
+class Spec:
+    """What was asked for, as `spec`; `user` holds attributes of the program's own."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node):
+        object.__setattr__(self, "_node", node)
+
+    @property
+    def user(self) -> dict:
+        return self._node.attributes
+
+    @user.setter
+    def user(self, value: dict):
+        self._node.attributes = value
+
+    def __getattr__(self, name):
+        return getattr(self._node, name)
+
+
+class TaskInfo:
+    """What became of a task, as of the last `update`."""
+
+    __slots__ = ("state", "worker", "start_time", "duration", "debug", "user", "error")
+
+    def __init__(self, record: dict):
+        self.state = record.get("state")
+        #: Name of the worker that ran it, or None.
+        self.worker = record.get("worker")
+        #: Seconds since 1970, or None.
+        self.start_time = record.get("started")
+        #: Seconds, or None.
+        self.duration = record.get("duration_s")
+        #: Lines that the task wrote for debugging.
+        self.debug = record.get("debug") or ""
+        #: Attributes that the task gave itself.
+        self.user = record.get("attributes") or {}
+        failure = record.get("failure")
+        self.error = failure.get("message") if failure else None
+
+    @property
+    def governor(self):
+        """The worker, under its older name."""
+        return self.worker
+
+    @property
+    def attributes(self) -> dict:
+        return self.user
+
+    def __repr__(self):
+        return f"<TaskInfo {self.state} worker={self.worker!r} duration={self.duration}>"
+
+
+class ObjectInfo:
+    """What became of a data object, as of the last `update` or `fetch`."""
+
+    __slots__ = ("size", "content_type", "_user", "_object")
+
+    def __init__(self, size, content_type, user=None, object=None):
+        self.size = size
+        self.content_type = content_type or None
+        self._user = user
+        self._object = object
+
+    @property
+    def user(self) -> dict:
+        """Attributes that its task gave it. A fetch does not bring them: they are asked for when they are wanted."""
+        if self._user is None:
+            self._user = self._object._session._object_record(self._object).get("attributes") or {}
+        return self._user
+
+    @property
+    def attributes(self) -> dict:
+        return self.user
+
+    def __repr__(self):
+        return f"<ObjectInfo {self.size} bytes, {self.content_type or 'no content type'}>"
+
+
+class DataObject:
+    """Immutable bytes in a session: a constant of the program, or the output of a task."""
+
+    __slots__ = ("_session", "_id", "_task", "_position", "label", "_content_type", "_info", "_is_kept", "_attributes")
+
+    data_type = "blob"
+
+    def __init__(self, session, id, label, content_type=None, task=None, position=0):
+        self._session = session
+        self._id = id
+        #: The task that makes it; None for a constant.
+        self._task = task
+        self._position = position
+        self.label = label
+        self._content_type = content_type
+        self._info = None
+        self._is_kept = False
+        self._attributes = None
+
+    @property
+    def session(self):
+        return self._session
+
+    @property
+    def id(self) -> int:
+        return self._id
+
+    @property
+    def task(self):
+        return self._task
+
+    @property
+    def content_type(self):
+        """The declared content type, or what the task made of it when that is known."""
+        if self._info is not None and self._info.content_type:
+            return merge_content_types(self._content_type, self._info.content_type)
+        return self._content_type
+
+    @property
+    def attributes(self) -> dict:
+        """Attributes of the program's own: any JSON by name. Of a constant, set before its submit."""
+        if self._attributes is None:
+            self._attributes = {}
+        return self._attributes
+
+    @attributes.setter
+    def attributes(self, value: dict):
+        if self._task is not None:
+            raise RainException(
+                "an output has the attributes that its task gives it; set them on the task, or on a constant"
+            )
+        if self.state is not None:
+            raise RainException("attributes can't be changed after the submit")
+        self._attributes = value
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self)
+
+    @property
+    def info(self):
+        """None before `update` or `fetch`."""
+        return self._info
+
+    @property
+    def state(self):
+        """A `DataObjectState`, as far as the program has heard; None before the submit."""
+        return self._session._object_state(self)
+
+    def keep(self):
+        """Keeps the object on the workers until `unkeep` or the end of the session. Only before the submit."""
+        self._session._keep(self)
+
+    def unkeep(self):
+        """Lets the object go; at once when nothing needs it."""
+        self._session.unkeep((self,))
+
+    def is_kept(self) -> bool:
+        if self._task is not None:
+            return bool(self._task._keep_mask >> self._position & 1)
+        return self._is_kept
+
+    def wait(self):
+        """Waits until the object is there."""
+        self._session.wait((self,))
+
+    def fetch(self) -> DataInstance:
+        """Waits for the object and brings its bytes. It must be kept."""
+        return self._session.fetch(self)
+
+    def update(self):
+        """Brings state and info."""
+        self._session.update((self,))
+
+    def __reduce_ex__(self, protocol):
+        collector = getattr(pickling, "collector", None)
+        if collector is None:
+            raise RainException("a data object can't be pickled, except in the arguments of a remote function")
+        return take_input, collector.reference(self)
+
+    def __repr__(self):
+        return f"<DataObject {self._id} {self.label!r} {self.state.value if self.state else 'not submitted'}>"
+
+
+def check_label(label):
+    if label is not None and not isinstance(label, str):
+        raise TypeError(f"a label must be a str, not {label!r}")
+    return label
+
+
+class Task:
+    """A task of any type.
+
+    Args:
+        task_type: `NAME/METHOD`: a subworker and its task, such as "wordcount/count". A subclass may set TASK_TYPE
+            instead.
+        inputs: data objects, or tasks with one output. (label, object) pairs or a `LabeledList` give labels.
+        outputs: a number, labels, `Output`s, or None.
+        config: any JSON, the same for many tasks.
+        arguments: any JSON, of this task.
+        cpus: how many CPUs it occupies.
+        name: shown to people; "/" makes a hierarchy.
+        session: None for the active one.
+    """
+
+    TASK_TYPE = None
+
+    __slots__ = (
+        "_session", "_id", "_template", "_inputs", "_row", "_name", "_first_output", "_output", "_keep_mask", "_info",
+        "_attributes",
+    )  # fmt: skip
+
+    def __init__(
+        self, task_type=None, inputs=(), outputs=1, *, config=None, arguments=None, cpus=1, name=None, session=None
+    ):
+        from .io import OutputSpec
+
+        if task_type is not None and not isinstance(task_type, str):
+            raise TypeError("the first argument of a Task is its type, such as 'wordcount/count'; name the others")
+        self._make(
+            task_type or self.TASK_TYPE,
+            inputs,
+            OutputSpec(outputs).declarations(),
+            config,
+            arguments,
+            cpus,
+            name,
+            session,
+        )
+
+    def _make(self, task_type, inputs, outputs, config, arguments, cpus, name, session):
+        """Fills in a new task and adds it to its session; what templates share is found by its text."""
+        if not task_type or "/" not in task_type:
+            raise RainException(f"a task's type is NAME/METHOD, such as 'wordcount/count', not {task_type!r}")
+        if not isinstance(cpus, int) or cpus < 0:
+            raise RainException(f"cpus is a number, 0 or more, not {cpus!r}")
+        session = session or active_session()
+        if isinstance(inputs, LabeledList):
+            input_labels, inputs = inputs.labels, list(inputs)
+        elif isinstance(inputs, (DataObject, Task)):
+            input_labels, inputs = (), (inputs,)
+        elif isinstance(inputs, (str, bytes)):
+            raise RainException("inputs are data objects; wrap this in blob()")
+        else:
+            input_labels, inputs = split_labels(inputs)
+        objects = [to_dataobj(value) for value in inputs]
+        config_json = None if config is None else to_json(config)
+        site, frames = call_site()
+        key = (task_type, config_json, tuple(input_labels), tuple(outputs), cpus, site)
+        template = session._templates.get(key)
+        if template is None:
+            template = session._templates[key] = Template(
+                task_type, frames, config=config_json, input_labels=input_labels, outputs=outputs, cpus=cpus
+            )
+        ids = ",".join([str(session._own_id(o)) for o in objects])
+        row = f"[{ids}],{to_json(arguments)}"
+        self._begin(session, template, objects, row, name)
+
+    def _begin(self, session, template, inputs, row, name):
+        self._session = session
+        self._template = template
+        self._inputs = inputs
+        self._row = row
+        self._name = name
+        self._output = None
+        self._keep_mask = 0
+        self._info = None
+        self._attributes = None
+        session._add_task(self, len(template.outputs))
+
+    @property
+    def session(self):
+        return self._session
+
+    @property
+    def id(self) -> int:
+        return self._id
+
+    @property
+    def name(self):
+        return self._name or self._template.name
+
+    @property
+    def task_type(self) -> str:
+        return self._template.type
+
+    @property
+    def cpus(self) -> int:
+        return self._template.cpus
+
+    @property
+    def config(self):
+        return None if self._template.config is None else json.loads(self._template.config)
+
+    @property
+    def inputs(self) -> LabeledList:
+        labels = list(self._template.input_labels)
+        return LabeledList(self._inputs, (labels + [None] * len(self._inputs))[: len(self._inputs)])
+
+    @property
+    def outputs(self) -> LabeledList:
+        count = len(self._template.outputs)
+        return LabeledList([self._output_at(i) for i in range(count)], [label for label, _ in self._template.outputs])
+
+    def _output_at(self, position) -> DataObject:
+        # A task with one output, the usual one, needs no list for it.
+        if self._output is None:
+            self._output = [None] * len(self._template.outputs)
+        result = self._output[position]
+        if result is None:
+            label, content_type = self._template.outputs[position]
+            result = DataObject(self._session, self._first_output + position, label, content_type, self, position)
+            self._output[position] = result
+        return result
+
+    @property
+    def output(self) -> DataObject:
+        """The only output."""
+        count = len(self._template.outputs)
+        if count != 1:
+            raise RainException(
+                f"{self!r} has {count} outputs: name one, as in task.outputs['label'] or task.outputs[0]"
+            )
+        return self._output_at(0)
+
+    @property
+    def attributes(self) -> dict:
+        """Attributes of the program's own: any JSON by name; readable in the task. Set before the submit."""
+        if self._attributes is None:
+            self._attributes = {}
+        return self._attributes
+
+    @attributes.setter
+    def attributes(self, value: dict):
+        if self.state is not None:
+            raise RainException("attributes can't be changed after the submit")
+        self._attributes = value
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self)
+
+    @property
+    def info(self):
+        """A `TaskInfo`; None before `update`."""
+        return self._info
+
+    @property
+    def state(self):
+        """A `TaskState`, as far as the program has heard; None before the submit."""
+        return self._session._task_state(self)
+
+    def keep_outputs(self):
+        """Keeps every output; see `DataObject.keep`."""
+        for output in self.outputs:
+            output.keep()
+
+    def unkeep_outputs(self):
+        self._session.unkeep(self.outputs)
+
+    def fetch_outputs(self) -> list:
+        """Waits for the outputs and brings them, in order."""
+        return self._session.fetch(self.outputs)
+
+    def wait(self):
+        """Waits until the task is finished; raises TaskException when it failed."""
+        self._session.wait((self,))
+
+    def update(self):
+        """Brings state and info."""
+        self._session.update((self,))
+
+    def __reduce_ex__(self, protocol):
+        return self.output.__reduce_ex__(protocol)
+
+    def __repr__(self):
+        title = f" '{self.name}'" if self.name else ""
+        state = self.state
+        return f"<Task {self._id}{title} {self.task_type} {state.value if state else 'not submitted'}>"
+
+
+def split_labels(inputs):
+    """Inputs that may be (label, object) pairs, as (labels, objects)."""
+    labels = []
+    objects = []
+    for value in inputs:
+        if isinstance(value, tuple) and len(value) == 2 and (value[0] is None or isinstance(value[0], str)):
+            labels.append(value[0])
+            objects.append(value[1])
+        else:
+            labels.append(None)
+            objects.append(value)
+    return (labels if any(labels) else ()), objects
+
+
+def to_dataobj(value) -> DataObject:
+    """The data object that is meant by a data object or by a task with one output."""
+    if isinstance(value, DataObject):
+        return value
+    if isinstance(value, Task):
+        return value.output
+    if isinstance(value, (str, bytes)):
+        raise RainException(f"{value[:40]!r} is no data object: wrap it in blob()")
+    raise RainException(
+        f"{value!r} is no data object and no task: wrap values in blob(value, encode='pickle') or pickled()"
+    )
+
+
+def blob(value, label="const", content_type=None, encode=None, session=None) -> DataObject:
+    """A constant: bytes as they are, text in UTF-8, or any value with an encoder.
+
+    Args:
+        value: bytes; str (content type "text"); anything else with `encode`.
+        label: its role.
+        content_type: what the bytes are; only with bytes.
+        encode: how the value is turned into bytes, and the content type: "pickle", "json", "text", …
+    """
+    if encode is not None and content_type is not None:
+        raise RainException("give encode or content_type, not both")
+    if encode is not None:
+        check_content_type(encode)
+        parts, content_type = encode_parts(value, encode)
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+    elif isinstance(value, str):
+        if content_type is not None:
+            raise RainException("content_type goes with bytes; for a str use encode='text-…' or nothing")
+        data, content_type = value.encode(), "text"
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        data = bytes(value)
+        content_type = check_content_type(content_type)
+    else:
+        raise RainException(f"a value of type {type(value).__name__} needs encode=…, such as encode='pickle'")
+    return (session or active_session())._add_constant(data, check_label(label), content_type)
+
+
+def pickled(value, label="pickle", session=None) -> DataObject:
+    """A constant with a pickled value."""
+    return blob(value, label, encode="pickle", session=session)
+
+
+def active_session():
+    from .session import get_active_session
+
+    return get_active_session()
+
+
+__all__ = ["DataObject", "DataObjectState", "Task", "TaskState", "blob", "pickled", "to_dataobj"]

@@ -1,0 +1,259 @@
+"""A small HTTP/1.1 client on sockets: what Rain's server speaks, and nothing that would take time to import."""
+
+import socket
+
+from ..common.errors import RainException
+
+#: Longer than any line or header that the server sends.
+LINE_BYTES_MAX = 65536
+HEADERS_MAX = 200
+CONNECT_SECONDS = 5
+
+
+class ConnectionLost(RainException):
+    """The connection ended early, or what came was no HTTP. `is_unanswered`: before the first byte of an answer."""
+
+    def __init__(self, text, is_unanswered=False):
+        super().__init__(text)
+        self.is_unanswered = is_unanswered
+
+
+class Response:
+    __slots__ = ("status", "headers", "body")
+
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+def connect(host, port) -> socket.socket:
+    try:
+        sock = socket.create_connection((host, port), CONNECT_SECONDS)
+    except socket.gaierror as error:
+        raise RainException(f"the host name {host!r} is unknown: {error.strerror}") from None
+    except TimeoutError:
+        raise RainException(
+            f"no answer from {host}:{port} within {CONNECT_SECONDS} s: check address and port"
+        ) from None
+    except OSError as error:
+        raise RainException(
+            f"no server at {host}:{port} ({error.strerror or error}): start one with `rain start --simple`, "
+            "or check address and port"
+        ) from None
+    sock.settimeout(None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A held request may be silent for hours; a host that is gone is noticed within half a minute all the same.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return sock
+
+
+def read_head(reader):
+    """Reads a status line and headers.
+
+    Returns:
+        (status, headers with names in small letters)
+    """
+    line = reader.readline(LINE_BYTES_MAX)
+    if not line:
+        raise ConnectionLost("the server closed the connection", is_unanswered=True)
+    parts = line.split(None, 2)
+    if not line.endswith(b"\n") or len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
+        raise ConnectionLost(f"this is no HTTP answer: {line[:60]!r}; is it Rain's port?")
+    headers = {}
+    for _ in range(HEADERS_MAX):
+        field = reader.readline(LINE_BYTES_MAX)
+        if field in (b"\r\n", b"\n"):
+            return int(parts[1]), headers
+        name, colon, value = field.partition(b":")
+        if not colon or not field.endswith(b"\n"):
+            break
+        headers[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+    raise ConnectionLost("the headers of an answer were cut off or malformed")
+
+
+def parse_size(text, base) -> int:
+    try:
+        size = int(text, base)
+        if size >= 0:
+            return size
+    except ValueError:
+        pass
+    raise ConnectionLost(f"the server sent {text[:40]!r} where a length belongs")
+
+
+def read_exactly(reader, size) -> bytes:
+    data = reader.read(size)
+    if len(data) != size:
+        raise ConnectionLost(f"the connection ended after {len(data)} of {size} bytes")
+    return data
+
+
+def read_body(reader, headers) -> bytes:
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        chunks = []
+        while True:
+            line = reader.readline(LINE_BYTES_MAX)
+            size = parse_size(line.split(b";")[0].strip(), 16)
+            if size == 0:
+                while reader.readline(LINE_BYTES_MAX) not in (b"\r\n", b"\n", b""):
+                    pass  # Trailers, which nobody sends.
+                return b"".join(chunks)
+            chunks.append(read_exactly(reader, size))
+            if read_exactly(reader, 2) != b"\r\n":
+                raise ConnectionLost("a chunk of an answer has the wrong length")
+    if "content-length" in headers:
+        return read_exactly(reader, parse_size(headers["content-length"], 10))
+    return reader.read()
+
+
+class Connection:
+    """One kept-alive connection; one request at a time."""
+
+    def __init__(self, host, port):
+        self.sock = connect(host, port)
+        # A file on the descriptor reads in C, straight into the bytes that are returned; the socket's own would not.
+        self.reader = open(self.sock.fileno(), "rb", buffering=65536, closefd=False)
+        self.is_used = False
+
+    def request(self, head: bytes, method: str, body_parts=()) -> Response:
+        """Sends a request and reads the whole answer.
+
+        Args:
+            head: request line and headers, with the empty line at the end.
+            method: for an answer that has no body.
+            body_parts: pieces of bytes, sent one after the other.
+        """
+        try:
+            if not body_parts:
+                self.sock.sendall(head)
+            elif sum(map(len, body_parts)) < 65536:
+                self.sock.sendall(b"".join((head, *body_parts)))
+            else:
+                self.sock.sendall(head)
+                for part in body_parts:
+                    self.sock.sendall(part)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            # The server may have refused and closed while we were sending: its answer says why.
+            try:
+                return self._read(method)
+            except (OSError, RainException):
+                raise ConnectionLost(f"the connection broke while sending: {error.strerror}", True) from None
+        try:
+            return self._read(method)
+        except OSError as error:
+            raise ConnectionLost(f"the connection broke: {error.strerror}", is_unanswered=True) from None
+
+    def _read(self, method) -> Response:
+        status, headers = read_head(self.reader)
+        while status == 100:
+            status, headers = read_head(self.reader)
+        body = b"" if method == "HEAD" or status in (204, 304) else read_body(self.reader, headers)
+        self.is_used = True
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        return Response(status, headers, body)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.sock is None
+
+    def close(self):
+        if self.sock is not None:
+            self.reader.close()
+            self.sock.close()
+            self.sock = None
+
+
+class LineStream:
+    """The lines of an answer that does not end: the lease."""
+
+    def __init__(self, host, port, head: bytes):
+        self.sock = connect(host, port)
+        self.sock.sendall(head)
+        self._data = bytearray()
+        self._status = None
+        self._is_chunked = False
+        self._body = bytearray()
+        self._is_ended = False
+
+    def read(self, timeout) -> list:
+        """Waits for bytes and returns the whole lines that they complete, maybe none.
+
+        Raises:
+            ConnectionLost: the stream ended, or nothing came for `timeout` seconds.
+            Refused: the answer was not 200; it holds the status and what came of the body.
+        """
+        if self._is_ended:
+            raise ConnectionLost("the server ended the stream")
+        self.sock.settimeout(timeout)
+        try:
+            data = self.sock.recv(65536)
+        except TimeoutError:
+            raise ConnectionLost(f"nothing came from the server for {timeout} s") from None
+        except OSError as error:
+            raise ConnectionLost(f"the connection broke: {error.strerror}") from None
+        if not data:
+            if self._status not in (None, 200):
+                raise Refused(self._status, bytes(self._body))
+            raise ConnectionLost("the server closed the connection")
+        self._data += data
+        if self._status is None and not self._take_head():
+            return []
+        self._take_body()
+        if self._status != 200:
+            if self._is_ended or not self._is_chunked and len(self._body) >= self._length:
+                raise Refused(self._status, bytes(self._body))
+            return []
+        *lines, rest = self._body.split(b"\n")
+        self._body = bytearray(rest)
+        return [bytes(line) for line in lines if line.strip()]
+
+    def _take_head(self) -> bool:
+        end = self._data.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._data) > LINE_BYTES_MAX:
+                raise ConnectionLost("the headers of the lease are too long")
+            return False
+        import io
+
+        self._status, headers = read_head(io.BytesIO(self._data[: end + 4]))
+        self._is_chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        self._length = parse_size(headers.get("content-length", "0"), 10)
+        del self._data[: end + 4]
+        return True
+
+    def _take_body(self):
+        if not self._is_chunked:
+            self._body += self._data
+            self._data.clear()
+            return
+        while True:
+            end = self._data.find(b"\r\n")
+            if end < 0:
+                if len(self._data) > LINE_BYTES_MAX:
+                    raise ConnectionLost("a chunk of the lease is malformed")
+                return
+            size = parse_size(bytes(self._data[:end]).split(b";")[0].strip(), 16)
+            if len(self._data) < end + 2 + size + 2:
+                return
+            if size == 0:
+                self._is_ended = True
+                return
+            self._body += self._data[end + 2 : end + 2 + size]
+            del self._data[: end + 2 + size + 2]
+
+    def close(self):
+        self.sock.close()
+
+
+class Refused(Exception):
+    """The server answered a stream's request with something else than 200."""
+
+    def __init__(self, status, body):
+        super().__init__(status)
+        self.status = status
+        self.body = body

@@ -1,0 +1,274 @@
+"""Takes calls, runs functions, gives results back.
+
+A call's first input is the function, a constant that the worker sends once. The configuration, JSON text made by
+`rain.client.remote`, has (all optional):
+
+    "load"        true: parameters get decoded values
+    "parameters"  [load, content type] of each positional parameter; "rest": of those that follow
+    "encode"      how each result is turned into bytes; null for bytes, str and data instances alone
+
+The arguments of a call are `null`: the inputs are the positional arguments, in order; or a text, the pickle of
+(positional, keyword) arguments in base64; or a number: the input at that position, counted after the function, is that pickle.
+"""
+
+import json
+import os
+import pickle
+import sys
+from binascii import a2b_base64
+
+from .. import __version__
+from .._csubworker import connect
+from ..common import placeholder
+from ..common.content_type import encode_parts, merge_content_types
+from ..common.data_instance import DataInstance
+from ..common.errors import RainException
+from .context import Context
+
+
+def run():
+    """Runs calls until the worker goes away or says so."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    subworker = connect(f"rain.subworker {__version__} ({sys.implementation.name} {version})")
+    directory = WorkDirectory(subworker.staging_directory)
+    templates = {}
+    take = subworker.next
+    while True:
+        call = take()
+        if call is None:
+            break
+        template = templates.get(call.template)
+        if template is None:
+            template = templates[call.template] = Template(call)
+        try:
+            template.run(call)
+        except BaseException as error:  # Also sys.exit() of a task: it must not end its neighbours' process.
+            call.fail(*describe(error))
+        else:
+            call.finish()
+        placeholder.resolve = None
+        directory.clean()
+    directory.remove()
+
+
+class WorkDirectory:
+    """The directory in which functions run: empty before each call.
+
+    Looking whether it changed costs less than a microsecond; a new one for each call would cost 5 to 70.
+    """
+
+    def __init__(self, staging):
+        self._path = os.path.join(staging, f"work-{os.getpid()}")
+        os.mkdir(self._path)
+        os.chdir(self._path)
+        self._descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        self._seen = self._look()
+
+    def _look(self) -> tuple:
+        facts = os.fstat(self._descriptor)
+        return facts.st_mtime_ns, facts.st_size, facts.st_nlink
+
+    def clean(self):
+        os.fchdir(self._descriptor)
+        if self._look() != self._seen:
+            self._empty()
+            self._seen = self._look()
+
+    def _empty(self):
+        import shutil
+
+        with os.scandir(self._path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+
+    def remove(self):
+        self._empty()
+        os.rmdir(self._path)
+
+
+class Template:
+    """What calls of one template share, taken apart once."""
+
+    __slots__ = ("function", "load", "parameters", "rest", "encode", "is_plain")
+
+    def __init__(self, call):
+        #: Loaded by the first call.
+        self.function = None
+        text = call.config
+        config = json.loads(text) if text else {}
+        self.load = config.get("load", False)
+        self.parameters = config.get("parameters")
+        self.rest = config.get("rest", (self.load, None))
+        self.encode = config.get("encode") or (None,) * call.output_count
+        #: Inputs are handed over as they come.
+        self.is_plain = not self.load and self.parameters is None
+
+    def run(self, call):
+        function = self.function
+        if function is None:
+            function = self.function = load_function(call)
+        context = Context(call, function)
+        text = call.arguments
+        if not text or text == b"null":
+            inputs = range(1, call.input_count)
+            if self.is_plain:
+                result = function(context, *[instance(call, i) for i in inputs])
+            else:
+                result = function(context, *[self._argument(call, i) for i in inputs])
+        else:
+            args, keywords = self._unpickle(call, json.loads(text))
+            result = function(context, *args, **keywords) if keywords else function(context, *args)
+        count = call.output_count
+        encode = self.encode
+        if count == 1:
+            if encode[0] is None and type(result) in (dict, tuple, list):
+                (result,) = results(call, result, 1)
+            set_output(call, 0, result, encode[0])
+        elif count == 0:
+            if result is not None and result != () and result != [] and result != {}:
+                raise RainException(f"the function has no outputs but returned {summary(result)}")
+        else:
+            for i, value in enumerate(results(call, result, count)):
+                set_output(call, i, value, encode[i])
+        if context._info is not None and context._info.user:
+            call.set_attributes(json.dumps(context._info.user))
+
+    def _argument(self, call, i):
+        load, content_type = self.load, None
+        if self.parameters is not None:
+            load, content_type = self.parameters[i - 1] if i <= len(self.parameters) else self.rest
+        return resolved(instance(call, i), load, content_type)
+
+    def _unpickle(self, call, arguments):
+        instances = {}
+
+        def resolve(position, load, content_type):
+            value = instances.get(position)
+            if value is None:
+                value = instances[position] = instance(call, position + 1)
+            return resolved(value, load, content_type)
+
+        placeholder.resolve = resolve
+        if isinstance(arguments, str):
+            return pickle.loads(a2b_base64(arguments))
+        blob = instance(call, arguments + 1)
+        return blob.load()
+
+
+def load_function(call):
+    """The function that a call wants: the same object in every call of this process."""
+    function = call.input_attached(0)
+    if function is None:
+
+        def resolve(position, load, content_type):
+            return resolved(instance(call, position + 1), load, content_type)
+
+        placeholder.resolve = resolve
+        function = pickle.loads(call.input(0))
+        if call.input_is_cached(0):
+            call.attach(0, function)
+    return function
+
+
+class InputAttributes:
+    """Attributes of an input, read from their JSON text when somebody asks."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text):
+        self._text = text
+
+    @property
+    def user(self) -> dict:
+        return json.loads(self._text)
+
+
+def instance(call, i) -> DataInstance:
+    result = DataInstance(call.input(i), call.input_content_type(i))
+    text = call.input_attributes(i)
+    if text:
+        result._attributes_source = InputAttributes(text)
+    result.input_index = i
+    return result
+
+
+def resolved(value, load, content_type):
+    """What a parameter gets for a data instance."""
+    if content_type:
+        value._content_type = merge_content_types(value._content_type, content_type)
+    return value.load() if load else value
+
+
+def results(call, result, count) -> list:
+    """The values of several outputs: by position from a tuple or list, by label from a mapping."""
+    if isinstance(result, dict):
+        return result_by_label(call, result)
+    if not isinstance(result, (tuple, list)):
+        raise RainException(
+            f"the function has {count} outputs but returned {summary(result)}: return a tuple or a dict"
+        )
+    if len(result) != count:
+        raise RainException(f"the function has {count} outputs but returned {len(result)} values")
+    return result
+
+
+def result_by_label(call, result) -> list:
+    labels = [call.output_label(i) for i in range(call.output_count)]
+    if result.keys() != set(labels):
+        raise RainException(f"the outputs are {labels} but the function returned {sorted(map(str, result))}")
+    return [result[label] for label in labels]
+
+
+def set_output(call, i, value, encode):
+    """Turns a result into an output."""
+    kind = type(value)
+    if kind is DataInstance:
+        attributes = json.dumps(value._attributes) if value._attributes else None
+        if value.input_index is not None:
+            call.pass_input(i, value.input_index, value._content_type, attributes)
+        else:
+            check_declared(call, i, value._content_type)
+            call.set_output(i, value._data, value._content_type, attributes)
+    elif encode is not None:
+        parts, content_type = encode_parts(value, encode)
+        call.set_output(i, parts[0] if len(parts) == 1 else parts, content_type)
+    elif kind is bytes:
+        call.set_output(i, value)
+    elif isinstance(value, str):
+        check_declared(call, i, "text")
+        call.set_output(i, value.encode(), "text")
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        call.set_output(i, value)
+    else:
+        raise RainException(
+            f"output '{call.output_label(i)}' can't be {summary(value)}: return bytes, str or a data instance, or say how to "
+            "turn it into bytes, as in @remote(auto_encode='pickle')"
+        )
+
+
+def check_declared(call, i, content_type):
+    """Raises where a result's content type does not fit the declared one."""
+    if content_type:
+        merge_content_types(call.output_content_type(i), content_type)
+
+
+def summary(value) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def describe(error) -> tuple:
+    """An exception as (last line, traceback without our own frames)."""
+    import traceback
+
+    trace = error.__traceback__
+    own = os.path.dirname(os.path.abspath(__file__))
+    while trace is not None and os.path.dirname(os.path.abspath(trace.tb_frame.f_code.co_filename)) == own:
+        trace = trace.tb_next
+    detail = "".join(traceback.format_exception(type(error), error, trace)) if trace is not None else ""
+    message = "".join(traceback.format_exception_only(type(error), error)).strip()
+    if isinstance(error, RainException):
+        message = str(error)
+    return tuple(text.encode("utf-8", "replace").decode() for text in (message, detail))
