@@ -1,0 +1,408 @@
+#define _GNU_SOURCE
+#include "call.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* All outputs of a call that travel in its message; the others become files, whatever their size. */
+enum { memory_bytes_max = 1 << 20, attributes_bytes_max = 1 << 20 };
+
+static csw_output *checked(csw_call *call, size_t i) {
+    if (i < call->output_count) return &call->outputs[i];
+    csw_call_fail(call, CSW_EINVAL, "there is no output %zu: the task has %zu", i, call->output_count);
+    return NULL;
+}
+
+const char *csw_output_title(csw_call *call, size_t i) {
+    const char *label = csw_output_label(call, i);
+    size_t capacity = strlen(label) + 40;
+    char *title = csw_arena_take(&call->arena, capacity);
+    if (title == NULL) return "an output";
+    if (*label != 0)
+        snprintf(title, capacity, "output %zu \"%s\"", i, label);
+    else
+        snprintf(title, capacity, "output %zu", i);
+    return title;
+}
+
+static csw_status no_file(csw_call *call, size_t i, size_t size) {
+    return csw_call_fail(
+        call, CSW_EIO, "%s of %zu bytes can't be made in %s: %s", csw_output_title(call, i), size,
+        call->staging->directory, strerror(errno));
+}
+
+/* Whether an output of this size, in place of `output`, still goes into the message. */
+static bool fits_message(const csw_call *call, const csw_output *output, size_t size) {
+    size_t others = call->memory_bytes - (output->kind == CSW_OUTPUT_MEMORY ? output->size : 0);
+    return size <= call->inline_bytes_max && size <= memory_bytes_max - others;
+}
+
+static void unmap(csw_output *output) {
+    if (output->capacity != 0) munmap(output->data, output->capacity);
+    close(output->descriptor);
+    output->descriptor = -1;
+}
+
+/* Forgets what an output was set to; its content type and attributes stay. */
+static void unset(csw_call *call, csw_output *output) {
+    if (output->kind == CSW_OUTPUT_MEMORY) call->memory_bytes -= output->size;
+    if (output->kind == CSW_OUTPUT_MAPPED) unmap(output);
+    if ((output->kind == CSW_OUTPUT_MAPPED || output->kind == CSW_OUTPUT_PATH) && !csw_file_remove(output->path))
+        fprintf(stderr, "csubworker: can't remove %s: %s\n", output->path, strerror(errno));
+    *output = (csw_output){.descriptor = -1, .content_type = output->content_type, .attributes = output->attributes};
+}
+
+static void set_memory(csw_call *call, csw_output *output, void *data, size_t size) {
+    unset(call, output);
+    output->kind = CSW_OUTPUT_MEMORY;
+    output->data = data;
+    output->size = output->capacity = size;
+    call->memory_bytes += size;
+}
+
+/* --- Facts ------------------------------------------------------------------------------------------------------ */
+
+size_t csw_output_count(const csw_call *call) {
+    return call->output_count;
+}
+
+int32_t csw_output_find(const csw_call *call, const char *label) {
+    for (size_t i = 0; i < call->output_count; i += 1)
+        if (strcmp(call->shared->outputs[i].label, label) == 0) return (int32_t)i;
+    return -1;
+}
+
+const char *csw_output_label(const csw_call *call, size_t i) {
+    return i < call->output_count ? call->shared->outputs[i].label : "";
+}
+
+const char *csw_output_content_type(const csw_call *call, size_t i) {
+    return i < call->output_count ? call->shared->outputs[i].content_type : "";
+}
+
+bool csw_output_is_directory(const csw_call *call, size_t i) {
+    return i < call->output_count && call->shared->outputs[i].is_directory;
+}
+
+/* --- Bytes ------------------------------------------------------------------------------------------------------ */
+
+csw_status csw_output_bytes(csw_call *call, size_t i, const void *data, size_t size) {
+    csw_output *output = checked(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    if (data == NULL && size != 0) return csw_call_fail(call, CSW_EINVAL, "%s: no data", csw_output_title(call, i));
+    if (fits_message(call, output, size)) {
+        void *copy = csw_arena_copy(&call->arena, data, size);
+        if (copy == NULL) return csw_call_no_memory(call);
+        set_memory(call, output, copy, size);
+        return CSW_OK;
+    }
+    const char *path = csw_staging_name(call->staging, &call->arena);
+    if (path == NULL) return csw_call_no_memory(call);
+    if (!csw_file_make(path, data, size)) return no_file(call, i, size);
+    unset(call, output);
+    output->kind = CSW_OUTPUT_PATH;
+    output->path = path;
+    return CSW_OK;
+}
+
+csw_status csw_output_printf(csw_call *call, size_t i, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (size < 0) return csw_call_fail(call, CSW_EINVAL, "%s: the format is wrong", csw_output_title(call, i));
+    char *text = csw_arena_take(&call->arena, (size_t)size + 1);
+    if (text == NULL) return csw_call_no_memory(call);
+    va_start(arguments, format);
+    vsnprintf(text, (size_t)size + 1, format, arguments);
+    va_end(arguments);
+    csw_output *output = checked(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    if (!fits_message(call, output, (size_t)size)) return csw_output_bytes(call, i, text, (size_t)size);
+    set_memory(call, output, text, (size_t)size);
+    return CSW_OK;
+}
+
+/* --- Buffers ---------------------------------------------------------------------------------------------------- */
+
+/* A new file of this size, mapped; on failure errno says why and nothing is left. */
+static bool make_map(csw_output *made, const char *path, size_t size) {
+    int descriptor = csw_file_create(path);
+    if (descriptor < 0) return false;
+    void *data = MAP_FAILED;
+    /* Without its space a full disk would be a SIGBUS in the task's own code. */
+    if (csw_file_allocate(descriptor, 0, size)) {
+        data = size == 0 ? NULL : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+    }
+    if (data == MAP_FAILED) {
+        int code = errno;
+        close(descriptor);
+        unlink(path);
+        errno = code;
+        return false;
+    }
+    made->kind = CSW_OUTPUT_MAPPED;
+    made->descriptor = descriptor;
+    made->path = path;
+    made->data = data;
+    made->size = made->capacity = size;
+    return true;
+}
+
+csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void **out) {
+    *out = NULL;
+    csw_output *output = checked(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    if (size > PTRDIFF_MAX) return csw_call_no_memory(call);
+    /* A buffer of size 0 still has an address. */
+    if (fits_message(call, output, size)) {
+        void *data = csw_arena_take(&call->arena, size + 1);
+        if (data == NULL) return csw_call_no_memory(call);
+        memset(data, 0, size);
+        set_memory(call, output, data, size);
+    } else {
+        csw_output made = {.content_type = output->content_type, .attributes = output->attributes};
+        const char *path = csw_staging_name(call->staging, &call->arena);
+        if (path == NULL) return csw_call_no_memory(call);
+        if (!make_map(&made, path, size)) return no_file(call, i, size);
+        unset(call, output);
+        *output = made;
+    }
+    output->is_buffer = true;
+    *out = output->data;
+    return CSW_OK;
+}
+
+static csw_status grow_memory(csw_call *call, size_t i, csw_output *output, size_t size) {
+    csw_output made = {.is_buffer = true, .content_type = output->content_type, .attributes = output->attributes};
+    if (fits_message(call, output, size)) {
+        made.kind = CSW_OUTPUT_MEMORY;
+        made.descriptor = -1;
+        made.data = csw_arena_take(&call->arena, size + 1);
+        made.size = made.capacity = size;
+        if (made.data == NULL) return csw_call_no_memory(call);
+        memset((char *)made.data + output->size, 0, size - output->size);
+    } else {
+        const char *path = csw_staging_name(call->staging, &call->arena);
+        if (path == NULL) return csw_call_no_memory(call);
+        if (!make_map(&made, path, size)) return no_file(call, i, size);
+    }
+    memcpy(made.data, output->data, output->size);
+    call->memory_bytes -= output->size;
+    if (made.kind == CSW_OUTPUT_MEMORY) call->memory_bytes += size;
+    *output = made;
+    return CSW_OK;
+}
+
+static csw_status grow_map(csw_call *call, size_t i, csw_output *output, size_t size) {
+    if (!csw_file_allocate(output->descriptor, output->capacity, size - output->capacity))
+        return no_file(call, i, size);
+    void *data = output->capacity == 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, output->descriptor, 0)
+                                       : mremap(output->data, output->capacity, size, MREMAP_MAYMOVE);
+    if (data == MAP_FAILED) return no_file(call, i, size);
+    output->data = data;
+    output->capacity = output->size = size;
+    return CSW_OK;
+}
+
+csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out) {
+    if (out != NULL) *out = NULL;
+    csw_output *output = checked(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    if (!output->is_buffer)
+        return csw_call_fail(
+            call, CSW_EINVAL, "%s is no buffer: nothing to make larger or smaller", csw_output_title(call, i));
+    if (size > PTRDIFF_MAX) return csw_call_no_memory(call);
+    csw_status status = CSW_OK;
+    bool is_memory = output->kind == CSW_OUTPUT_MEMORY;
+    /* What was given up and comes back must be zero again. */
+    size_t stale_end = size < output->capacity ? size : output->capacity;
+    if (stale_end > output->size) memset((char *)output->data + output->size, 0, stale_end - output->size);
+    if (size <= output->capacity && (!is_memory || fits_message(call, output, size))) {
+        if (is_memory) call->memory_bytes = call->memory_bytes - output->size + size;
+        output->size = size;
+    } else {
+        status = is_memory ? grow_memory(call, i, output, size) : grow_map(call, i, output, size);
+    }
+    if (out != NULL && status == CSW_OK) *out = output->data;
+    return status;
+}
+
+/* --- Files and inputs ------------------------------------------------------------------------------------------- */
+
+static bool is_same(const char *a, const char *b) {
+    return a != NULL && strcmp(a, b) == 0;
+}
+
+/* A path that is an input or another output must not be moved away under it. */
+static bool is_taken(csw_call *call, size_t i, const char *path) {
+    for (size_t k = 0; k < call->input_count; k += 1) {
+        const csw_input *input = &call->inputs[k];
+        const csw_source *source = input->cached != NULL ? &input->cached->source : &input->own;
+        if (is_same(input->path, path) || is_same(source->path, path)) return true;
+    }
+    for (size_t k = 0; k < call->output_count; k += 1)
+        if (k != i && is_same(call->outputs[k].path, path)) return true;
+    return false;
+}
+
+/* Moves a file or directory to `to`, across file systems when it is a file. */
+static bool move(const char *from, const char *to, bool is_directory) {
+    if (rename(from, to) == 0) return true;
+    if (errno != EXDEV || is_directory) return false;
+    return csw_file_copy(from, to) && unlink(from) == 0;
+}
+
+static void mark_output(csw_call *call, const char *path) {
+    for (csw_staged *staged = call->staged; staged != NULL; staged = staged->next)
+        if (strcmp(staged->path, path) == 0) staged->is_output = true;
+}
+
+csw_status csw_output_path(csw_call *call, size_t i, const char *path) {
+    csw_output *output = checked(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    struct stat status;
+    if (lstat(path, &status) != 0)
+        return csw_call_fail(call, CSW_EINVAL, "%s: %s: %s", csw_output_title(call, i), path, strerror(errno));
+    if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode))
+        return csw_call_fail(
+            call, CSW_EINVAL, "%s: %s is neither a regular file nor a directory", csw_output_title(call, i), path);
+    if (is_taken(call, i, path))
+        return csw_call_fail(
+            call, CSW_EINVAL, "%s: %s is an input or another output already", csw_output_title(call, i), path);
+    const char *place;
+    if (is_same(output->path, path)) return CSW_OK;
+    if (csw_staging_contains(call->staging, path)) {
+        place = csw_arena_copy(&call->arena, path, strlen(path));
+        if (place == NULL) return csw_call_no_memory(call);
+    } else {
+        place = csw_staging_name(call->staging, &call->arena);
+        if (place == NULL) return csw_call_no_memory(call);
+        if (!move(path, place, S_ISDIR(status.st_mode)))
+            return csw_call_fail(
+                call, CSW_EIO, "%s: %s can't be moved to %s: %s", csw_output_title(call, i), path,
+                call->staging->directory, strerror(errno));
+    }
+    unset(call, output);
+    mark_output(call, place);
+    output->kind = CSW_OUTPUT_PATH;
+    output->path = place;
+    output->is_directory = S_ISDIR(status.st_mode);
+    return CSW_OK;
+}
+
+csw_status csw_output_same_as_input(csw_call *call, size_t i, size_t j) {
+    csw_output *output = checked(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    if (j >= call->input_count || j > UINT16_MAX)
+        return csw_call_fail(
+            call, CSW_EINVAL, "%s can't be input %zu: the task has %zu", csw_output_title(call, i), j,
+            call->input_count);
+    unset(call, output);
+    output->kind = CSW_OUTPUT_INPUT;
+    output->input = (uint16_t)j;
+    output->is_directory = csw_input_is_directory(call, j);
+    return CSW_OK;
+}
+
+csw_status csw_output_set_content_type(csw_call *call, size_t i, const char *content_type) {
+    csw_output *output = checked(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    size_t size = strlen(content_type);
+    const char *copy = csw_arena_copy(&call->arena, content_type, size);
+    if (copy == NULL) return csw_call_no_memory(call);
+    output->content_type = (csw_bytes){copy, size};
+    return CSW_OK;
+}
+
+csw_status csw_output_set_attributes(csw_call *call, size_t i, const char *json, size_t size) {
+    csw_output *output = checked(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    if (size > attributes_bytes_max)
+        return csw_call_fail(call, CSW_EINVAL, "%s: attributes of more than 1 MiB", csw_output_title(call, i));
+    const char *copy = csw_arena_copy(&call->arena, json, size);
+    if (copy == NULL) return csw_call_no_memory(call);
+    output->attributes = (csw_bytes){copy, size};
+    return CSW_OK;
+}
+
+/* --- The end of the call ---------------------------------------------------------------------------------------- */
+
+static csw_wire_value memory_value(const csw_output *output) {
+    return (csw_wire_value){
+        .location = CSW_LOCATION_INLINE, .bytes = {output->size != 0 ? output->data : "", output->size}};
+}
+
+static csw_wire_value path_value(const csw_output *output) {
+    return (csw_wire_value){.location = CSW_LOCATION_PATH, .bytes = {output->path, strlen(output->path)}};
+}
+
+/* Gives the file its final size and lets go of it: the worker takes no object that somebody can still write. */
+static bool conclude_map(csw_call *call, size_t i, csw_output *output) {
+    int result = 0;
+    if (output->size != output->capacity) {
+        do
+            result = ftruncate(output->descriptor, (off_t)output->size);
+        while (result != 0 && errno == EINTR);
+    }
+    if (result != 0) {
+        no_file(call, i, output->size);
+        return false;
+    }
+    unmap(output);
+    output->kind = CSW_OUTPUT_PATH;
+    return true;
+}
+
+/* A large buffer of which little was used goes into the message after all. */
+static bool move_to_memory(csw_call *call, csw_output *output) {
+    void *copy = csw_arena_copy(&call->arena, output->data, output->size);
+    if (copy == NULL) return false;
+    set_memory(call, output, copy, output->size);
+    return true;
+}
+
+bool csw_output_conclude(csw_call *call, size_t i, csw_wire_value *value) {
+    csw_output *output = &call->outputs[i];
+    if (output->kind == CSW_OUTPUT_MAPPED && fits_message(call, output, output->size) &&
+        !move_to_memory(call, output)) {
+        csw_call_no_memory(call);
+        return false;
+    }
+    switch (output->kind) {
+    case CSW_OUTPUT_UNSET:
+        csw_call_fail(call, CSW_ETASK, "%s was not set", csw_output_title(call, i));
+        return false;
+    case CSW_OUTPUT_MEMORY:
+        *value = memory_value(output);
+        break;
+    case CSW_OUTPUT_MAPPED:
+        if (!conclude_map(call, i, output)) return false;
+        *value = path_value(output);
+        break;
+    case CSW_OUTPUT_PATH:
+        *value = path_value(output);
+        break;
+    case CSW_OUTPUT_INPUT:
+        *value = (csw_wire_value){.location = CSW_LOCATION_CACHED, .input = output->input};
+        break;
+    }
+    value->content_type = output->content_type;
+    value->attributes = output->attributes;
+    value->is_directory = output->is_directory;
+    return true;
+}
+
+void csw_outputs_close(csw_call *call, bool are_kept) {
+    for (size_t i = 0; i < call->output_count; i += 1) {
+        /* The worker moves a path away. */
+        if (are_kept && call->outputs[i].kind == CSW_OUTPUT_PATH) continue;
+        unset(call, &call->outputs[i]);
+    }
+    call->output_count = 0;
+}
