@@ -111,7 +111,7 @@ struct SubworkerMachine: Sendable {
         guard lane == self.lane, recalling.isEmpty else { return .none }
         if inFlightCount < threads { return .running(load: queuedNanoseconds) }
         guard hasControlPage, inFlightCount < Self.depthMax, queuedNanoseconds + estimate <= LearnedDuration.queueNanoseconds,
-            now.since(headSince) <= Self.slowNanoseconds
+            now.since(headSince) < Self.slowNanoseconds
         else { return .none }
         let isHalfEmpty = inFlightCount <= Self.depthMax / 2 && queuedNanoseconds <= LearnedDuration.queueNanoseconds / 2
         return isHalfEmpty || openedRound == round ? .queued(load: queuedNanoseconds) : .none

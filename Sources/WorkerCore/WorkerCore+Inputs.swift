@@ -5,11 +5,14 @@ import TaskModel
 extension WorkerCore {
     /// Gives an attempt its inputs; what is not here yet is fetched or awaited.
     ///
-    /// - Returns: why that is impossible; then the attempt has the inputs before that one.
+    /// All that can come do come, even if another can't: for the server the worker is told of them from now on.
+    ///
+    /// - Returns: why the attempt can't have all of them.
     mutating func attach(
         _ inputs: [InputAssignment], to attempt: AttemptHandle, into effects: inout ContiguousArray<WorkerEffect>
     ) -> TaskError? {
         if inputs.isEmpty { return nil }
+        var problem: TaskError?
         attempts[attempt].inputs.reserveCapacity(inputs.count)
         for (position, input) in inputs.enumerated() {
             let object: ObjectHandle
@@ -19,7 +22,9 @@ extension WorkerCore {
             } else {
                 switch bring(input, position: position, into: &effects) {
                 case .success(let new): object = new
-                case .failure(let error): return error
+                case .failure(let error):
+                    if problem == nil { problem = error }
+                    continue
                 }
             }
             objects[object].useCount += 1
@@ -29,7 +34,7 @@ extension WorkerCore {
                 attempts[attempt].awaitInput()
             }
         }
-        return nil
+        return problem
     }
 
     /// An object that is here already, or on its way.

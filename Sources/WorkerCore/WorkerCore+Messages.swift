@@ -72,14 +72,9 @@ extension WorkerCore {
         let session = templates[template].session
         guard sessions[session].closing == .no, !sessions[session].takenBack.contains(id) else { return }
         let attempt = attempts.insert(Attempt(assignment, session: session, template: template))
-        if let problem = templates[template].problem {
-            attemptByID[id] = attempt
-            settle(attempt, .failed(problem))
-            return
-        }
-        let problem = attach(assignment.inputs, to: attempt, into: &effects)
+        let missing = attach(assignment.inputs, to: attempt, into: &effects)
         attemptByID[id] = attempt  // Only now: an attempt that expects itself would wait for ever.
-        if let problem {
+        if let problem = templates[template].problem ?? missing {
             settle(attempt, .failed(problem))
         } else if attempts[attempt].state == .waiting(missing: 0) {
             makeReady(attempt)
