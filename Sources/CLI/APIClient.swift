@@ -1,0 +1,171 @@
+import FoundationEssentials
+import Transport
+
+/// The calls of the client plane (docs/rest-api.md) that the command line makes.
+struct APIClient {
+    let host: String
+    let port: UInt16
+    let accessPath: String
+    private let token: String
+
+    init(_ options: ServerAddressOptions) throws(CLIError) {
+        let started = try RunDirectory().running().first { $0.role == .server && $0.port != nil }
+        let address = options.server ?? HostAndPort(host: started?.host ?? "localhost", port: started?.port)
+        host = address.host
+        port = address.port ?? 7210
+        do {
+            accessPath = try options.access ?? AccessFile.path(inStateDirectory: stateDirectory())
+            token = try AccessFile.load(path: accessPath).clientToken
+        } catch let error as TransportError {
+            throw .transport(error)
+        } catch let error as CLIError {
+            throw error
+        } catch {
+            throw .malformed(what: "an access file", path: options.access ?? "access.toml", reason: "\(error)")
+        }
+    }
+
+    var url: String { "http://\(host.contains(":") ? "[\(host)]" : host):\(port)" }
+
+    /// A connection whose requests may take any time; `timeoutSeconds` for those that must not.
+    func connect(timeoutSeconds: Int = 0) throws(CLIError) -> HTTPConnection {
+        try HTTPConnection(host: host, port: port, timeoutSeconds: timeoutSeconds)
+    }
+
+    var headers: [(String, String)] { [("Authorization", "Bearer \(token)")] }
+
+    /// One request and its whole answer, which must be a success.
+    func call(_ connection: inout HTTPConnection, _ method: String, _ path: String, body: [UInt8]? = nil) throws(CLIError) -> [UInt8] {
+        let head = try connection.request(method, "/api/v1\(path)", headers: headers, body: body)
+        let answer = try connection.readBody()
+        try check(head, answer)
+        return answer
+    }
+
+    /// Turns an answer that is no success into an error.
+    func check(_ head: HTTPHead, _ body: [UInt8]) throws(CLIError) {
+        guard head.status / 100 != 2 else { return }
+        guard let answer = try? JSONDecoder().decode(ErrorAnswer.self, from: Data(body)) else {
+            throw .refused(status: head.status, message: String(decoding: body.prefix(400), as: UTF8.self), accessPath: accessPath)
+        }
+        if let failure = answer.error.failure { throw .taskFailed(failure.text) }
+        throw .refused(status: head.status, message: answer.error.message, accessPath: accessPath)
+    }
+
+    func decode<Answer: Decodable>(_ type: Answer.Type, _ body: [UInt8]) throws(CLIError) -> Answer {
+        do {
+            return try JSONDecoder().decode(type, from: Data(body))
+        } catch {
+            throw .badAnswer(url, reason: "\(error)")
+        }
+    }
+}
+
+func encodeJSON(_ value: some Encodable) throws(CLIError) -> [UInt8] {
+    do {
+        return Array(try JSONEncoder().encode(value))
+    } catch {
+        throw .malformed(what: "JSON", path: "a request", reason: "\(error)")
+    }
+}
+
+struct ErrorAnswer: Decodable {
+    struct Detail: Decodable {
+        var code: String
+        var message: String
+        var failure: FailureAnswer?
+    }
+    var error: Detail
+}
+
+/// Why a task failed, as the server tells it.
+struct FailureAnswer: Decodable {
+    var task: UInt32?
+    var name: String?
+    var type: String?
+    var origin: String?
+    var cause: String?
+    var message: String?
+    var detail: String?
+    var debug: String?
+    var host: String?
+
+    private enum CodingKeys: String, CodingKey { case task, name, type, origin, cause, message, detail, debug, host }
+
+    /// All of it for people, the message first.
+    var text: String {
+        var lines = ["task \(task.map(String.init) ?? "?") \"\(name ?? type ?? "")\" failed (\(cause ?? "unknown cause")): \(message ?? "no message")"]
+        if let detail, !detail.isEmpty { lines.append(detail.trimmedEnd) }
+        if let debug, !debug.isEmpty { lines.append("debug lines:\n\(debug.trimmedEnd)") }
+        if let type { lines.append("type: \(type)") }
+        if let host, !host.isEmpty { lines.append("host: \(host)") }
+        if let origin, !origin.isEmpty { lines.append("made at: \(origin)") }
+        return lines.joined(separator: "\n")
+    }
+}
+
+struct StatusAnswer: Decodable {
+    struct Worker: Decodable {
+        var worker: UInt32
+        var host: String
+        var pid: Int32
+        var cpus: Int
+        var running: Int
+        var queued: Int
+        var objects: Int
+        var store: String?
+    }
+    struct Session: Decodable {
+        var session: UInt32
+        var name: String
+        var tasks: Int
+        var finished: Int
+        var failed: Int
+        var running: Int
+        var state: String
+    }
+    var version: String
+    var epoch: Int
+    var host: String
+    var pid: Int32
+    var uptimeSeconds: Double
+    var workers: [Worker]
+    var sessions: [Session]
+
+    private enum CodingKeys: String, CodingKey {
+        case version, epoch, host, pid, workers, sessions
+        case uptimeSeconds = "uptime_s"
+    }
+}
+
+struct OpenedAnswer: Decodable {
+    var session: UInt32
+    var resume: String
+}
+
+struct SubmittedAnswer: Decodable {
+    var firstObject: UInt32
+    var tasks: UInt32
+    var objects: UInt32
+
+    private enum CodingKeys: String, CodingKey {
+        case tasks, objects
+        case firstObject = "first_object"
+    }
+}
+
+struct ObjectInfoAnswer: Decodable {
+    struct Object: Decodable {
+        var object: UInt32
+        var label: String?
+        var state: String
+        var kept: Bool?
+    }
+    var objects: [Object]
+}
+
+extension String {
+    var trimmedEnd: String {
+        String(reversed().drop { $0.isWhitespace }.reversed())
+    }
+}

@@ -1,0 +1,66 @@
+import Transport
+
+/// What goes wrong on the command line's side; ends the program with status 1 and the text.
+enum CLIError: Error, Equatable, CustomStringConvertible {
+    case system(call: String, about: String, code: Int32)
+    case transport(TransportError)
+    case malformed(what: String, path: String, reason: String)
+    case alreadyRunning([String])
+    case notStarted(name: String, cause: String, logPath: String, tail: String)
+    case interrupted
+    case didNotStop([String])
+    case unknownHost(String, reason: String)
+    case noServer(String, reason: String)
+    case connectionLost(String, reason: String)
+    case badAnswer(String, reason: String)
+    case refused(status: Int, message: String, accessPath: String)
+    case taskFailed(String)
+    case noSuchLabel(String, known: [String])
+    case ambiguousLabel(String, objects: [UInt32])
+    case notKept(String)
+
+    var description: String {
+        switch self {
+        case .system(let call, let about, let code):
+            "\(about): \(call): \(errorText(code))"
+        case .transport(let error):
+            error.description
+        case .malformed(let what, let path, let reason):
+            "\(path) is not \(what): \(reason)"
+        case .alreadyRunning(let processes):
+            "rain is already running:\n\(indented(processes))\nstop it first with `rain stop`, or set another XDG_STATE_HOME"
+        case .notStarted(let name, let cause, let logPath, let tail):
+            "\(name) did not start: \(cause)\n"
+                + (tail.isEmpty ? "its log \(logPath) is empty" : "the end of its log \(logPath):\n\(indented(tail.split(separator: "\n").map(String.init)))")
+        case .interrupted:
+            "interrupted; what was started has been stopped"
+        case .didNotStop(let processes):
+            "could not be stopped:\n\(indented(processes))"
+        case .unknownHost(let host, let reason):
+            "there is no host \(host): \(reason)"
+        case .noServer(let address, let reason):
+            "no rain server at \(address): \(reason); start one with `rain start --simple`, or name another with --server HOST:PORT"
+        case .connectionLost(let address, let reason):
+            "the server at \(address) closed the connection: \(reason)"
+        case .badAnswer(let address, let reason):
+            "the answer of \(address) is not that of a rain server: \(reason)"
+        case .refused(401, let message, let accessPath):
+            "\(message)\nthe token was read from \(accessPath): use the server's own access file, with --access FILE or in that place"
+        case .refused(let status, let message, _):
+            "the server refused (\(status)): \(message)"
+        case .taskFailed(let text):
+            text
+        case .noSuchLabel(let label, let known):
+            "no object has the label \"\(label)\""
+                + (known.isEmpty ? ": none has a label" : "; there are: \(known.joined(separator: ", "))")
+        case .ambiguousLabel(let label, let objects):
+            "the label \"\(label)\" is that of \(objects.count) objects (\(objects.map(String.init).joined(separator: ", "))): give them different labels"
+        case .notKept(let label):
+            "the object \"\(label)\" was dropped when nothing needed it any more: add \"keep\": true to that output"
+        }
+    }
+}
+
+private func indented(_ lines: [String]) -> String {
+    lines.map { "    \($0)" }.joined(separator: "\n")
+}

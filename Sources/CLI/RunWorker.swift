@@ -1,0 +1,69 @@
+import ArgumentParser
+import Glibc
+import TaskModel
+import Transport
+import Worker
+
+struct RunWorker: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "worker",
+        abstract: "Runs a worker in the foreground.",
+        discussion: """
+            It connects to the control port of a server, and tries again while the server is away. It needs the server's \
+            access.toml: copy it to the state directory of this machine, or name it with --access.
+
+                rain worker n1
+                rain worker n1:7211 --cpus 8 --access /shared/rain/access.toml
+                rain worker n1 --subworker wordcount=./wordcount
+            """)
+
+    @Argument(help: ArgumentHelp("The server, and its control port if it is not 7211.", valueName: "server[:port]"))
+    var server: HostAndPort
+    @Option(help: ArgumentHelp("How many CPUs tasks may use.", valueName: "n|detect"))
+    var cpus: CPUCount = .detect
+    @Option(help: ArgumentHelp("Where data that has no room in memory goes; default: a directory below work in the state directory.", valueName: "directory"))
+    var workDir: String?
+    @Option(help: ArgumentHelp("Where worker.log and the logs of subworkers go; default: the log is written to stderr.", valueName: "directory"))
+    var logDir: String?
+    @Option(help: ArgumentHelp("A file that is written when the server has taken the worker.", valueName: "file"))
+    var readyFile: String?
+    @Option(help: .hidden)
+    var readyFd: Int32?
+    @Option(help: ArgumentHelp("The server's access file; default: access.toml in the state directory.", valueName: "file"))
+    var access: String?
+    @Option(help: ArgumentHelp("A subworker that this worker offers; may be repeated.", valueName: "name=command"))
+    var subworker: [SubworkerOption] = []
+
+    func run() throws {
+        let state = try stateDirectory()
+        // Two workers of one user must not share a directory.
+        let work = try absolute(workDir ?? "\(state)/work/worker-pid\(getpid())")
+        let logs = try absolute(logDir ?? work + "/log")
+        if logDir != nil { try writeLog(to: logs, role: .worker) }
+        try runWorker(
+            WorkerOptions(
+                serverHost: server.host, controlPort: server.port ?? 7211, cpus: cpus.count ?? availableCPUs(), workDirectory: work,
+                logDirectory: logs, accessFile: absolute(access ?? AccessFile.path(inStateDirectory: state)),
+                subworkers: subworker.map { try $0.subworkerCommand() },
+                readyFile: readyFile.map(absolute), readyDescriptor: readyFd))
+    }
+}
+
+/// `detect`, or a number.
+enum CPUCount: ExpressibleByArgument, Equatable {
+    case detect
+    case exactly(UInt32)
+
+    init?(argument: String) {
+        if argument == "detect" {
+            self = .detect
+        } else if let count = UInt32(argument), count > 0 {
+            self = .exactly(count)
+        } else {
+            return nil
+        }
+    }
+    /// `nil` for as many as there are.
+    var count: UInt32? { if case .exactly(let count) = self { count } else { nil } }
+    var defaultValueDescription: String { "detect" }
+}

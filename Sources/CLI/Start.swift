@@ -1,0 +1,112 @@
+import ArgumentParser
+
+struct Start: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Starts a server and workers on this machine and leaves them running.",
+        discussion: """
+            Returns when all are ready. If one is not, the others are stopped again and the cause is printed with the end of its log.
+
+                rain start --simple                    a worker with all CPUs
+                rain start --local-workers [2,2]       two workers with two CPUs each
+                rain start --simple --subworker wc=./wordcount
+            """)
+
+    @Flag(help: "One worker with all CPUs of this machine.")
+    var simple = false
+    @Option(help: ArgumentHelp("Workers with these numbers of CPUs.", valueName: "[n,…]"))
+    var localWorkers: CPUList?
+    @Option(help: "The address that the server listens on; * for every network.")
+    var host = "127.0.0.1"
+    @Option(help: "The port of clients; 0 for any that is free.")
+    var port: UInt16 = 7210
+    @Option(help: "The port of workers; 0 for any that is free.")
+    var controlPort: UInt16 = 7211
+    @Option(help: ArgumentHelp("Where each process gets a directory for its data; default: work in the state directory.", valueName: "directory"))
+    var workDir: String?
+    @Option(help: ArgumentHelp("Where the logs go; default: log in the state directory.", valueName: "directory"))
+    var logDir: String?
+    @Option(help: ArgumentHelp("A subworker that every worker offers; may be repeated.", valueName: "name=command"))
+    var subworker: [String] = []
+
+    func validate() throws {
+        guard simple != (localWorkers != nil) else { throw ValidationError("say either --simple or --local-workers [2,2]") }
+        for text in subworker where SubworkerOption(argument: text) == nil {
+            throw ValidationError("--subworker \(text): say it as name=command, for example wc=./wordcount")
+        }
+    }
+
+    func run() throws {
+        let directory = try RunDirectory()
+        let lock = try directory.lock()
+        _ = lock
+        let running = try directory.running()
+        guard running.isEmpty else { throw CLIError.alreadyRunning(running.map(\.title)) }
+        let logs = try absolute(logDir ?? stateDirectory() + "/log")
+        let work = try absolute(workDir ?? stateDirectory() + "/work")
+
+        var starter = try DaemonStarter(runDirectory: directory)
+        do {
+            let server = try starter.start([serverSpec(logs: logs, work: work)])[0]
+            guard let clientPort = server.port, let workerPort = server.controlPort else {
+                throw CLIError.badAnswer("the server", reason: "it did not say its ports")
+            }
+            let specs = try workerSpecs(logs: logs, work: work, controlPort: workerPort)
+            let workers = try starter.start(specs)
+            report(starter.started, clientPort: clientPort, controlPort: workerPort, workers: workers, logs: logs)
+        } catch {
+            starter.undo()
+            throw error
+        }
+    }
+
+    private func serverSpec(logs: String, work: String) throws(CLIError) -> DaemonSpec {
+        let arguments = ["server", "--host", host, "--port", String(port), "--control-port", String(controlPort)]
+        return try spec(.server, "server", arguments, logs: logs, work: work)
+    }
+
+    private func workerSpecs(logs: String, work: String, controlPort: UInt16) throws(CLIError) -> [DaemonSpec] {
+        let counts: [Int?] = localWorkers?.counts ?? [nil]
+        // A server that listens everywhere is reached by the loopback address.
+        let server = ["*", "0.0.0.0", "::"].contains(host) ? "127.0.0.1" : host
+        var specs: [DaemonSpec] = []
+        for (index, count) in counts.enumerated() {
+            var arguments = ["worker", "\(server.contains(":") ? "[\(server)]" : server):\(controlPort)", "--cpus", count.map(String.init) ?? "detect"]
+            for text in subworker { arguments += ["--subworker", text] }
+            specs.append(try spec(.worker, "worker-\(index + 1)", arguments, logs: logs, work: work))
+        }
+        return specs
+    }
+
+    /// A process whose log, and the logs of its subworkers, are in a directory of its own.
+    private func spec(_ role: RunRecord.Role, _ name: String, _ arguments: [String], logs: String, work: String) throws(CLIError) -> DaemonSpec {
+        try makeDirectories("\(logs)/\(name)")
+        return DaemonSpec(
+            role: role, name: name, arguments: arguments + ["--work-dir", "\(work)/\(name)", "--log-dir", "\(logs)/\(name)"],
+            logPath: logFile(directory: "\(logs)/\(name)", role: role))
+    }
+
+    private func report(_ started: [RunRecord], clientPort: UInt16, controlPort: UInt16, workers: [ReadyLine], logs: String) {
+        print("server    http://\(host):\(clientPort)   workers join at port \(controlPort), pid \(started[0].pid)")
+        for (record, worker) in zip(started.dropFirst(), workers) {
+            let cpus = worker.cpus.map { "\($0) CPU\($0 == 1 ? "" : "s"), " } ?? ""
+            print("\(record.name)  \(cpus)pid \(record.pid)")
+        }
+        print("logs      \(logs)")
+        print("Stop it with `rain stop`, see it with `rain status`.")
+    }
+}
+
+/// `[2,2]` or `2,2`: how many CPUs each worker has.
+struct CPUList: ExpressibleByArgument, Equatable {
+    var counts: [Int?]
+
+    init?(argument: String) {
+        var text = argument[...]
+        if text.first == "[", text.last == "]" { text = text.dropFirst().dropLast() }
+        counts = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            guard let count = Int(part.trimmed), count > 0 else { return nil }
+            counts.append(count)
+        }
+    }
+}

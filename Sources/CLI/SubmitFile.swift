@@ -1,0 +1,131 @@
+import ArgumentParser
+import Glibc
+
+struct SubmitFile: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "submit",
+        abstract: "Submits a file of templates, objects and rows.",
+        discussion: """
+            The file holds one JSON value per line, the same as POST /api/v1/sessions/{s}/submit takes. graph.ndjson:
+
+                {"object": {"data": "hello "}}
+                {"object": {"data": "world\\n"}}
+                {"template": {"type": "builtin/concat", "outputs": [{"label": "greeting", "keep": true}]}}
+                [0, [0, 1], null]
+
+            Run it and see the result:
+
+                rain submit graph.ndjson --wait --get greeting=-
+
+            Without --wait the session is a detached one: it goes on by itself, and its number is printed. A task that \
+            fails ends the command with status 1 and tells why.
+            """)
+
+    @Argument(help: "The file; - for stdin.")
+    var file: String
+    @OptionGroup var address: ServerAddressOptions
+    @Flag(help: "Wait until every task is done, then close the session.")
+    var wait = false
+    @Option(
+        help: ArgumentHelp(
+            "When all is done, write the object with that label to a file (- for stdout); may be repeated. Implies --wait.",
+            valueName: "label=path"))
+    var get: [LabelAndPath] = []
+    @Option(help: "The session's name, shown to people; default: the file's name.")
+    var sessionName: String?
+
+    func run() throws {
+        guard let text = try readFile(file) else { throw CLIError.system(call: "open", about: file, code: ENOENT) }
+        let client = try APIClient(address)
+        let waits = wait || !get.isEmpty
+        var connection = try client.connect()
+        let options = OpenOptions(
+            name: sessionName ?? String(file.split(separator: "/").last ?? "stdin"),
+            detached: !waits,
+            // A command that is gone does not come back for its session.
+            grace_ms: 0)
+        let session = try client.decode(OpenedAnswer.self, client.call(&connection, "POST", "/sessions", body: encodeJSON(options)))
+        if !waits {
+            do {
+                _ = try client.call(&connection, "POST", "/sessions/\(session.session)/submit", body: text)
+            } catch {
+                _ = try? client.call(&connection, "DELETE", "/sessions/\(session.session)")
+                throw error
+            }
+            print("session \(session.session)")
+            return
+        }
+
+        var lease = try client.connect()
+        let head = try lease.request("GET", "/api/v1/sessions/\(session.session)/lease?resume=\(session.resume)", headers: client.headers)
+        if head.status != 200 { try client.check(head, lease.readBody()) }
+        defer { _ = try? client.call(&connection, "DELETE", "/sessions/\(session.session)") }
+        let body = try client.call(&connection, "POST", "/sessions/\(session.session)/submit", body: text)
+        let submitted = try client.decode(SubmittedAnswer.self, body)
+        try waitForAll(client, session.session, lease: &lease)
+        try fetch(client, session.session, submitted, &connection)
+    }
+
+    /// Waits for the answer, and keeps reading the lease meanwhile so that the server never has to hold its lines back.
+    private func waitForAll(_ client: APIClient, _ session: UInt32, lease: inout HTTPConnection) throws(CLIError) {
+        var waiting = try client.connect()
+        try waiting.send("POST", "/api/v1/sessions/\(session)/wait", headers: client.headers, body: Array(#"{"all":true}"#.utf8))
+        var polled = [waiting.rawDescriptor, lease.rawDescriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        while polled[0].revents == 0 {
+            if poll(&polled, 2, -1) < 0 {
+                guard errno == EINTR else { throw .system(call: "poll", about: "the server's answer", code: errno) }
+            } else if polled[1].revents != 0, try lease.nextPart() == nil {
+                polled[1].fd = -1
+            }
+        }
+        let head = try waiting.readHead()
+        try client.check(head, waiting.readBody())
+    }
+
+    private func fetch(_ client: APIClient, _ session: UInt32, _ submitted: SubmittedAnswer, _ connection: inout HTTPConnection) throws(CLIError) {
+        guard !get.isEmpty else { return }
+        let ranges = ["objects": [[submitted.firstObject, submitted.objects]]]
+        let answer = try client.call(&connection, "POST", "/sessions/\(session)/info", body: encodeJSON(ranges))
+        let objects = try client.decode(ObjectInfoAnswer.self, answer).objects
+        for wanted in get {
+            let found = objects.filter { $0.label == wanted.label }
+            guard let object = found.first else {
+                throw .noSuchLabel(wanted.label, known: Set(objects.compactMap(\.label).filter { !$0.isEmpty }).sorted())
+            }
+            guard found.count == 1 else { throw .ambiguousLabel(wanted.label, objects: found.map(\.object)) }
+            guard object.state != "dropped" else { throw .notKept(wanted.label) }
+            try download(client, "/api/v1/sessions/\(session)/objects/\(object.object)/content", to: wanted.path, &connection)
+        }
+    }
+
+    private func download(_ client: APIClient, _ path: String, to file: String, _ connection: inout HTTPConnection) throws(CLIError) {
+        let head = try connection.request("GET", path, headers: client.headers)
+        guard head.status == 200 else { return try client.check(head, connection.readBody()) }
+        if file == "-" {
+            while let part = try connection.nextPart() { try writeAll(part, to: STDOUT_FILENO, path: "stdout") }
+            return
+        }
+        let target = try NewFile(file, mode: 0o666)
+        while let part = try connection.nextPart() { try target.write(part) }
+        try target.finish()
+    }
+}
+
+private struct OpenOptions: Encodable {
+    var name: String
+    var detached: Bool
+    var grace_ms: Int
+}
+
+/// `label=path`.
+struct LabelAndPath: ExpressibleByArgument, Equatable {
+    var label: String
+    var path: String
+
+    init?(argument: String) {
+        guard let equals = argument.lastIndex(of: "="), equals != argument.startIndex else { return nil }
+        label = String(argument[..<equals])
+        path = String(argument[argument.index(after: equals)...])
+        if path.isEmpty { return nil }
+    }
+}

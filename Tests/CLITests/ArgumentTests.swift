@@ -1,0 +1,68 @@
+import TaskModel
+import Testing
+
+@testable import rain
+
+@Suite struct ArgumentTests {
+    @Test(
+        arguments: [
+            ("n1", "n1", nil), ("n1:80", "n1", 80), ("10.0.0.1:7210", "10.0.0.1", 7210), ("::1", "::1", nil), ("[::1]", "::1", nil), ("[::1]:99", "::1", 99),
+        ] as [(String, String, UInt16?)])
+    func `a server is a host with or without a port`(text: String, host: String, port: UInt16?) {
+        #expect(HostAndPort(argument: text) == HostAndPort(host: host, port: port))
+    }
+
+    @Test(arguments: ["", ":80", "n1:", "n1:0", "n1:70000", "n1:x", "[::1", "[::1]x"])
+    func `what is no server is refused`(text: String) {
+        #expect(HostAndPort(argument: text) == nil)
+    }
+
+    @Test func `workers are a list of CPU counts, in brackets or not`() {
+        #expect(CPUList(argument: "[2, 4]")?.counts == [2, 4])
+        #expect(CPUList(argument: "3")?.counts == [3])
+        for text in ["", "[]", "[0]", "[-1]", "[2,]", "[a]", "[2"] { #expect(CPUList(argument: text) == nil, "\(text)") }
+    }
+
+    @Test(
+        arguments: [
+            ("wc=./wordcount", ["./wordcount"]), ("wc=a b  c", ["a", "b", "c"]), (#"wc='a b' "c d" e\ f"#, ["a b", "c d", "e f"]),
+            (#"wc=x "" y=1"#, ["x", "", "y=1"]), (#"wc='a\b' "q\"q""#, [#"a\b"#, "q\"q"]),
+        ] as [(String, [String])])
+    func `a subworker is a name and a command with quotes`(text: String, command: [String]) {
+        let option = SubworkerOption(argument: text)
+        #expect(option?.name == "wc")
+        #expect(option?.command == command)
+    }
+
+    @Test(arguments: ["", "wc", "=a", "wc=", "wc=  ", "wc='a", #"wc=a\"#])
+    func `what is no subworker is refused`(text: String) {
+        #expect(SubworkerOption(argument: text) == nil)
+    }
+
+    @Test func `a program with a slash is made absolute, one without is looked up`() throws {
+        let here = try absolute("x").dropLast()
+        #expect(try SubworkerOption(argument: "wc=bin/wc -l")?.subworkerCommand().arguments == ["\(here)bin/wc", "-l"])
+        #expect(try SubworkerOption(argument: "wc=wc -l")?.subworkerCommand().arguments == ["wc", "-l"])
+    }
+
+    @Test func `a label may hold an equals sign, a path may not`() {
+        let option = LabelAndPath(argument: "a=b=out.txt")
+        #expect(option?.label == "a=b")
+        #expect(option?.path == "out.txt")
+        for text in ["", "x", "=x", "x="] { #expect(LabelAndPath(argument: text) == nil, "\(text)") }
+    }
+
+    @Test func `a failure is told with everything that is known`() {
+        let failure = FailureAnswer(
+            task: 5, name: "sort", type: "builtin/run", origin: "flow.py:12 in main", cause: "user", message: "exit code 1", detail: "no such file\n",
+            debug: "", host: "n1")
+        let expected = """
+            task 5 "sort" failed (user): exit code 1
+            no such file
+            type: builtin/run
+            host: n1
+            made at: flow.py:12 in main
+            """
+        #expect(failure.text == expected)
+    }
+}
