@@ -1,4 +1,4 @@
-"""The cases: the same work and sizes for every framework that is compared, so that lines of several can be put side by side.
+"""The cases: the same work and sizes for every framework that is compared, so that their lines can be put together.
 
 Each case runs on a server and one worker with two CPUs, started for it by `rain start` as a user would, with a state
 directory of its own. A line says `seconds` (the median of the repetitions), `per_s`, and the server's peak memory.
@@ -48,7 +48,18 @@ class Cluster:
 def cluster():
     directory = tempfile.mkdtemp(prefix="rain-bench-")
     os.environ["XDG_STATE_HOME"] = directory
-    start = [RAIN, "start", "--local-workers", "[2]", "--port", "0", "--control-port", "0", "--work-dir", f"{directory}/work"]
+    start = [
+        RAIN,
+        "start",
+        "--local-workers",
+        "[2]",
+        "--port",
+        "0",
+        "--control-port",
+        "0",
+        "--work-dir",
+        f"{directory}/work",
+    ]
     try:
         subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
         run = pathlib.Path(directory, "rain/run")
@@ -170,7 +181,9 @@ def case_startup(args):
     runs = []
     for _ in range(args.repeat):
         start = time.perf_counter()
-        child = subprocess.Popen([sys.executable, __file__, "--case", "startup-child"], stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            [sys.executable, __file__, "--case", "startup-child"], stdout=subprocess.PIPE, text=True
+        )
         first = None
         for line in child.stdout:
             if line.startswith("FIRST"):

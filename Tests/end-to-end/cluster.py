@@ -33,7 +33,9 @@ class Cluster:
         return subprocess.run([RAIN, *map(str, arguments)], **options)
 
     def start(self, *arguments):
-        result = self.rain(*("start", "--port", 0, "--control-port", 0, "--work-dir", self.work, "--log-dir", self.log, *arguments))
+        result = self.rain(
+            *("start", "--port", 0, "--control-port", 0, "--work-dir", self.work, "--log-dir", self.log, *arguments)
+        )
         assert result.returncode == 0, result.stderr
         self.read_address()
         return result

@@ -82,7 +82,10 @@ def test_a_process_with_a_reused_number_is_not_stopped(stopped):
     bystander = subprocess.Popen(["sleep", "1000"])
     try:
         record = {"role": "server", "name": "server", "pid": bystander.pid, "startTicks": 1}
-        record |= {"bootID": pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "logPath": "/dev/null"}
+        record |= {
+            "bootID": pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            "logPath": "/dev/null",
+        }
         (stopped.state / "rain/run/server.json").write_text(json.dumps(record))
         result = stopped.rain("stop")
         assert "nothing to stop" in result.stdout
@@ -107,7 +110,18 @@ def test_a_port_in_use_is_named_and_nothing_is_left(stopped):
 
 def test_a_worker_that_fails_takes_the_server_with_it(stopped):
     result = stopped.rain(
-        *("start", "--simple", "--port", 0, "--control-port", 0, "--work-dir", "/proc/no/such/place", "--log-dir", stopped.log)
+        *(
+            "start",
+            "--simple",
+            "--port",
+            0,
+            "--control-port",
+            0,
+            "--work-dir",
+            "/proc/no/such/place",
+            "--log-dir",
+            stopped.log,
+        )
     )
     assert result.returncode != 0
     assert "/proc/no" in result.stderr
@@ -176,7 +190,17 @@ def test_a_worker_of_an_unknown_host(cluster):
 def test_another_worker_joins_and_leaves(cluster, tmp_path):
     ready, writer = os.pipe()
     worker = subprocess.Popen(
-        [RAIN, "worker", f"localhost:{cluster.control_port}", "--cpus", "1", "--work-dir", tmp_path / "w", "--ready-fd", str(writer)],
+        [
+            RAIN,
+            "worker",
+            f"localhost:{cluster.control_port}",
+            "--cpus",
+            "1",
+            "--work-dir",
+            tmp_path / "w",
+            "--ready-fd",
+            str(writer),
+        ],
         env=cluster.env,
         pass_fds=[writer],
     )
@@ -191,7 +215,18 @@ def test_another_worker_joins_and_leaves(cluster, tmp_path):
 
 def test_a_ready_file_is_written(stopped, tmp_path):
     server = subprocess.Popen(
-        [RAIN, "server", "--port", "0", "--control-port", "0", "--work-dir", tmp_path / "w", "--ready-file", tmp_path / "ready"],
+        [
+            RAIN,
+            "server",
+            "--port",
+            "0",
+            "--control-port",
+            "0",
+            "--work-dir",
+            tmp_path / "w",
+            "--ready-file",
+            tmp_path / "ready",
+        ],
         env=stopped.env,
         stderr=subprocess.PIPE,
         text=True,

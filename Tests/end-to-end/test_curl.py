@@ -147,7 +147,13 @@ def test_results_in_bulk_as_rows(server):
     big = run_program("head -c 3000000 /dev/zero", shell=True)
     server.post(f"{session}/submit", GREETING + ndjson(big, [1, [], None]))
     rows = server.curl(
-        *("--header", "Accept: application/x-rain-rows", "--data", '{"objects": [[0, 4]]}', f"{server.url}{session}/results")
+        *(
+            "--header",
+            "Accept: application/x-rain-rows",
+            "--data",
+            '{"objects": [[0, 4]]}',
+            f"{server.url}{session}/results",
+        )
     )
     found, position = [], 0
     while position < len(rows):
@@ -339,7 +345,11 @@ def test_a_program_that_is_not_there(server):
 
 def test_an_output_that_was_not_made(server):
     session = server.session()
-    template = {"type": "builtin/run", "config": {"command": ["true"], "outputs": [{"path": "gone.txt"}]}, "outputs": ["gone"]}
+    template = {
+        "type": "builtin/run",
+        "config": {"command": ["true"], "outputs": [{"path": "gone.txt"}]},
+        "outputs": ["gone"],
+    }
     server.post(f"{session}/submit", ndjson({"template": template}, [0, [], None]))
     status, answer = server.call("POST", f"{session}/wait", {"all": True})
     assert status == 409

@@ -70,7 +70,9 @@ def test_a_worker_killed_with_its_parent_leaves_nothing(cluster):
     inner = cluster.get("/api/v1/status")["workers"][0]["pid"]
     os.kill(cluster.pid("worker-1"), signal.SIGKILL)
     wait_for_end(inner, 2)
-    assert not [left for left in cluster.wait_until_gone(2, keep=server).items() if not left[1].startswith("sleep 63.5")]
+    assert not [
+        left for left in cluster.wait_until_gone(2, keep=server).items() if not left[1].startswith("sleep 63.5")
+    ]
     assert cluster.rain("stop").returncode == 0
 
 
