@@ -30,12 +30,9 @@ int main(void) {
     csw_subworker *subworker = NULL;
     if (csw_open(NULL, &subworker) != CSW_OK) return 1;
     csw_task(subworker, &(csw_task_type){CSW_TASK, .name = "noop", .function = noop});
-    csw_task(subworker, &(csw_task_type){CSW_TASK,
-                                         .name = "increment",
-                                         .inputs = number,
-                                         .input_count = 1,
-                                         .outputs = number,
-                                         .output_count = 1,
-                                         .function = increment});
+    csw_task(
+        subworker, &(csw_task_type){
+                       CSW_TASK, .name = "increment", .inputs = number, .input_count = 1, .outputs = number,
+                       .output_count = 1, .function = increment});
     return csw_run(subworker);
 }

@@ -63,7 +63,7 @@ def test_start(stopped, folder):
 
 
 def test_python(cluster, folder):
-    assert len(SNIPPETS["python"].splitlines()) <= 13
+    assert len([line for line in SNIPPETS["python"].splitlines() if line]) == 10
     assert python(cluster, folder, SNIPPETS["python"]) == "HELLO\nWORLD\n\n"
 
 
