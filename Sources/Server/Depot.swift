@@ -1,0 +1,151 @@
+import Glibc
+import Logging
+import NIOCore
+import NIOPosix
+import ServerCore
+import Synchronization
+import TaskModel
+
+/// What clients have uploaded: one file for each blob, named by its SHA-256.
+///
+/// A blob stays while a session needs it, while a submit that names it is on its way, and for a while after its upload, so that
+/// the submit finds it. What no submit came for is removed later.
+final class Depot: Sendable {
+    /// From a client's question whether a blob is here to its submit.
+    private static let graceNanoseconds: UInt64 = 60_000_000_000
+    /// From an upload to the submit that names it.
+    private static let unclaimedNanoseconds: UInt64 = 600_000_000_000
+    private static let temporaryPrefix = "upload-"
+
+    private struct Blob {
+        var sizeBytes: UInt64
+        var touched: Instant
+        /// A session has it.
+        var isClaimed = false
+        /// A session had it once.
+        var wasClaimed = false
+        /// Submits on their way that name it.
+        var pinCount = 0
+    }
+
+    let directory: String
+    /// For everything that touches the disk: two threads, for one disk gains nothing from more.
+    let pool = NIOThreadPool(numberOfThreads: 2)
+    private let blobs = Mutex<[BlobHash: Blob]>([:])
+    private let lastUpload = Atomic<UInt64>(0)
+    private let directorySync: DirectorySync
+    private let logger: Logger
+
+    /// Removes what an earlier start has left: no session of it lives.
+    init(directory: String, logger: Logger) throws(ServerError) {
+        self.directory = directory
+        self.logger = logger
+        try makePrivateDirectory(directory)
+        try Self.clear(directory)
+        directorySync = try DirectorySync(path: directory, pool: pool)
+        pool.start()
+    }
+
+    private static func clear(_ directory: String) throws(ServerError) {
+        guard let stream = opendir(directory) else { throw .directory(path: directory, action: "read", reason: lastErrorText()) }
+        defer { closedir(stream) }
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            guard name.hasPrefix(temporaryPrefix) || BlobHash(hex: name) != nil else { continue }
+            guard unlink(directory + "/" + name) == 0 || errno == ENOENT else {
+                throw .directory(path: directory + "/" + name, action: "remove", reason: lastErrorText())
+            }
+        }
+    }
+
+    func stop() { pool.shutdownGracefully { _ in } }
+
+    func path(of hash: BlobHash) -> String { directory + "/" + hash.description }
+
+    // MARK: Who needs what
+
+    /// - Returns: the blob's size; `nil` when it isn't here.
+    func size(of hash: BlobHash) -> UInt64? {
+        blobs.withLock { blobs in
+            guard blobs[hash] != nil else { return nil }
+            blobs[hash]!.touched = .now
+            return blobs[hash]!.sizeBytes
+        }
+    }
+
+    /// As `size`, and keeps the blob until `unpin`.
+    func pin(_ hash: BlobHash) -> UInt64? {
+        blobs.withLock { blobs in
+            guard blobs[hash] != nil else { return nil }
+            blobs[hash]!.touched = .now
+            blobs[hash]!.pinCount += 1
+            return blobs[hash]!.sizeBytes
+        }
+    }
+
+    /// - Parameter isClaimed: a session has taken the submit; the core releases the blobs when none needs them.
+    func unpin(_ hashes: [BlobHash], isClaimed: Bool) {
+        blobs.withLock { blobs in
+            for hash in hashes where blobs[hash] != nil {
+                blobs[hash]!.pinCount -= 1
+                if isClaimed {
+                    blobs[hash]!.isClaimed = true
+                    blobs[hash]!.wasClaimed = true
+                }
+            }
+        }
+    }
+
+    /// No session needs it any more. The next sweep removes it, unless somebody asks for it before.
+    func release(_ hash: BlobHash) { blobs.withLock { $0[hash]?.isClaimed = false } }
+
+    /// Removes what nobody needs; called every few seconds.
+    func sweep() {
+        pool.submit { [self] _ in
+            let now = Instant.now
+            // The lock is held over unlink, as it is over the rename of an upload: the same blob may be coming in again.
+            blobs.withLock { blobs in
+                for (hash, blob) in blobs where !blob.isClaimed && blob.pinCount == 0 {
+                    guard now.since(blob.touched) > (blob.wasClaimed ? Self.graceNanoseconds : Self.unclaimedNanoseconds) else { continue }
+                    if unlink(path(of: hash)) != 0 && errno != ENOENT {
+                        logger.warning("cannot remove \(path(of: hash)): \(lastErrorText())")
+                    }
+                    blobs[hash] = nil
+                }
+            }
+        }
+    }
+
+    // MARK: Uploads
+
+    func beginUpload() async throws(HTTPFailure) -> BlobUpload {
+        let number = lastUpload.wrappingAdd(1, ordering: .relaxed).newValue
+        let path = "\(directory)/\(Self.temporaryPrefix)\(number)"
+        return try await run { () throws(HTTPFailure) in try BlobUpload(path: path) }
+    }
+
+    /// Makes an upload durable under its name.
+    func finish(_ upload: BlobUpload, as hash: BlobHash) async throws(HTTPFailure) {
+        try await run { () throws(HTTPFailure) in
+            let sizeBytes = try upload.sync(expecting: hash)
+            try self.blobs.withLock { blobs throws(HTTPFailure) in
+                guard rename(upload.path, self.path(of: hash)) == 0 else { throw .disk("store the blob in \(self.directory)", errno) }
+                upload.isNamed = true
+                // Another upload of the same bytes may have come first: then only the file is new.
+                if blobs[hash] == nil { blobs[hash] = Blob(sizeBytes: sizeBytes, touched: .now) }
+            }
+        }
+        try await directorySync.sync()
+    }
+
+    /// Runs what touches the disk, on a thread that may wait for it.
+    func run<Value: Sendable>(_ body: @escaping @Sendable () throws(HTTPFailure) -> Value) async throws(HTTPFailure) -> Value {
+        let result: Result<Value, HTTPFailure>
+        do {
+            result = try await pool.runIfActive {
+                do throws(HTTPFailure) { return .success(try body()) } catch { return .failure(error) }
+            }
+        } catch { throw .stopping }
+        return try result.get()
+    }
+}
