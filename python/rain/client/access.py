@@ -31,7 +31,7 @@ def read_token(path: str) -> str:
 
 
 def parse_token(text: str):
-    """The value of `token` in section `[client]`: the one line of TOML that a client needs, without a parser's import."""
+    """The value of `token` in section `[client]`: all that a client needs of the TOML, without a parser's import."""
     section = ""
     for line in text.splitlines():
         line = line.strip()

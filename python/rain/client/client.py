@@ -142,8 +142,8 @@ class Client:
             return TaskException(failure)
         if status == 401:
             return RainException(
-                f"the server at {self.address}:{self.port} refused the token in {self._access_path}: take the access file "
-                "of that server, or set RAIN_ACCESS to its path"
+                f"the server at {self.address}:{self.port} refused the token in {self._access_path}: take the access "
+                "file of that server, or set RAIN_ACCESS to its path"
             )
         if status in (404, 409):
             return SessionException(message)

@@ -52,7 +52,7 @@ def ranges(numbers) -> list:
 
 
 def python_environment() -> list:
-    """The environment that lets this interpreter find there what it finds here: modules beside the program, `PYTHONPATH`."""
+    """The environment in which the subworker finds the modules that are beside the program, or in `PYTHONPATH`."""
     library = os.path.dirname(os.__file__)
     paths = []
     for path in sys.path:

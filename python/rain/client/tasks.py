@@ -87,9 +87,18 @@ class Execute(Task):
     __slots__ = ()
 
     def __init__(
-        self, args, stdout=None, stdin=None, input_paths=(), output_paths=(), shell=False, name=None, session=None, cpus=1,
+        self,
+        args,
+        stdout=None,
+        stdin=None,
+        input_paths=(),
+        output_paths=(),
+        shell=False,
+        name=None,
+        session=None,
+        cpus=1,
         env=None,
-    ):  # fmt: skip
+    ):
         command = command_of(args, stdout, stdin, input_paths, output_paths, shell, env, is_program=False)
         inputs = list(zip(command.labels, command.objects))
         self._make(

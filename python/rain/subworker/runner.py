@@ -8,7 +8,7 @@ A call's first input is the function, a constant that the worker sends once. The
     "encode"      how each result is turned into bytes; null for bytes, str and data instances alone
 
 The arguments of a call are `null`: the inputs are the positional arguments, in order; or a text, the pickle of
-(positional, keyword) arguments in base64; or a number: the input at that position, counted after the function, is that pickle.
+(positional, keyword) arguments in base64; or a number: that pickle is the input at this position after the function.
 """
 
 import json
@@ -244,8 +244,8 @@ def set_output(call, i, value, encode):
         call.set_output(i, value)
     else:
         raise RainException(
-            f"output '{call.output_label(i)}' can't be {summary(value)}: return bytes, str or a data instance, or say how to "
-            "turn it into bytes, as in @remote(auto_encode='pickle')"
+            f"output '{call.output_label(i)}' can't be {summary(value)}: return bytes, str or a data instance, or say "
+            "how to turn it into bytes, as in @remote(auto_encode='pickle')"
         )
 
 
