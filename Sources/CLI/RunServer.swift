@@ -39,6 +39,7 @@ struct RunServer: ParsableCommand {
         options.readyFile = try readyFile.map(absolute)
         options.readyDescriptor = readyFd
         options.version = rainVersion
-        try runServer(options)
+        let code = try runServer(options)
+        if code != 0 { throw ExitCode(code) }
     }
 }

@@ -28,8 +28,9 @@ static csw_status crash(csw_call *call, void *context) {
 static csw_status hang(csw_call *call, void *context) {
     (void)call;
     (void)context;
-    for (;;)
-        pause();
+    while (pause() < 0) {
+    }
+    return CSW_OK;
 }
 
 int main(void) {
