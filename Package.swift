@@ -68,6 +68,8 @@ let package = Package(
 
         .testTarget(name: "LinkTests", dependencies: ["Link", "TaskModel"], swiftSettings: strict),
         .testTarget(name: "ServerCoreTests", dependencies: ["ServerCore", "TaskModel", "Link"], swiftSettings: strict),
+        .testTarget(name: "WireTests", dependencies: ["Wire", "CCapnp", "Link", "TaskModel"], swiftSettings: strict),
+        .testTarget(name: "TransportTests", dependencies: ["Transport", "CZeroMQ"], swiftSettings: strict),
         .testTarget(name: "PurityTests", swiftSettings: strict),
         .testTarget(name: "WorkerCoreTests", dependencies: ["WorkerCore", "TaskModel", "Link"], swiftSettings: strict),
         .testTarget(name: "CoreTests", dependencies: ["ServerCore", "WorkerCore", "TaskModel", "Link"], swiftSettings: strict),

@@ -7,6 +7,10 @@ package struct Readiness: Equatable, Sendable {
     package var socket: Bool
     /// By position in the list of descriptors: readable, at its end, or broken.
     package var descriptors: UInt64
+    package init(socket: Bool, descriptors: UInt64) {
+        self.socket = socket
+        self.descriptors = descriptors
+    }
     package func isReady(_ position: Int) -> Bool { descriptors & (1 << UInt64(position)) != 0 }
 }
 
