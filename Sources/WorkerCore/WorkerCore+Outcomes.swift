@@ -181,10 +181,10 @@ extension WorkerCore {
         }
     }
 
-    /// Outputs that are files already.
+    /// Outputs that are files already. Those beyond what the template declares have no name: theirs would be another task's.
     func storedOutputs(_ outputs: [LocalOutput], of attempt: AttemptHandle) -> [Replica] {
         var files: [Replica] = []
-        for (position, output) in outputs.enumerated() {
+        for (position, output) in outputs.prefix(templates[attempts[attempt].template].outputCount).enumerated() {
             if case .stored = output.value { files.append(attempts[attempt].output(position)) }
         }
         return files
