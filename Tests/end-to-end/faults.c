@@ -28,8 +28,7 @@ static csw_status crash(csw_call *call, void *context) {
 static csw_status hang(csw_call *call, void *context) {
     (void)call;
     (void)context;
-    while (pause() < 0) {
-    }
+    while (pause() < 0) {}
     return CSW_OK;
 }
 
