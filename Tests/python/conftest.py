@@ -9,9 +9,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "end-to-end
 
 from cluster import Cluster  # noqa: E402
 from paper_server import PaperServer  # noqa: E402
-from subworker_host import Host  # noqa: E402
-
 from rain.client import Client  # noqa: E402
+from subworker_host import Host  # noqa: E402
 
 
 @pytest.fixture

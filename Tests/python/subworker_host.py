@@ -76,7 +76,7 @@ class Host:
         """Answers the registration; returns it."""
         registration = self.receive()
         self.send(
-            f"(welcome = (protocolVersion = 1, workerName = \"test\", stagingDirectory = {text(str(self.staging))}, "
+            f'(welcome = (protocolVersion = 1, workerName = "test", stagingDirectory = {text(str(self.staging))}, '
             f"inlineBytesMax = {inline_bytes_max}))"
         )
         return registration

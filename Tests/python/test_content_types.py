@@ -2,7 +2,6 @@ import pickle
 
 import numpy
 import pytest
-
 from rain.client import DataInstance, RainException
 from rain.common import check_content_type, decode_value, encode_value, merge_content_types
 from rain.common.content_type import encode_parts

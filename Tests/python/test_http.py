@@ -4,7 +4,6 @@ import socket
 import threading
 
 import pytest
-
 from rain.client import Client, RainException
 from rain.client.http import Connection, ConnectionLost, LineStream, Refused
 

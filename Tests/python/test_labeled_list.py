@@ -1,5 +1,4 @@
 import pytest
-
 from rain.client import LabeledList
 
 

@@ -33,9 +33,11 @@ class Command:
         """Takes an input in and returns its position."""
         if isinstance(value, str):
             value = Input(value)
+        name = None
         if not isinstance(value, Input):
             obj = to_dataobj(value)
-            value = Input(None, path=self._file_name(obj.label), dataobj=obj)
+            name = self._file_name(obj.label)
+            value = Input(dataobj=obj)
         if value.load is not None:
             raise RainException(f"{value!r}: a program can't have load, it finds bytes")
         if is_program and value.dataobj is not None:
@@ -50,7 +52,8 @@ class Command:
         self.input_types.append(value.content_type)
         entry = {}
         if is_mapped:
-            entry["path"] = self._free_path(value.path or self._file_name(value.label), f"input{position}", value.path)
+            name = name or self._file_name(value.label) or f"input{position}"
+            entry["path"] = self._free_path(value.path, name)
             if value.write:
                 entry["write"] = True
         self._inputs.append(entry)
@@ -78,16 +81,16 @@ class Command:
         is_name = label and label not in (".", "..") and "/" not in label and "\0" not in label
         return label if is_name else None
 
-    def _free_path(self, path, default, given) -> str:
-        """The path; where another input has it, one beside it, unless it was asked for."""
-        path = path or default
-        if path in self._paths:
-            if given is not None and given == path:
-                raise RainException(f"two inputs have the path {path!r}")
-            number = 1
-            while f"{path}-{number}" in self._paths:
+    def _free_path(self, path, name) -> str:
+        """The path that was asked for, which must be free; else the name, or one like it that is free."""
+        if path is None:
+            path = name
+            number = 0
+            while path in self._paths:
                 number += 1
-            path = f"{path}-{number}"
+                path = f"{name}-{number}"
+        elif path in self._paths:
+            raise RainException(f"two inputs have the path {path!r}")
         self._paths.add(path)
         return path
 

@@ -6,7 +6,6 @@ import types
 from ..common.content_type import check_content_type, merge_content_types
 from ..common.errors import RainException
 from ..common.pickling import cloudpickle, dump, dump_parts
-from ..common.placeholder import Parameter
 from .graph import DataObject, Task, Template, active_session, call_site, pickling, to_dataobj, to_json
 from .io import Input, Output, OutputSpec
 
@@ -146,7 +145,7 @@ class Remote:
             parameters.append("**" + keywords)
         values = "".join(f"{n}, " for n in positional[1:]) + (f"*{args}" if args else "")
         if not positional:
-            values = f"*{args}[1:]"
+            values = f"*{args}[1:],"
         named = ", ".join([f"{n!r}: {n}" for n in keyword_only] + ([f"**{keywords}"] if keywords else []))
         text = f"def bind({', '.join(parameters)}):\n return ({values}), {'{' + named + '}' if named else 'None'}\n"
         space = {}
@@ -236,9 +235,9 @@ class Remote:
         collector = _Collector(session, self._auto_load)
         for obj in function_inputs:
             collector.add(obj)
-        value = (args, keywords) if not self._specs else self._with_parameters(collector, args, keywords)
         pickling.collector = collector
         try:
+            value = (args, keywords) if not self._specs else self._pickled_parameters(collector, args, keywords)
             data = dump(value)
             if len(data) > ARGUMENT_BYTES_MAX:
                 parts = dump_parts(value)
@@ -254,18 +253,22 @@ class Remote:
         task._begin(session, template, collector.inputs, f"[{ids}],{arguments}", name)
         return task
 
-    def _with_parameters(self, collector, args, keywords):
+    def _pickled_parameters(self, collector, args, keywords) -> tuple:
+        """A pickle for each argument, in which data objects are read as its `Input` says.
+
+        In one pickle, an object that occurs twice would be read both times as the first time.
+        """
         positional, rest, keyword_only, others = self._parameters
         default = (self._auto_load, None)
 
-        def wrap(name, value):
-            load, content_type = self._specs.get(name, default)
-            return Parameter(collector, value, load, content_type)
+        def pickled(name, value):
+            collector.load, collector.content_type = self._specs.get(name, default)
+            return dump(value)
 
         names = positional + [rest] * (len(args) - len(positional))
         return (
-            [wrap(n, value) for n, value in zip(names, args)],
-            {k: wrap(k if k in keyword_only else others, value) for k, value in (keywords or {}).items()},
+            [pickled(n, value) for n, value in zip(names, args)],
+            {k: pickled(k if k in keyword_only else others, value) for k, value in (keywords or {}).items()},
         )
 
     def _check_types(self, args):

@@ -8,7 +8,8 @@ A call's first input is the function, a constant that the worker sends once. The
     "encode"      how each result is turned into bytes; null for bytes, str and data instances alone
 
 The arguments of a call are `null`: the inputs are the positional arguments, in order; or a text, the pickle of
-(positional, keyword) arguments in base64; or a number: that pickle is the input at this position after the function.
+(positional, keyword) arguments in base64; or a number: that pickle is the input at this position after the function. With
+"parameters" each argument in it is a pickle of its own.
 """
 
 import json
@@ -153,9 +154,12 @@ class Template:
 
         placeholder.resolve = resolve
         if isinstance(arguments, str):
-            return pickle.loads(a2b_base64(arguments))
-        blob = instance(call, arguments + 1)
-        return blob.load()
+            args, keywords = pickle.loads(a2b_base64(arguments))
+        else:
+            args, keywords = instance(call, arguments + 1).load()
+        if self.parameters is None:
+            return args, keywords
+        return [pickle.loads(value) for value in args], {name: pickle.loads(value) for name, value in keywords.items()}
 
 
 def load_function(call):

@@ -1,0 +1,526 @@
+"""Sessions, submits and waits, against a server on paper."""
+
+import base64
+import hashlib
+import threading
+
+import pytest
+from rain.client import (
+    Client,
+    DataObjectState,
+    RainException,
+    SessionException,
+    Task,
+    TaskException,
+    TaskState,
+    blob,
+    get_active_session,
+    pickled,
+    tasks,
+)
+from rain.client.access import parse_token
+from rain.client.session import parse_results, ranges
+from rain.common import decode_value
+
+
+@pytest.fixture
+def session(paper_client):
+    with paper_client.new_session("test") as session:
+        yield session
+
+
+def test_the_token_is_found_in_the_access_file():
+    text = '[server]\ntoken = "no"\n[client] # people\n# token = "no"\ntokens = "no"\ntoken="yes" # here\n[worker]\ntoken = "no"'
+    assert parse_token(text) == "yes"
+    assert parse_token("[client]\ntoken = ") is None
+    assert parse_token("token = 'x'") is None
+
+
+def test_without_access_the_error_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAIN_ACCESS", str(tmp_path / "none"))
+    with pytest.raises(RainException, match="rain start"):
+        Client("127.0.0.1", 1)
+
+
+def test_a_refused_token_is_said(paper, tmp_path):
+    (tmp_path / "access.toml").write_text("[client]\ntoken = 'wrong'\n")
+    with pytest.raises(RainException, match="refused the token"):
+        Client("127.0.0.1", paper.port)
+
+
+def test_numbers_become_ranges():
+    assert ranges([3, 4, 5, 9, 8, 8]) == [[3, 3], [9, 1], [8, 1], [8, 1]]
+    assert ranges([]) == []
+
+
+def test_cut_off_results_are_an_error():
+    from paper_server import row
+
+    data = row(1, b"hello", content_type="text")
+    assert next(parse_results(data)) == (1, 0, 0, "text", 5, b"hello")
+    for size in range(1, len(data)):
+        with pytest.raises(RainException, match="cut off"):
+            list(parse_results(data[:size]))
+
+
+def test_sessions_stack(paper_client):
+    with pytest.raises(RainException):
+        get_active_session()
+    with pytest.raises(RainException):
+        blob("x")
+    with paper_client.new_session("a") as a:
+        assert get_active_session() is a
+        with paper_client.new_session("b") as b:
+            assert get_active_session() is b and a.session_id != b.session_id
+        assert not b.active and a.active
+        assert get_active_session() is a
+    assert not a.active
+    with pytest.raises(RainException):
+        a.__enter__()
+
+
+def test_bind_only_leaves_the_session_open(paper_client):
+    session = paper_client.new_session("a")
+    with session.bind_only() as same:
+        assert same is session is get_active_session()
+    assert session.active
+    session.close()
+    session.close()
+
+
+def test_a_default_session_serves_where_no_with_is_open(paper_client):
+    default = paper_client.new_session("default", default=True)
+    assert get_active_session() is default
+    with paper_client.new_session("other") as other:
+        assert get_active_session() is other
+    assert get_active_session() is default
+    default.close()
+    with pytest.raises(RainException):
+        get_active_session()
+
+
+def test_the_session_brings_its_interpreter_and_programs(paper, paper_client):
+    import sys
+
+    paper_client.new_session(
+        "s", subworkers={"a": "/a", "b": ["/b", "-x"]}, on_error="fail_descendants", grace=2
+    ).close()
+    opened = paper.sessions[0]
+    assert opened["on_error"] == "fail_descendants" and opened["grace_ms"] == 2000 and opened["name"] == "s"
+    py, a, b = opened["subworkers"]
+    assert py["name"] == "py" and py["command"] == [sys.executable, "-u", "-m", "rain.subworker"]
+    assert (a, b) == ({"name": "a", "command": ["/a"]}, {"name": "b", "command": ["/b", "-x"]})
+
+
+def test_a_submit_is_templates_objects_and_rows_in_order(paper, session):
+    a = blob("hello ")
+    b = blob(b"world", label="w")
+    concats = [tasks.Concat((a, b)) for _ in range(2)]
+    concats[1].output.keep()
+    store = tasks.Store(concats[0], "/tmp/x", name="keep it")
+    assert (session.task_count, session.dataobj_count) == (3, 4)
+    assert concats[0].state is None and a.state is None
+    session.submit()
+    assert (session.task_count, session.dataobj_count) == (0, 0)
+    assert concats[0].state == TaskState.notAssigned
+    assert (concats[0].output.state, a.state) == (DataObjectState.unfinished, DataObjectState.finished)
+    (lines,) = paper.submits
+    origin = lines[3]["template"].pop("origin")
+    lines[5]["template"].pop("origin")
+    lines[7]["template"].pop("origin")
+    assert lines == [
+        {"submit": {"first_template": 0, "first_task": 0, "first_object": 0}},
+        {"object": {"label": "const", "content_type": "text", "data64": base64.b64encode(b"hello ").decode()}},
+        {"object": {"label": "w", "data64": base64.b64encode(b"world").decode()}},
+        {"template": {"type": "builtin/concat", "outputs": [{"label": "out"}]}},
+        [0, [0, 1], None],
+        {"template": {"type": "builtin/concat", "outputs": [{"label": "out", "keep": True}]}},
+        [1, [0, 1], None],
+        {"template": {"type": "builtin/store", "outputs": []}},
+        [2, [2], {"path": "/tmp/x"}, {"name": "keep it"}],
+    ]
+    lines = origin.splitlines()
+    assert "test_sessions.py:" in lines[0] and "in test_a_submit" in lines[1] and len(lines) == 6
+
+
+def test_a_later_submit_goes_on_with_the_numbers(paper, session):
+    for _ in range(2):
+        for _ in range(3):
+            tasks.Concat((blob("x"),))
+        session.submit()
+    session.submit()
+    assert [lines[0]["submit"] for lines in paper.submits] == [
+        {"first_template": 0, "first_task": 0, "first_object": 0},
+        {"first_template": 1, "first_task": 3, "first_object": 6},
+    ]
+    assert [row[:2] for row in paper.rows()] == [[0, [0]], [0, [2]], [0, [4]], [0, [6]], [0, [8]], [0, [10]]]
+
+
+def test_large_constants_are_uploaded(paper, session):
+    data = bytes(5000)
+    blob(data)
+    session.submit()
+    name = hashlib.sha256(data).hexdigest()
+    assert paper.blobs == {name: data}
+    assert paper.objects() == [{"label": "const", "blob": name}]
+
+
+def test_attributes_travel(paper, session):
+    a = blob("x")
+    a.spec.user = {"k": [1]}
+    task = tasks.Concat((a,))
+    task.attributes["n"] = 5
+    other = tasks.Concat((a,))
+    session.submit()
+    assert paper.objects()[0]["attributes"] == {"k": [1]}
+    assert [t.get("attributes") for t in paper.templates()] == [{"n": 5}, None]
+    with pytest.raises(RainException):
+        task.attributes = {}
+    with pytest.raises(RainException, match="output"):
+        other.output.attributes = {}
+
+
+def test_a_general_task_takes_any_type(paper, session):
+    task = Task(
+        "count/words", [("text", blob("x"))], ["counts", "total"], config={"a": 1}, arguments=[2], cpus=2, name="n"
+    )
+    session.submit()
+    template = paper.templates()[0]
+    assert template["type"] == "count/words" and template["config"] == {"a": 1} and template["cpus"] == 2
+    assert template["inputs"] == ["text"] and template["outputs"] == [{"label": "counts"}, {"label": "total"}]
+    assert paper.rows() == [[0, [0], [2], {"name": "n"}]]
+    assert task.outputs["total"].id == 2 and task.inputs["text"].id == 0
+    assert (task.name, task.task_type, task.cpus, task.config) == ("n", "count/words", 2, {"a": 1})
+    with pytest.raises(RainException, match="2 outputs"):
+        task.output  # noqa: B018
+
+
+def test_a_subclass_names_its_type(paper, session):
+    class Count(Task):
+        TASK_TYPE = "count/words"
+
+        def __init__(self, text):
+            super().__init__(inputs=[text], outputs="counts")
+
+    Count(blob("x"))
+    session.submit()
+    assert paper.templates()[0]["type"] == "count/words"
+
+
+def test_what_is_no_data_object_is_refused(session):
+    for value in ("text", b"bytes"):
+        with pytest.raises(RainException, match="blob"):
+            tasks.Concat((value,))
+    with pytest.raises(RainException, match="blob"):
+        Task("a/b", "text")
+    with pytest.raises(RainException):
+        tasks.Concat((5,))
+    with pytest.raises(RainException, match="0 outputs"):
+        tasks.Concat((tasks.Store(blob("x"), "/x"),))
+    with pytest.raises(RainException, match="absolute"):
+        tasks.Load("relative")
+    with pytest.raises(RainException):
+        Task("notype")
+    with pytest.raises(RainException):
+        blob(5)
+    with pytest.raises(RainException):
+        blob(b"x", content_type="text", encode="text")
+    with pytest.raises(ValueError):
+        blob(b"x", content_type="nonsense")
+    assert session.task_count == 1
+
+
+def test_pickled_and_encoded_constants(paper, session):
+    pickled({"a": 1})
+    blob([1], encode="json")
+    session.submit()
+    first, second = paper.objects()
+    assert first["content_type"] == "pickle" and first["label"] == "pickle"
+    assert decode_value(base64.b64decode(first["data64"]), "pickle") == {"a": 1}
+    assert second == {"label": "const", "content_type": "json", "data64": base64.b64encode(b"[1]").decode()}
+
+
+def test_objects_of_another_session_are_refused(paper_client, session):
+    with paper_client.new_session("other"):
+        other = blob("x")
+    with pytest.raises(RainException, match="another session"):
+        tasks.Concat((other,))
+
+
+def test_a_refused_submit_leaves_the_session_usable(paper, session):
+    kept = blob("x")
+    session.submit()
+    paper.refuse("submit", 409, "object 0 was dropped")
+    lost = tasks.Concat((kept,))
+    output = lost.output
+    constant = blob("y")
+    with pytest.raises(RainException, match="object 0 was dropped"):
+        session.submit()
+    paper.refusals.clear()
+    assert (session.task_count, session.dataobj_count) == (0, 0)
+    assert lost.state is None and output.state is None
+    for void in (lost, constant):
+        with pytest.raises(RainException, match="void"):
+            tasks.Concat((void,))
+    with pytest.raises(RainException, match="submit"):
+        lost.wait()
+    again = tasks.Concat((kept,))
+    session.submit()
+    assert paper.submits[-1][0] == {"submit": {"first_template": 0, "first_task": 0, "first_object": 1}}
+    paper.finish(again.id)
+    again.wait()
+
+
+def test_waiting_is_local(paper, session):
+    items = [tasks.Concat(()) for _ in range(4)]
+    session.submit()
+    asked = len(paper.requests)
+    paper.say(lease=1)
+    paper.finish(2)
+    items[2].wait()
+    assert items[2].state == TaskState.finished and items[0].state == TaskState.notAssigned
+    items[2].output.wait()
+    timer = threading.Timer(0.05, lambda: [paper.finish(0, 2), paper.finish(3)])
+    timer.start()
+    heard = []
+    session.wait_all(progress=lambda *state: heard.append(state))
+    timer.join()
+    assert all(item.state == TaskState.finished for item in items)
+    assert heard[-1] == (4, 4) == session.progress
+    session.wait(items)
+    assert len(paper.requests) == asked
+
+
+def test_many_threads_wait_at_once(paper, session):
+    items = [tasks.Concat(()) for _ in range(8)]
+    session.submit()
+    threads = [threading.Thread(target=item.wait) for item in items]
+    for thread in threads:
+        thread.start()
+    for item in items:
+        paper.finish(item.id)
+    for thread in threads:
+        thread.join(5)
+    assert all(item.state == TaskState.finished for item in items)
+
+
+def test_what_is_not_submitted_can_not_be_waited_for(session):
+    task = tasks.Concat(())
+    task.output.keep()
+    for action in (task.wait, task.update, task.output.wait, task.output.fetch, task.output.update):
+        with pytest.raises(RainException, match="submit"):
+            action()
+    session.wait_all()
+
+
+FAILURE = {
+    "task": 1,
+    "name": "sort",
+    "type": "builtin/run",
+    "origin": "flow.py:12 in main",
+    "cause": "user",
+    "message": "the program ended with code 3",
+    "detail": "sort: no such file\nsecond line",
+    "debug": "a line\n",
+    "exit_code": 3,
+    "signal": None,
+    "host": "n1",
+}
+
+
+def test_a_failed_session_raises_the_first_failure_every_time(paper, paper_client):
+    with paper_client.new_session() as session:
+        first, second = tasks.Concat(()), tasks.Concat(())
+        first.output.keep()
+        session.submit()
+        paper.finish(0)
+        paper.say(session_failed=FAILURE)
+        with pytest.raises(TaskException) as error:
+            second.wait()
+        text = str(error.value)
+        for part in (
+            "task 1 'sort' (builtin/run) on n1",
+            "code 3",
+            "no such file",
+            "second line",
+            "a line",
+            "flow.py:12",
+        ):
+            assert part in text
+        assert (error.value.exit_code, error.value.host, error.value.cause) == (3, "n1", "user")
+        assert isinstance(error.value, SessionException)
+        for action in (
+            session.wait_all,
+            first.wait,
+            first.output.fetch,
+            first.update,
+            session.submit,
+            first.output.unkeep,
+        ):
+            with pytest.raises(TaskException, match="code 3"):
+                action()
+        assert second.state == TaskState.failed
+    with paper_client.new_session() as other:
+        other.submit()
+
+
+def test_with_fail_descendants_the_others_go_on(paper, paper_client):
+    with paper_client.new_session(on_error="fail_descendants") as session:
+        items = [tasks.Concat(()) for _ in range(3)]
+        session.submit()
+        paper.say(failed=FAILURE)
+        paper.say(cancelled=[[2, 1]])
+        paper.finish(0)
+        items[0].wait()
+        with pytest.raises(TaskException, match="code 3"):
+            items[1].wait()
+        with pytest.raises(TaskException, match="cancelled"):
+            items[2].wait()
+        with pytest.raises(TaskException, match="code 3"):
+            session.wait_all()
+        assert [item.state.value for item in items] == ["finished", "failed", "cancelled"]
+
+
+def test_a_failure_in_an_answer_fails_the_session(paper, session):
+    task = tasks.Concat(())
+    task.output.keep()
+    session.submit()
+    paper.refuse("results", 409, "the session failed", failure=FAILURE)
+    for _ in range(2):
+        with pytest.raises(TaskException, match="code 3"):
+            task.output.fetch()
+
+
+def test_results_come_in_bulk(paper, session):
+    items = [tasks.Concat(()) for _ in range(5000)]
+    session.keep_all()
+    session.submit()
+    paper.results = {item.output.id: b"%d" % item.id for item in items}
+    paper.content_types[3] = "text"
+    paper.info = {"objects": [{"object": 3, "attributes": {"k": 1}}]}
+    asked = len(paper.requests)
+    instances = session.fetch(items)
+    assert [instance.get_bytes() for instance in instances] == [b"%d" % i for i in range(5000)]
+    assert len(paper.requests) - asked == 2
+    assert instances[3].content_type == "text" == items[3].output.content_type
+    assert items[3].output.state == DataObjectState.finished and items[3].output.info.size == 1
+    assert instances[3].info.user == {"k": 1} == items[3].output.info.user
+    assert items[4].output.fetch().get_str() == "4"
+    assert [i.get_bytes() for i in items[5].fetch_outputs()] == [b"5"]
+
+
+def test_a_large_result_comes_alone(paper, session):
+    from paper_server import ROW
+
+    constant = blob("x")
+    session.submit()
+    paper.refusals["results"] = (200, ROW.pack(0, 1, 0, 0, 10))
+    paper.refusals["content"] = (200, b"0123456789")
+    assert constant.fetch().get_bytes() == b"0123456789"
+
+
+def test_keep_and_unkeep(paper, session):
+    task = Task("a/b", (), 2)
+    first, second = task.outputs
+    first.keep()
+    assert first.is_kept() and not second.is_kept()
+    first.unkeep()
+    assert not first.is_kept()
+    task.keep_outputs()
+    session.submit()
+    with pytest.raises(RainException, match="before"):
+        first.keep()
+    task.unkeep_outputs()
+    assert paper.requests[-1][1].endswith("/unkeep") and paper.requests[-1][2] == b'{"objects":[[0,2]]}'
+    assert first.state == DataObjectState.removed and not first.is_kept()
+    for action in (first.unkeep, first.fetch):
+        with pytest.raises(RainException, match="kept"):
+            action()
+    session.submit()
+
+
+def test_update_brings_info(paper, session):
+    task = tasks.Concat(())
+    session.submit()
+    paper.info = {
+        "tasks": [
+            {
+                "task": 0,
+                "state": "running",
+                "worker": "w1",
+                "duration_s": 0.5,
+                "debug": "x",
+                "attributes": {"a": 1},
+                "started": 1,
+            }
+        ],
+        "objects": [{"object": 0, "state": "unfinished", "size": None, "content_type": "text", "attributes": None}],
+    }
+    assert task.info is None
+    session.client.update([task, task.output])
+    assert task.state == TaskState.running
+    assert (task.info.worker, task.info.governor, task.info.duration) == ("w1", "w1", 0.5)
+    assert (task.info.debug, task.info.user, task.info.start_time) == ("x", {"a": 1}, 1)
+    assert task.output.info.size is None and task.output.state == DataObjectState.unfinished
+
+
+def test_a_broken_lease_is_taken_up_again(paper, session):
+    items = [tasks.Concat(()) for _ in range(2)]
+    session.submit()
+    paper.finish(0)
+    items[0].wait()
+    paper.drop_lease()
+    paper.finish(1)
+    items[1].wait()
+    assert paper.leases == 2
+
+
+def test_an_interrupted_wait_can_be_repeated(paper, session):
+    import signal
+
+    task = tasks.Concat(())
+    session.submit()
+    timer = threading.Timer(0.1, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        task.wait()
+    paper.finish(0)
+    task.wait()
+
+
+def test_a_session_that_the_server_closed_says_so(paper, session):
+    task = tasks.Concat(())
+    session.submit()
+    paper.say(closed="the client was silent")
+    with pytest.raises(SessionException, match="silent"):
+        task.wait()
+    assert not session.active
+    with pytest.raises(SessionException):
+        tasks.Concat(())
+
+
+def test_a_server_that_is_gone_is_said(paper, paper_client):
+    session = paper_client.new_session("s", grace=0)
+    with session.bind_only():
+        task = tasks.Concat(())
+    session.submit()
+    paper.stop()
+    with pytest.raises(RainException, match="gone"):
+        task.wait()
+
+
+def test_labels_of_outputs(session):
+    assert Task("a/b", (), 2).outputs.labels == ["out0", "out1"]
+    task = Task("a/b", (), ["x y", None])
+    assert task.outputs.labels == ["x y", "out1"] and task.outputs["x y"].label == "x y"
+    with pytest.raises(RainException, match="one label"):
+        Task("a/b", (), ["x", "x"])
+
+
+def test_cancel_names_its_tasks(paper, session):
+    items = [tasks.Concat(()) for _ in range(3)]
+    session.submit()
+    session.cancel(items[1:])
+    assert paper.requests[-1][1:] == ("/api/v1/sessions/1/cancel", b'{"tasks":[[1,2]]}')
+    session.cancel()
+    assert paper.requests[-1][2] == b'{"all":true}'

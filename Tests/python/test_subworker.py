@@ -1,0 +1,318 @@
+"""The Python subworker, driven by a host that speaks its protocol with the `capnp` tool."""
+
+import json
+import os
+import re
+
+import cloudpickle
+import numpy
+import pytest
+from rain.common import decode_value, encode_value
+from rain.common.placeholder import take_input
+from subworker_host import Host, cached, file, inline, pickled_arguments
+
+FUNCTION = 100
+
+
+def value_of(message):
+    """The bytes of the only inline output in a result."""
+    values = values_of(message)
+    assert len(values) == 1, message
+    return values[0]
+
+
+def values_of(message):
+    found = re.findall(r'inline = ("(?:[^"\\]|\\.)*"|0x"[^"]*")', message)
+    return [bytes.fromhex(v[3:-1]) if v.startswith("0x") else unquote(v) for v in found]
+
+
+def unquote(text):
+    octal = re.compile(r"\\x([0-9a-f]{2})|\\([0-7]{3})|\\(.)", re.S)
+    names = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+
+    def character(match):
+        if match.group(1):
+            return chr(int(match.group(1), 16))
+        if match.group(2):
+            return chr(int(match.group(2), 8))
+        return names.get(match.group(3), match.group(3))
+
+    return octal.sub(character, text[1:-1]).encode("latin-1")
+
+
+class Task:
+    """One template of the host with a function."""
+
+    def __init__(self, host, function, number=1, **template):
+        self.host = host
+        self.data = cloudpickle.dumps(function)
+        self.number = number
+        host.template(number, **template)
+
+    def __call__(self, *inputs, arguments="null"):
+        self.host.call(self.number, [inline(FUNCTION + self.number, self.data), *inputs], arguments)
+        return self.host.receive()
+
+
+def test_it_registers_with_one_task_and_its_version(host):
+    assert 'name = "call"' in host.registration and "rain.subworker 0.1.0" in host.registration
+    assert "caching = true" in host.registration
+    assert host.end() == 0
+    assert not list(host.staging.iterdir())
+
+
+def test_inputs_are_arguments(host):
+    def join(ctx, a, b):
+        return a.get_bytes() + b.get_str().encode()
+
+    message = Task(host, join)(inline(1, b"hello "), inline(2, b"world", "text"))
+    assert value_of(message) == b"hello world"
+
+
+def test_pickled_arguments_refer_to_inputs(host):
+    class Reference:
+        def __init__(self, *reference):
+            self.reference = reference
+
+        def __reduce__(self):
+            return take_input, self.reference
+
+    def f(ctx, items, *rest, last):
+        return b"|".join([items[0].get_bytes(), rest[0].encode(), last["x"].encode(), str(items[1]).encode()])
+
+    arguments = pickled_arguments([Reference(1), Reference(2, True, "json")], "middle", last={"x": Reference(0, True)})
+    message = Task(host, f)(inline(1, b"last", "text"), inline(2, b"first"), inline(3, b"[1]"), arguments=arguments)
+    assert value_of(message) == b"first|middle|last|[1]"
+
+
+def test_large_arguments_come_as_an_input(host):
+    def f(ctx, a, b):
+        return f"{a.sum()} {b}"
+
+    array = numpy.ones(100_000)
+    data = encode_value(((array, "b"), None), "pickle")
+    path = host.staging.parent / "arguments"
+    path.write_bytes(data)
+    assert value_of(Task(host, f)(file(1, path, "pickle5"), arguments="0")) == b"100000.0 b"
+
+
+def test_the_function_is_one_object_when_it_is_kept(host):
+    def count(ctx):
+        count.calls = getattr(count, "calls", 0) + 1
+        return str(count.calls)
+
+    data = cloudpickle.dumps(count)
+    host.template(1)
+    host.template(2)
+    host.call(1, [inline(5, data, keep=True)])
+    assert value_of(host.receive()) == b"1"
+    host.call(2, [cached(5, len(data))])
+    assert value_of(host.receive()) == b"2"
+    host.call(1, [cached(5, len(data))])
+    assert value_of(host.receive()) == b"3"
+
+
+def test_loading_and_content_types(host):
+    def f(ctx, a, b, *rest):
+        return json.dumps([a, b.get_str(), rest])
+
+    config = json.dumps({"parameters": [[True, "json"], [False, None]], "rest": [True, None]})
+    message = Task(host, f, config=config)(inline(1, b"[1]"), inline(2, b"b"), inline(3, b"t", "text"))
+    assert json.loads(value_of(message)) == [[1], "b", ["t"]]
+
+
+def test_encoding_of_results(host):
+    task = Task(host, lambda ctx: {"a": 1}, config='{"encode":["json"]}')
+    message = task()
+    assert value_of(message) == b'{"a": 1}' and 'contentType = "json"' in message
+
+
+def test_results_by_position_and_label(host):
+    by_position = Task(host, lambda ctx: ("a", b"b"), 1, outputs=("x", "y"))()
+    assert values_of(by_position) == [b"a", b"b"] and by_position.count('contentType = "text"') == 1
+    by_label = Task(host, lambda ctx: {"y": "b", "x": "a"}, 2, outputs=("x", "y"))()
+    assert values_of(by_label) == [b"a", b"b"]
+    assert values_of(Task(host, lambda ctx: None, 3, outputs=())()) == []
+
+
+@pytest.mark.parametrize(
+    ("result", "outputs", "text"),
+    [
+        (5, ("x",), "type int"),
+        (None, ("x",), "None"),
+        (("a",), ("x", "y"), "returned 1 values"),
+        ("a", ("x", "y"), "2 outputs"),
+        ({"x": "a", "z": "b"}, ("x", "y"), "the function returned"),
+        ("a", (), "no outputs"),
+    ],
+)
+def test_a_wrong_result_fails_the_task(host, result, outputs, text):
+    message = Task(host, lambda ctx: result, outputs=outputs)()
+    assert "error = (" in message and text in message
+
+
+def test_a_result_must_fit_the_declared_type(host):
+    message = Task(host, lambda ctx: "text", content_types=["json"])()
+    assert "do not fit" in message
+
+
+def test_an_exception_has_its_last_line_traceback_and_debug_lines(host):
+    def outer(ctx):
+        def inner(number):
+            return 1 / number
+
+        ctx.debug("before {} {x}", 1, x=2)
+        ctx.debug("with {braces}")
+        return inner(0)
+
+    message = Task(host, outer)()
+    assert 'message = "ZeroDivisionError: division by zero"' in message
+    assert "in outer" in message and "in inner" in message and "runner.py" not in message
+    assert r'debug = "before 1 2\nwith {braces}\n"' in message
+    assert value_of(Task(host, lambda ctx: "alive", 2)()) == b"alive"
+
+
+def test_sys_exit_does_not_end_the_process(host):
+    import sys
+
+    assert "SystemExit: 3" in Task(host, lambda ctx: sys.exit(3))()
+    assert value_of(Task(host, lambda ctx: "alive", 2)()) == b"alive"
+
+
+def test_a_function_that_can_not_be_loaded_fails_its_task(host):
+    host.template(1)
+    host.call(1, [inline(1, b"no pickle")])
+    assert "error = (" in host.receive()
+    host.call(1, [inline(2, b"cno_such_module\nfunction\n.")])
+    assert "no_such_module" in host.receive()
+
+
+def test_attributes_in_and_out(host):
+    def f(ctx, a):
+        ctx.info.user["sum"] = ctx.spec.user["n"] + a.info.user["m"]
+        ctx.attributes["name"] = ctx.spec.name
+        value = ctx.blob("x")
+        value.attributes = {"of": "output"}
+        return value
+
+    message = Task(host, f, attributes='{"n": 1}', name="mine")(inline(1, b"", attributes='{"m": 2}'))
+    assert r"{\"sum\": 3, \"name\": \"mine\"}" in message and r"{\"of\": \"output\"}" in message
+
+
+def test_an_input_is_passed_through_without_a_copy(host):
+    def f(ctx, a, b):
+        b.info.user["seen"] = True
+        return b
+
+    message = Task(host, f)(inline(1, b"a"), inline(2, b"b"))
+    assert "sameAsInput = 2" in message and "seen" in message
+
+
+def test_values_of_the_context(host):
+    def f(ctx):
+        return [ctx.blob("text"), ctx.blob(b"x", content_type="user/x"), ctx.pickled([1]), ctx.blob([2], encode="json")]
+
+    message = Task(host, f, outputs=("a", "b", "c", "d"))()
+    text, mine, pickled, json_value = values_of(message)
+    assert (text, mine, decode_value(pickled, "pickle"), json_value) == (b"text", b"x", [1], b"[2]")
+    for kind in ("text", "user/x", "pickle", "json"):
+        assert f'contentType = "{kind}"' in message
+
+
+def test_large_values_are_files_and_arrays_are_mapped(host, tmp_path):
+    array = numpy.arange(200_000, dtype=numpy.int64)
+    path = tmp_path / "array"
+    path.write_bytes(encode_value(array, "pickle"))
+    path.chmod(0o444)
+    kept = []
+
+    def double(ctx, a):
+        value = a.load()
+        kept.append(value)
+        value *= 2  # In pages of its own.
+        assert a.load()[1] == 1
+        return value
+
+    task = Task(host, double, config='{"encode":["pickle"]}')
+    for _ in range(2):
+        message = task(file(1, path, "pickle5"))
+        assert 'contentType = "pickle5"' in message
+        result = re.search(r'path = "([^"]*)"', message).group(1)
+        assert result.startswith(str(host.staging))
+        value = decode_value(open(result, "rb").read(), "pickle5")
+        assert (value == array * 2).all()
+    assert decode_value(path.read_bytes(), "pickle5")[1] == 1
+
+
+def test_views_outlive_their_call(host, tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(b"x" * 1_000_000)
+    views = []
+
+    def keep(ctx, a):
+        views.append(a.get_buffer())
+        return str(sum(bytes(view[-1:])[0] for view in views))
+
+    data = cloudpickle.dumps(keep)
+    host.template(1)
+    host.call(1, [inline(5, data, keep=True), file(1, path)])
+    assert value_of(host.receive()) == b"120"
+    path.unlink()
+    path.write_bytes(b"y" * 1_000_000)
+    host.call(1, [cached(5, len(data)), file(2, path)])
+    assert value_of(host.receive()) == b"241"
+
+
+def test_the_work_directory_is_empty_at_the_start_of_a_call(host):
+    def f(ctx):
+        found = os.listdir(".")
+        with open("file", "w") as out:
+            out.write("x")
+        os.makedirs("a/b")
+        os.chdir("/")
+        return json.dumps(found)
+
+    task = Task(host, f)
+    assert value_of(task()) == b"[]"
+    assert value_of(task()) == b"[]"
+    assert host.end() == 0
+    assert not list(host.staging.iterdir())
+
+
+def test_what_a_task_prints_is_in_the_log_at_once(host):
+    assert value_of(Task(host, lambda ctx: print("printed") or "x")()) == b"x"
+    assert "printed" in host.log.read_text()
+
+
+def test_a_crash_ends_the_process_with_evidence_in_the_log(host):
+    import faulthandler
+
+    host.template(1)
+    host.call(1, [inline(1, cloudpickle.dumps(lambda ctx: faulthandler._sigsegv()))])
+    assert host.process.wait(20) == -11
+    assert "Segmentation fault" in host.log.read_text()
+
+
+def test_without_a_worker_it_says_so(tmp_path):
+    import subprocess
+    import sys
+
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAIN_")}
+    command = [sys.executable, "-m", "rain.subworker"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environment)
+    assert result.returncode == 1 and "rain.subworker: " in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_refusal_is_said(tmp_path):
+    host = Host(tmp_path)
+    host.receive()
+    host.send('(refused = "the version is wrong")')
+    assert host.process.wait(20) == 1
+    assert "the version is wrong" in host.log.read_text()
+    host.kill()
+
+
+def test_the_end_of_the_worker_is_its_end(host):
+    host.socket.close()
+    assert host.process.wait(20) == 0
+    assert not list(host.staging.iterdir())
