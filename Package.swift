@@ -42,7 +42,7 @@ let package = Package(
         // Shells.
         .target(name: "Wire", dependencies: ["TaskModel", "Link", "CCapnp"], exclude: ["control.capnp"], swiftSettings: core),
         .target(name: "Transport", dependencies: ["CZeroMQ", "CSodium"], swiftSettings: strict),
-        .target(name: "Journal", dependencies: ["TaskModel", "ServerCore", "Wire", "CSQLite"], swiftSettings: strict),
+        .target(name: "Journal", dependencies: ["TaskModel", "Link", "ServerCore", "Wire", "CSQLite"], swiftSettings: strict),
         .target(
             name: "Server",
             dependencies: [
@@ -74,6 +74,10 @@ let package = Package(
         .testTarget(name: "WorkerCoreTests", dependencies: ["WorkerCore", "TaskModel", "Link"], swiftSettings: strict),
         .testTarget(name: "CoreTests", dependencies: ["ServerCore", "WorkerCore", "TaskModel", "Link"], swiftSettings: strict),
         .testTarget(name: "CLITests", dependencies: ["rain", "TaskModel"], swiftSettings: strict),
+        .testTarget(name: "JournalTests", dependencies: ["Journal", "ServerCore", "Link", "TaskModel"], swiftSettings: strict),
+        .testTarget(
+            name: "ServerTests", dependencies: ["Server", "Journal", "ServerCore", "Link", "TaskModel", "Transport", "Wire"],
+            swiftSettings: strict),
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: strict),
     ],
     cLanguageStandard: .c11,
