@@ -93,6 +93,29 @@ int64_t rain_children(pid_t *pids, size_t capacity);
  *   returns   -errno; -ENOENT or -ESRCH when there is none */
 int64_t rain_start_time(pid_t pid);
 char **rain_environment(void);
+/* CPUs of this thread's affinity mask. */
+int rain_usable_cpus(void);
+
+/* ---- Waiting ---- */
+
+int rain_eventfd(void); /* close-on-exec, does not block */
+void rain_eventfd_wake(int descriptor);
+void rain_eventfd_clear(int descriptor);
+
+typedef struct rain_ready {
+    uint64_t token;
+    bool readable, writable, ended; /* `ended`: hung up, or broken */
+} rain_ready;
+int rain_epoll(void);
+/* Watches a descriptor for reading, and for writing if asked; a second call changes what is watched. */
+int rain_epoll_watch(int epoll, int descriptor, uint64_t token, bool writing);
+/* Must come before close: a process that is being started may hold the file open for a moment longer. */
+int rain_epoll_forget(int epoll, int descriptor);
+/* Does not wait.
+ *   returns   how many are ready */
+int rain_epoll_take(int epoll, rain_ready *ready, int capacity);
+/* The number of the next signal of a signalfd; 0 when there is none. */
+int rain_next_signal(int descriptor);
 
 /* ---- Shared memory words ---- */
 

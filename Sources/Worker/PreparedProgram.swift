@@ -1,0 +1,142 @@
+import CLinux
+import Glibc
+import Synchronization
+import TaskModel
+import WorkerCore
+
+/// A job that ended before its program began.
+struct JobFailure: Error, Sendable {
+    /// `nil`: it was told to stop.
+    let error: TaskError?
+}
+
+/// A program's directory with its inputs in place, and its open files. Dropping it closes them; `remove` removes the directory.
+final class PreparedProgram: Sendable {
+    let layout: ProgramLayout
+    let directory: Descriptor
+    /// Below `tasks`.
+    let name: String
+    /// What becomes its standard input; -1 for nothing.
+    private let input: Atomic<Int32>
+    /// What becomes its standard output; -1 for nothing.
+    private let output: Atomic<Int32>
+    /// Of its standard output in `staging`, when that is an output without a path.
+    let outputName: String?
+    /// Gets standard error; read and written.
+    let error: Descriptor
+
+    /// Makes the directory, links or copies the inputs, opens what becomes the standard descriptors.
+    ///
+    /// - Parameters:
+    ///   - name: unique in `tasks`.
+    ///   - stop: looked at in long copies.
+    static func prepare(
+        _ layout: ProgramLayout, plan: ProgramPlan, job: JobRequest, name: String, store: Store, stop: StopFlag?
+    ) throws(JobFailure) -> PreparedProgram {
+        do throws(SystemError) {
+            try check(rain_mkdirat(store.tasks, name, 0o700), "make directory", name)
+            do throws(SystemError) {
+                let directory = try Descriptor.open(name, in: store.tasks, O_RDONLY | O_DIRECTORY)
+                for (position, path) in layout.inputPaths.enumerated() {
+                    guard let path else { continue }
+                    try place(job.inputs[position], at: path, isWritable: layout.inputIsWritable[position], in: directory.raw, store: store, stop: stop)
+                }
+                for path in layout.outputPaths { if let path { try makeParents(of: path, in: directory.raw) } }
+                return try PreparedProgram(layout, plan, job, directory: directory, name: name, store: store)
+            } catch {
+                _ = rain_remove_tree(store.tasks, name)
+                throw error
+            }
+        } catch {
+            if error.code == ECANCELED { throw JobFailure(error: nil) }
+            throw JobFailure(error: store.taskError(error, doing: "\(plan.title) could not get its directory"))
+        }
+    }
+
+    private init(
+        _ layout: ProgramLayout, _ plan: ProgramPlan, _ job: JobRequest, directory: consuming Descriptor, name: String, store: Store
+    ) throws(SystemError) {
+        self.layout = layout
+        self.name = name
+        let error = try store.makeUnnamed()
+        var input: Int32 = -1
+        if let stdin = plan.stdin { input = try Self.open(job.inputs[stdin], store: store).take() }
+        var output: Int32 = -1
+        var outputName: String?
+        if let stdout = plan.stdout {
+            do throws(SystemError) {
+                if let path = layout.outputPaths[stdout] {
+                    output = try Descriptor.open(path, in: directory.raw, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644).take()
+                } else {
+                    let name = store.newName()
+                    output = try store.openNew(name).take()
+                    outputName = name
+                }
+            } catch {
+                if input >= 0 { _ = close(input) }
+                throw error
+            }
+        }
+        self.directory = directory
+        self.error = error
+        self.outputName = outputName
+        self.input = Atomic(input)
+        self.output = Atomic(output)
+    }
+    deinit { closeStandard() }
+
+    /// Descriptors for the program; -1 where it gets none of its own.
+    var standard: (input: Int32, output: Int32) { (input.load(ordering: .relaxed), output.load(ordering: .relaxed)) }
+    /// Once the program has them. A writer that is left would keep the output from being accepted.
+    func closeStandard() {
+        for descriptor in [input.exchange(-1, ordering: .relaxed), output.exchange(-1, ordering: .relaxed)] where descriptor >= 0 { _ = close(descriptor) }
+    }
+
+    /// What is mapped read-only is a second name of the store's own file: nobody but root can open that for writing.
+    private static func place(
+        _ input: LocalInput, at path: String, isWritable: Bool, in directory: Int32, store: Store, stop: StopFlag?
+    ) throws(SystemError) {
+        try makeParents(of: path, in: directory)
+        switch input.value {
+        case .inline(let bytes):
+            let file = try Descriptor.open(path, in: directory, O_WRONLY | O_CREAT | O_EXCL, mode: isWritable ? 0o644 : 0o444)
+            try file.writeAll(bytes)
+        case .stored where isWritable:
+            let source = try store.open(input.replica)
+            let copy = try Descriptor.open(path, in: directory, O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
+            let copied = rain_copy(source.raw, copy.raw, stop?.word)
+            guard copied >= 0 else { throw SystemError("copy", path, code: Int32(truncatingIfNeeded: 0 &- copied)) }
+        case .stored, .cached:
+            if linkat(store.objects, Store.name(input.replica), directory, path, 0) == 0 { return }
+            guard errno == EXDEV || errno == EMLINK || errno == EPERM else { throw SystemError("link input", path, code: errno) }
+            guard symlinkat(store.path(input.replica), directory, path) == 0 else { throw SystemError("link input", path, code: errno) }
+        }
+    }
+
+    private static func makeParents(of path: String, in directory: Int32) throws(SystemError) {
+        guard path.utf8.contains(UInt8(ascii: "/")) else { return }
+        var parent = ""
+        for component in path.split(separator: "/").dropLast() {
+            parent += parent.isEmpty ? String(component) : "/" + component
+            let result = rain_mkdirat(directory, parent, 0o755)
+            if result < 0, result != -EEXIST { throw SystemError("make directory", parent, code: 0 &- result) }
+        }
+    }
+
+    /// An input as an open file.
+    private static func open(_ input: LocalInput, store: Store) throws(SystemError) -> Descriptor {
+        guard case .inline(let bytes) = input.value else { return try store.open(input.replica) }
+        let file = Descriptor(try check(rain_memfd("rain-input"), "memfd_create"))
+        try file.writeAll(bytes)
+        guard lseek(file.raw, 0, SEEK_SET) == 0 else { throw SystemError("lseek", code: errno) }
+        return file
+    }
+
+    /// - Returns: whether the trash has to be emptied.
+    func remove(from store: Store) -> Bool {
+        if let outputName { _ = unlinkat(store.staging, outputName, 0) }
+        for path in layout.inputPaths + layout.outputPaths { if let path { _ = unlinkat(directory.raw, path, 0) } }
+        if unlinkat(store.tasks, name, AT_REMOVEDIR) == 0 { return false }
+        return store.discard(name, from: store.tasks)
+    }
+}

@@ -1,0 +1,191 @@
+import CLinux
+import Glibc
+
+/// Runs a worker until it is told to end: this process becomes the small parent that survives the worker's own process, ends
+/// everything that it leaves behind, and starts it again.
+///
+/// - Parameter command: what starts the worker's own process: this program's hidden command, which calls `runWorkerProcess`.
+/// - Returns: the exit code: 0 after SIGTERM or SIGINT.
+/// - Throws: `SystemError` when not even the parent can be set up.
+package func runWorker(_ options: WorkerOptions, command: [String] = ["/proc/self/exe", "worker-process"]) throws -> Int32 {
+    var parent = try WorkerParent(options, command: command)
+    return try parent.run()
+}
+
+/// The sub-reaper. One thread, no library that could take it down, nothing that it could run out of.
+struct WorkerParent: ~Copyable {
+    /// A worker that lived for less has failed at once.
+    private static let shortLifeNanoseconds: UInt64 = 5_000_000_000
+    private static let failuresMax = 5
+    /// Told to end, it has so long before it is killed.
+    private static let farewellNanoseconds: UInt64 = 5_000_000_000
+
+    private var options: WorkerOptions
+    private let command: [String]
+    private let signals: Int32
+    private let environment = ProgramEnvironment([])
+    private var isStopping = false
+    private var isReadyTold = false
+
+    init(_ options: WorkerOptions, command: [String]) throws(SystemError) {
+        self.options = options
+        self.command = command
+        self.options.storeName = Store.name(ofProcess: getpid())
+        try check(rain_set_child_subreaper(), "prctl(PR_SET_CHILD_SUBREAPER)")
+        let numbers = [SIGTERM, SIGINT, SIGHUP, SIGCHLD]
+        signals = try check(rain_signal_pipe(numbers, numbers.count), "sigaction")
+        signal(SIGPIPE, SIG_IGN)
+        if let file = options.readyFile { _ = unlink(file) }
+    }
+
+    mutating func run() throws(SystemError) -> Int32 {
+        var failures = 0
+        while true {
+            let started = monotonicNanoseconds()
+            let ended = try runOnce()
+            cleanUp()
+            if isStopping { return 0 }
+            if ended.signal == 0, ended.exit_code == WorkerExit.asked { return 0 }
+            if ended.signal == 0, ended.exit_code == WorkerExit.unusable { return WorkerExit.unusable }
+            failures = monotonicNanoseconds() - started < Self.shortLifeNanoseconds ? failures + 1 : 1
+            let how = ended.signal != 0 ? "was ended by signal \(ended.signal) (\(signalName(ended.signal)))" : "exited with code \(ended.exit_code)"
+            guard failures < Self.failuresMax else {
+                writeNote("the worker's process \(how), \(failures) times in a row: giving up; what it wrote above says why")
+                return WorkerExit.failed
+            }
+            writeNote("the worker's process \(how); everything that it ran is ended, and it is started again")
+            // 0, 100, 200, 400 ms: the first time at once.
+            if failures > 1, waitForStop(milliseconds: 50 << Int32(failures - 1)) { return 0 }
+        }
+    }
+
+    /// One life of the worker's process.
+    private mutating func runOnce() throws(SystemError) -> rain_ended {
+        var ends: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+            throw SystemError("socketpair", code: errno)
+        }
+        let ours = Descriptor(ends[0])
+        let pid: pid_t
+        do {
+            let theirs = Descriptor(ends[1])
+            pid = try spawn(theirs.raw)
+        }
+        try? ours.writeAll(Array((options.text + "\n").utf8))
+        var line: [UInt8] = []
+        var killAt: UInt64?
+        var isSocketOpen = true
+        while true {
+            var items = [pollfd(fd: signals, events: Int16(POLLIN), revents: 0)]
+            if isSocketOpen { items.append(pollfd(fd: ours.raw, events: Int16(POLLIN), revents: 0)) }
+            _ = poll(&items, nfds_t(items.count), killAt == nil ? -1 : 200)
+            if isSocketOpen, items[1].revents != 0 { isSocketOpen = takeNews(ours, &line) }
+            if takeSignals(), killAt == nil {
+                isStopping = true
+                kill(pid, SIGTERM)
+                killAt = monotonicNanoseconds() &+ Self.farewellNanoseconds
+            }
+            if let killAt, monotonicNanoseconds() >= killAt { kill(pid, SIGKILL) }
+            var ended = rain_ended()
+            while rain_reap(&ended) == 1 {
+                guard ended.pid == pid else { continue }
+                // Its last word may lie there.
+                if isSocketOpen { _ = takeNews(ours, &line) }
+                return ended
+            }
+        }
+    }
+
+    private func spawn(_ socket: Int32) throws(SystemError) -> pid_t {
+        let arguments = [CommandLine.arguments.first ?? "rain"] + command.dropFirst() + ["3"]
+        let pointers = arguments.map { strdup($0) } + [nil]
+        defer { for pointer in pointers { free(pointer) } }
+        let blocked = [SIGTERM, SIGINT, SIGHUP, SIGCHLD]
+        let result = command[0].withCString { path in
+            pointers.withUnsafeBufferPointer { pointers in
+                [socket, 3].withUnsafeBufferPointer { inherited in
+                    blocked.withUnsafeBufferPointer { blocked in
+                        var plan = rain_spawn()
+                        plan.path = path
+                        plan.arguments = pointers.baseAddress
+                        plan.environment = UnsafePointer(rain_environment())
+                        plan.working_directory = -1
+                        plan.input = 0
+                        plan.output = 1
+                        plan.error = 2
+                        plan.inherited = inherited.baseAddress
+                        plan.inherited_count = 1
+                        // From the first instruction on: threads that a library starts must not get them.
+                        plan.blocked_signals = blocked.baseAddress
+                        plan.blocked_signal_count = blocked.count
+                        return rain_spawn_process(&plan)
+                    }
+                }
+            }
+        }
+        return try check(result, "start", command[0])
+    }
+
+    /// - Returns: `false` at the end of the stream.
+    private mutating func takeNews(_ socket: borrowing Descriptor, _ line: inout [UInt8]) -> Bool {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        let count = recv(socket.raw, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+        if count < 0 { return errno == EAGAIN || errno == EINTR }
+        line += buffer[..<count]
+        while let end = line.firstIndex(of: UInt8(ascii: "\n")) {
+            tellReady(Array(line[..<end]))
+            line.removeSubrange(...end)
+        }
+        return count > 0
+    }
+
+    /// Hands the news on, with the process that a signal should go to.
+    private mutating func tellReady(_ news: [UInt8]) {
+        guard let value = try? JSONParser.parse(news), value["ready"]?.bool == true else { return }
+        let text =
+            JSONValue.object([
+                ("ready", .bool(true)), ("worker", value["worker"] ?? .null), ("pid", .number(Double(getpid()))), ("process", value["process"] ?? .null),
+                ("data_port", value["data_port"] ?? .null),
+            ]).text + "\n"
+        if let path = options.readyFile {
+            do throws(SystemError) {
+                let file = try Descriptor.open(path + ".new", O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
+                try file.writeAll(Array(text.utf8))
+                guard rename(path + ".new", path) == 0 else { throw SystemError("rename", path, code: errno) }
+            } catch {
+                writeNote("the ready file could not be written: \(error)")
+            }
+        }
+        guard !isReadyTold, let number = options.readyDescriptor else { return }
+        isReadyTold = true
+        let descriptor = Descriptor(number)
+        try? descriptor.writeAll(Array(text.utf8))
+    }
+
+    /// - Returns: whether one says to end.
+    private func takeSignals() -> Bool {
+        var numbers = [UInt8](repeating: 0, count: 64)
+        var shouldStop = false
+        while case let count = read(signals, &numbers, numbers.count), count > 0 {
+            if numbers[..<count].contains(where: { Int32($0) != SIGCHLD }) { shouldStop = true }
+        }
+        return shouldStop
+    }
+
+    private mutating func waitForStop(milliseconds: Int32) -> Bool {
+        let end = monotonicNanoseconds() &+ UInt64(milliseconds) &* 1_000_000
+        while case let now = monotonicNanoseconds(), now < end {
+            var item = pollfd(fd: signals, events: Int16(POLLIN), revents: 0)
+            _ = poll(&item, 1, Int32((end - now) / 1_000_000 + 1))
+            if takeSignals() { return true }
+        }
+        return false
+    }
+
+    /// The worker's process is gone: what it left is ended, and its files are removed.
+    private func cleanUp() {
+        if !endAllChildren(within: 5_000_000_000) { writeNote("some processes of the worker do not go after SIGKILL") }
+        for directory in ["/dev/shm", options.workDirectory] { _ = rain_remove_tree(AT_FDCWD, "\(directory)/\(options.storeName)") }
+        if let file = options.readyFile, isStopping { _ = unlink(file) }
+    }
+}

@@ -1,0 +1,209 @@
+import CLinux
+import Glibc
+import Synchronization
+import TaskModel
+
+/// The object files of this worker: plain files, 0444, `objects/SESSION/INDEX-EPOCH-NUMBER`, on one file system with the places
+/// where they are made, so that an output is moved in by one rename.
+///
+///     objects/    what is accepted             tasks/      working directories of programs
+///     staging/    what is being made           trash/      what is being removed
+///
+/// Its functions are for any thread: they work on names that no two threads share.
+final class Store: Sendable {
+    /// Absolute.
+    let path: String
+    /// For people: which tier it is.
+    let kind: String
+    let directory: Int32
+    let objects: Int32
+    let staging: Int32
+    let tasks: Int32
+    let trash: Int32
+    private let fileCount = Atomic<UInt64>(0)
+
+    /// A container's default of 64 MiB is no place for objects.
+    private static let memoryBytesMin: UInt64 = 256 << 20
+
+    /// Makes a store in memory where there is room, else in the work directory.
+    ///
+    /// - Parameter name: of its directory; from `name(ofProcess:)`.
+    static func make(name: String, workDirectory: String, memoryDirectory: String = "/dev/shm") throws(SystemError) -> Store {
+        var room = statvfs()
+        if statvfs(memoryDirectory, &room) == 0, access(memoryDirectory, W_OK) == 0,
+            UInt64(room.f_bavail).multipliedReportingOverflow(by: UInt64(room.f_frsize)).partialValue >= memoryBytesMin,
+            let store = try? Store(path: memoryDirectory + "/" + name, kind: "tmpfs \(memoryDirectory)") {
+            return store
+        }
+        return try Store(path: workDirectory + "/" + name, kind: "disk \(workDirectory)")
+    }
+
+    init(path: String, kind: String) throws(SystemError) {
+        _ = rain_remove_tree(AT_FDCWD, path)
+        try check(rain_mkdirat(AT_FDCWD, path, 0o700), "make directory", path)
+        let top = try check(rain_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0), "open", path)
+        func part(_ name: String) throws(SystemError) -> Int32 {
+            try check(rain_mkdirat(top, name, 0o700), "make directory", "\(path)/\(name)")
+            return try check(rain_openat(top, name, O_RDONLY | O_DIRECTORY, 0), "open", "\(path)/\(name)")
+        }
+        objects = try part("objects")
+        staging = try part("staging")
+        tasks = try part("tasks")
+        trash = try part("trash")
+        directory = top
+        self.path = path
+        self.kind = kind
+        // While this descriptor lives, the directory has an owner, also for a worker that sees other process numbers.
+        _ = flock(directory, LOCK_EX | LOCK_NB)
+    }
+
+    deinit { for descriptor in [objects, staging, tasks, trash, directory] { _ = close(descriptor) } }
+
+    /// Removes everything. Nothing may use the store any more.
+    func removeAll() { _ = rain_remove_tree(AT_FDCWD, path) }
+
+    // MARK: Names
+
+    static func name(ofProcess pid: pid_t) -> String { "rain-\(getuid())-\(pid)-\(max(0, rain_start_time(pid)))" }
+
+    /// Below `objects`.
+    static func name(_ replica: Replica) -> String {
+        "\(replica.object.session.rawValue)/\(replica.object.index)-\(replica.generation.epoch.rawValue)-\(replica.generation.number)"
+    }
+    func path(_ replica: Replica) -> String { "\(path)/objects/\(Self.name(replica))" }
+
+    /// Removes what workers left behind that were killed together with their parent.
+    static func removeAbandoned(in directories: [String]) {
+        let prefix = "rain-\(getuid())-"
+        for directory in directories {
+            guard let list = opendir(directory) else { continue }
+            defer { closedir(list) }
+            while let entry = readdir(list) {
+                let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+                }
+                guard name.hasPrefix(prefix) else { continue }
+                let fields = name.dropFirst(prefix.count).split(separator: "-")
+                guard fields.count == 2, let pid = pid_t(fields[0]), let start = Int64(fields[1]), rain_start_time(pid) != start else { continue }
+                guard let top = try? Descriptor.open(name, in: dirfd(list), O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
+                    flock(top.raw, LOCK_EX | LOCK_NB) == 0
+                else { continue }
+                _ = rain_remove_tree(dirfd(list), name)
+            }
+        }
+    }
+
+    // MARK: Objects
+
+    /// Read-only.
+    func open(_ replica: Replica) throws(SystemError) -> Descriptor {
+        try Descriptor.open(Self.name(replica), in: objects, O_RDONLY | O_NOFOLLOW)
+    }
+
+    /// Moves a finished file in under the replica's name. It has its last mode already.
+    func moveIn(_ name: String, from directory: Int32, as replica: Replica) throws(SystemError) {
+        let target = Self.name(replica)
+        if renameat(directory, name, objects, target) == 0 { return }
+        if errno == ENOENT {
+            makeSessionDirectory(replica.object.session)
+            if renameat(directory, name, objects, target) == 0 { return }
+        }
+        throw SystemError("move into the store", name, code: errno)
+    }
+
+    /// Makes a complete new file the replica.
+    func moveIn(_ file: inout NewFile, as replica: Replica) throws(SystemError) {
+        try moveIn(file.name, from: staging, as: replica)
+        file.isKept = true
+    }
+
+    private func makeSessionDirectory(_ session: SessionID) { _ = rain_mkdirat(objects, "\(session.rawValue)", 0o700) }
+
+    /// A new file in `staging`, already with an object's mode; written to by its descriptor alone.
+    func makeFile() throws(SystemError) -> NewFile {
+        let name = newName()
+        return NewFile(try openNew(name), name: name, directory: staging)
+    }
+    func newName() -> String { "n\(fileCount.add(1, ordering: .relaxed).newValue)" }
+    func openNew(_ name: String) throws(SystemError) -> Descriptor {
+        try Descriptor.open(name, in: staging, O_RDWR | O_CREAT | O_EXCL, mode: 0o444)
+    }
+
+    /// A file that is gone with its last descriptor.
+    func makeUnnamed() throws(SystemError) -> Descriptor {
+        let descriptor = rain_open_unnamed(staging, O_RDWR | O_APPEND, 0o600)
+        if descriptor >= 0 { return Descriptor(descriptor) }
+        // Some file systems (overlayfs before Linux 6.1) have no O_TMPFILE.
+        let name = newName()
+        let file = try Descriptor.open(name, in: staging, O_RDWR | O_APPEND | O_CREAT | O_EXCL, mode: 0o600)
+        _ = unlinkat(staging, name, 0)
+        return file
+    }
+
+    func write(_ bytes: [UInt8], as replica: Replica) throws(SystemError) {
+        var file = try makeFile()
+        try file.descriptor.writeAll(bytes)
+        try moveIn(&file, as: replica)
+    }
+
+    /// A second name for the same file.
+    func alias(from: Replica, to: Replica) throws(SystemError) {
+        let source = Self.name(from)
+        let target = Self.name(to)
+        if linkat(objects, source, objects, target, 0) == 0 { return }
+        if errno == ENOENT {
+            makeSessionDirectory(to.object.session)
+            if linkat(objects, source, objects, target, 0) == 0 { return }
+        }
+        if errno == EEXIST {
+            _ = unlinkat(objects, target, 0)
+            if linkat(objects, source, objects, target, 0) == 0 { return }
+        }
+        throw SystemError("link", source, code: errno)
+    }
+
+    /// - Returns: whether something large went to the trash, to be emptied off the loop.
+    func remove(_ replica: Replica) -> Bool {
+        let name = Self.name(replica)
+        var status = stat()
+        guard fstatat(objects, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return false }
+        // Giving back the memory of a large file takes milliseconds; its name goes at once.
+        if status.sizeBytes > 4 << 20, renameat(objects, name, trash, trashName()) == 0 { return true }
+        _ = unlinkat(objects, name, 0)
+        return false
+    }
+
+    /// Removes every object of a session at once, as far as names go; empty the trash off the loop.
+    func forget(_ session: SessionID) -> Bool { discard("\(session.rawValue)", from: objects) }
+
+    /// Moves a tree to the trash.
+    func discard(_ name: String, from directory: Int32) -> Bool { renameat(directory, name, trash, trashName()) == 0 }
+
+    func emptyTrash() {
+        guard let list = fdopendir(rain_openat(trash, ".", O_RDONLY | O_DIRECTORY, 0)) else { return }
+        defer { closedir(list) }
+        while let entry = readdir(list) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != "." && name != ".." { _ = rain_remove_tree(trash, name) }
+        }
+    }
+
+    private func trashName() -> String { "\(monotonicNanoseconds())-\(UInt32.random(in: 0...UInt32.max))" }
+}
+
+/// A file of the store that is being made; dropping it removes it.
+struct NewFile: ~Copyable, Sendable {
+    let descriptor: Descriptor
+    let name: String
+    private let directory: Int32
+    /// It was moved away.
+    fileprivate(set) var isKept = false
+    init(_ descriptor: consuming Descriptor, name: String, directory: Int32) {
+        self.descriptor = descriptor
+        self.name = name
+        self.directory = directory
+    }
+    deinit { if !isKept { _ = unlinkat(directory, name, 0) } }
+}

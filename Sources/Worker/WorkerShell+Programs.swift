@@ -1,0 +1,278 @@
+import CLinux
+import Glibc
+import TaskModel
+import WorkerCore
+
+/// A program that was started.
+final class RunningProgram {
+    let token: JobToken
+    let request: JobRequest
+    let plan: ProgramPlan
+    let prepared: PreparedProgram
+    let pid: pid_t
+    let startedNanoseconds: UInt64
+    let stop = StopFlag()
+    /// Set when its first process has ended.
+    var ended: (how: rain_ended, atNanoseconds: UInt64)?
+
+    init(token: JobToken, request: JobRequest, plan: ProgramPlan, prepared: PreparedProgram, pid: pid_t, startedNanoseconds: UInt64) {
+        self.token = token
+        self.request = request
+        self.plan = plan
+        self.prepared = prepared
+        self.pid = pid
+        self.startedNanoseconds = startedNanoseconds
+    }
+}
+
+extension WorkerShell {
+    /// So much of standard error goes into an error.
+    static let errorTailBytes = 16 * 1024
+    /// Killed processes are gone by then, or never go.
+    private static let groupNanosecondsMax: UInt64 = 2_000_000_000
+
+    func runProgram(_ token: JobToken, _ request: JobRequest, _ entry: TemplateEntry) throws(TaskError) {
+        let (plan, _) = try entry.program(environment)
+        let layout = try ProgramLayout(
+            plan, template: entry.template, inputCount: request.inputs.count, arguments: try extraArguments(request, plan))
+        let name = "\(token.rawValue)"
+        let copiedBytes = request.inputs.indices.reduce(UInt64(0)) { sum, position in
+            layout.inputIsWritable[position] && layout.inputPaths[position] != nil ? sum &+ request.inputs[position].sizeBytes : sum
+        }
+        guard copiedBytes >= Store.longCopyBytes else {
+            do throws(JobFailure) {
+                start(token, request, entry, try PreparedProgram.prepare(layout, plan: plan, job: request, name: name, store: store, stop: nil))
+            } catch {
+                endJob(token, error.error.map { .failed($0) } ?? .cancelled)
+            }
+            return
+        }
+        let flag = StopFlag()
+        jobs[token] = .preparing(request, flag)
+        pool.run { [store, mailbox] in
+            do throws(JobFailure) {
+                let prepared = try PreparedProgram.prepare(layout, plan: plan, job: request, name: name, store: store, stop: flag)
+                mailbox.post(.prepared(token, .success(prepared)))
+            } catch {
+                mailbox.post(.prepared(token, .failure(error)))
+            }
+        }
+    }
+
+    func programPrepared(_ token: JobToken, _ result: Result<PreparedProgram, JobFailure>) {
+        guard case .preparing(let request, let flag) = jobs[token] else { return }
+        switch result {
+        case .failure(let failure): endJob(token, failure.error.map { .failed($0) } ?? .cancelled)
+        case .success(let prepared):
+            guard !flag.isSet, let entry = entry(request.template) else {
+                remove(prepared)
+                return endJob(token, .cancelled)
+            }
+            start(token, request, entry, prepared)
+        }
+    }
+
+    private func extraArguments(_ request: JobRequest, _ plan: ProgramPlan) throws(TaskError) -> [String] {
+        if request.arguments.isEmpty || request.arguments == Array("null".utf8) { return [] }
+        do throws(JSONError) {
+            let value = try JSONParser.parse(request.arguments)
+            if value.isNull { return [] }
+            if let list = value.array {
+                let texts = list.compactMap(\.string)
+                if texts.count == list.count, !texts.contains(where: { $0.utf8.contains(0) }) { return texts }
+            }
+        } catch {
+            throw TaskError(.setup, "\(plan.title): the arguments are not JSON: \(error)")
+        }
+        throw TaskError(.setup, "\(plan.title): the arguments of builtin/run are a list of strings, which follow the command")
+    }
+
+    private func start(_ token: JobToken, _ request: JobRequest, _ entry: TemplateEntry, _ prepared: PreparedProgram) {
+        do throws(TaskError) {
+            let (plan, environment) = try entry.program(environment)
+            let task = request.attempt.task
+            let program = prepared.layout.command[0]
+            do throws(SystemError) {
+                let (input, output) = prepared.standard
+                let pid = try environment.spawn(
+                    program, prepared.layout.command,
+                    additions: ["RAIN_SESSION=\(task.session.rawValue)", "RAIN_TASK=\(task.index)", "RAIN_TASK_INDEX=\(request.arrayIndex)"],
+                    directory: prepared.directory.raw,
+                    standard: (input < 0 ? nullDevice : input, output < 0 ? nullDevice : output, prepared.error.raw))
+                prepared.closeStandard()
+                owners[pid] = .program(token)
+                jobs[token] = .program(
+                    RunningProgram(
+                        token: token, request: request, plan: plan, prepared: prepared, pid: pid, startedNanoseconds: monotonicNanoseconds()))
+            } catch {
+                throw startError(error, plan, program)
+            }
+        } catch {
+            remove(prepared)
+            fail(token, error)
+        }
+    }
+
+    private func startError(_ error: SystemError, _ plan: ProgramPlan, _ program: String) -> TaskError {
+        switch error.code {
+        case ENOENT, ENOTDIR:
+            TaskError(.setup, "program '\(program)' was not found on host \(hostName): install it there, or correct its name")
+        case EACCES, EPERM: TaskError(.setup, "program '\(program)' can't be executed on host \(hostName): it lacks the permission")
+        case ENOEXEC: TaskError(.setup, "program '\(program)' on host \(hostName) is not made for this machine")
+        case E2BIG: TaskError(.setup, "\(plan.title): its arguments and environment are too long: put them in a file")
+        case _: store.taskError(error, doing: "\(plan.title) could not be started")
+        }
+    }
+
+    func stopProgram(_ program: RunningProgram) {
+        program.stop.set()
+        if program.ended == nil { kill(-program.pid, SIGKILL) }
+    }
+
+    /// Its first process has ended; what it left in its group is killed.
+    func programEnded(_ token: JobToken, _ ended: rain_ended) {
+        guard case .program(let program) = jobs[token] else { return }
+        let now = monotonicNanoseconds()
+        program.ended = (ended, now)
+        if kill(-program.pid, SIGKILL) == 0 {
+            lingering.insert(token)
+            timers.set(.groupDue(token), at: now &+ Self.groupNanosecondsMax)
+        } else {
+            collect(program)
+        }
+    }
+
+    func checkLingering() {
+        for token in lingering {
+            guard case .program(let program) = jobs[token] else {
+                lingering.remove(token)
+                continue
+            }
+            if kill(-program.pid, 0) != 0 {
+                lingering.remove(token)
+                collect(program)
+            }
+        }
+    }
+
+    func programGroupIsOverdue(_ token: JobToken) {
+        guard lingering.remove(token) != nil, case .program(let program) = jobs[token] else { return }
+        writeNote("processes of \(program.plan.title) (group \(program.pid)) do not go after SIGKILL")
+        collect(program)
+    }
+
+    /// Everything of it has ended: what it made becomes objects.
+    private func collect(_ program: RunningProgram) {
+        guard let (ended, endedAt) = program.ended else { return }
+        if program.stop.isSet {
+            remove(program.prepared)
+            sweepOrphans(Sweep(session: program.request.attempt.task.session, task: program.request.attempt.task.index))
+            return endJob(program.token, .cancelled)
+        }
+        guard ended.exit_code == 0 else {
+            let how = ended.signal != 0 ? "was ended by signal \(ended.signal) (\(signalName(ended.signal)))" : "exited with code \(ended.exit_code)"
+            let error = TaskError(
+                .user, "\(program.plan.title) \(how)", detail: program.prepared.error.tail(bytesMax: Self.errorTailBytes),
+                exitCode: ended.signal == 0 ? ended.exit_code : nil, signal: ended.signal == 0 ? nil : ended.signal)
+            remove(program.prepared)
+            return fail(program.token, error)
+        }
+        let duration = endedAt - program.startedNanoseconds
+        guard let entry = entry(program.request.template) else {
+            remove(program.prepared)
+            return endJob(program.token, .cancelled)
+        }
+        let collection = ProgramCollection(
+            title: program.plan.title, prepared: program.prepared, outputs: entry.template.outputs,
+            replicas: entry.template.outputs.indices.map { output(program.request, $0) }, store: store)
+        do throws(AcceptanceError) {
+            let result = try collection.collect(mayCopyLong: false)
+            remove(program.prepared)
+            endJob(program.token, result.jobResult(durationNanoseconds: duration))
+        } catch {
+            // A long copy: the only error that comes out.
+            jobs[program.token] = .collecting(program)
+            let token = program.token
+            pool.run { [mailbox] in
+                let result: JobResult
+                do throws(AcceptanceError) {
+                    result = try collection.collect(mayCopyLong: true).jobResult(durationNanoseconds: duration)
+                } catch {
+                    result = .failed(TaskError(.contract, "\(collection.title): an output could not be taken"))
+                }
+                _ = collection.prepared.remove(from: collection.store)
+                mailbox.post(.event(.jobEnded(token, result)))
+            }
+        }
+    }
+
+    private func remove(_ prepared: PreparedProgram) {
+        if prepared.remove(from: store) { hasNewTrash = true }
+    }
+}
+
+/// The outputs of one program on their way into the store.
+struct ProgramCollection: Sendable {
+    let title: String
+    let prepared: PreparedProgram
+    let outputs: [OutputSpec]
+    let replicas: [Replica]
+    let store: Store
+
+    enum Collected {
+        case outputs([LocalOutput])
+        case failed(TaskError)
+        func jobResult(durationNanoseconds: UInt64) -> JobResult {
+            switch self {
+            case .outputs(let outputs): .finished(outputs, durationNanoseconds: durationNanoseconds, debug: "")
+            case .failed(let error): .failed(error)
+            }
+        }
+    }
+
+    /// - Throws: `needsCopy` when a long copy would be needed and is not allowed; what was taken is taken then, and taken once.
+    func collect(mayCopyLong: Bool) throws(AcceptanceError) -> Collected {
+        if !mayCopyLong && needsLongCopy() { throw .needsCopy }
+        var taken: [LocalOutput] = []
+        for position in outputs.indices {
+            do throws(AcceptanceError) {
+                let value =
+                    if let path = prepared.layout.outputPaths[position] {
+                        try store.accept(path, in: prepared.directory.raw, as: replicas[position], mayCopyLong: true)
+                    } else {
+                        try store.accept(prepared.outputName ?? "", in: store.staging, as: replicas[position], mayCopyLong: true)
+                    }
+                taken.append(LocalOutput(value: value))
+            } catch {
+                for replica in replicas.prefix(position) { _ = store.remove(replica) }
+                return .failed(taskError(error, position))
+            }
+        }
+        return .outputs(taken)
+    }
+
+    /// Links and second names are copied; everything else is moved.
+    private func needsLongCopy() -> Bool {
+        for path in prepared.layout.outputPaths {
+            guard let path else { continue }
+            var status = stat()
+            guard fstatat(prepared.directory.raw, path, &status, AT_SYMLINK_NOFOLLOW) == 0, status.isLink || status.st_nlink > 1 else { continue }
+            if fstatat(prepared.directory.raw, path, &status, 0) == 0, status.sizeBytes >= Store.longCopyBytes { return true }
+        }
+        return false
+    }
+
+    private func taskError(_ error: AcceptanceError, _ position: Int) -> TaskError {
+        let path = prepared.layout.outputPaths[position] ?? "standard output"
+        let label = outputs[position].label
+        let name = "output \(position)\(label.isEmpty ? "" : " ('\(label)')")"
+        return switch error {
+        case .missing: TaskError(.contract, "\(title) ended well but made no file '\(path)' for \(name)")
+        case .directory: TaskError(.contract, "\(title) made a directory '\(path)' where \(name) is a file")
+        case .notAFile: TaskError(.contract, "\(title) made '\(path)' for \(name), which is not a regular file")
+        case .stillWritten: TaskError(.contract, "\(title) has ended, but another process still writes to '\(path)' of \(name)")
+        case .needsCopy: TaskError(.contract, "\(title): '\(path)' of \(name) could not be copied")
+        case .system(let error): store.taskError(error, doing: "\(title): \(name) ('\(path)') could not be taken")
+        }
+    }
+}

@@ -1,0 +1,193 @@
+import CLinux
+import Glibc
+import Link
+import TaskModel
+import Transport
+import Wire
+import WorkerCore
+
+/// What carries out the core's effects: processes, the store, transfers. It decides nothing.
+///
+/// Belongs to the loop's thread. What it learns becomes `events`, which the loop gives to the core.
+final class WorkerShell {
+    let options: WorkerOptions
+    let hostName: String
+    let store: Store
+    let mailbox: Mailbox
+    let pool: BlockingPool
+    let fetcher: Fetcher
+    let epoll: Int32
+    let nullDevice: Int32
+
+    var events: ContiguousArray<WorkerEvent> = []
+    var timers = Timers()
+    var codec = SubworkerCodec()
+    var templates: [TemplateID: TemplateEntry] = [:]
+    var jobs: [JobToken: Job] = [:]
+    var subworkers: [SubworkerID: SubworkerProcess] = [:]
+    /// Every process that was started and not reaped.
+    var owners: [pid_t: ProcessOwner] = [:]
+    /// Programs that ended and left others in their group.
+    var lingering: Set<JobToken> = []
+    /// Subworkers with something to send, in the order in which it came up.
+    var unsent: ContiguousArray<SubworkerID> = []
+    /// Orphans of these are killed.
+    var sweeps: [Sweep] = []
+    var isTrashBeingEmptied = false
+    var hasNewTrash = false
+    /// What sockets give is read here first.
+    let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 * 1024, alignment: 16)
+    private let environments = EnvironmentCache()
+
+    init(options: WorkerOptions, hostName: String, store: Store, mailbox: Mailbox, fetcher: Fetcher) throws(SystemError) {
+        self.options = options
+        self.hostName = hostName
+        self.store = store
+        self.mailbox = mailbox
+        self.fetcher = fetcher
+        pool = BlockingPool()
+        epoll = try check(rain_epoll(), "epoll_create")
+        nullDevice = try check(rain_openat(AT_FDCWD, "/dev/null", O_RDWR, 0), "open", "/dev/null")
+    }
+
+    deinit {
+        receiveBuffer.deallocate()
+        _ = close(epoll)
+        _ = close(nullDevice)
+    }
+
+    func entry(_ id: TemplateID) -> TemplateEntry? { templates[id] }
+
+    func environment(_ additions: [String]) -> ProgramEnvironment { environments.environment(additions) }
+
+    // MARK: Effects
+
+    /// Those of the store; `send`, `reconnect`, `welcomed` and `refused` are the loop's.
+    func perform(_ effect: WorkerEffect) {
+        switch effect {
+        case .send, .reconnect, .welcomed, .refused: break
+        case .defineTemplate(let id, let template): templates[id] = TemplateEntry(template)
+        case .forgetSession(let session): forget(session)
+        case .startSubworker(let id, let command): startSubworker(id, command)
+        case .call(let id, let calls): call(id, calls)
+        case .recall(let id, let slots): recall(id, slots)
+        case .dropCached(let id, let replicas): dropCached(id, replicas)
+        case .stopSubworker(let id, let isKilled): stopSubworker(id, isKilled: isKilled)
+        case .runJob(let token, let request): runJob(token, request)
+        case .stopJob(let token): stopJob(token)
+        case .fetch(let token, let input): fetcher.fetch(token, input)
+        case .alias(let token, let from, let to):
+            do throws(SystemError) {
+                try store.alias(from: from, to: to)
+                events.append(.aliased(token, nil))
+            } catch {
+                events.append(.aliased(token, store.taskError(error, doing: "object \(to.object) could not be made")))
+            }
+        case .remove(let replicas):
+            for replica in replicas where store.remove(replica) { hasNewTrash = true }
+        case .note(let text): writeNote(text)
+        }
+    }
+
+    private func forget(_ session: SessionID) {
+        templates = templates.filter { $0.key.session != session }
+        for subworker in subworkers.values { subworker.forgetTemplates(of: session) }
+        if store.forget(session) { hasNewTrash = true }
+        sweepOrphans(Sweep(session: session))
+    }
+
+    /// The end of a round: one write for each subworker, one job for what is in the trash.
+    func finishRound() {
+        var ids: ContiguousArray<SubworkerID> = []
+        swap(&ids, &unsent)
+        for id in ids { if let subworker = subworkers[id] { flush(subworker) } }
+        if hasNewTrash && !isTrashBeingEmptied {
+            hasNewTrash = false
+            isTrashBeingEmptied = true
+            pool.run { [store, mailbox] in
+                store.emptyTrash()
+                mailbox.post(.trashEmptied)
+            }
+        }
+    }
+
+    // MARK: What happened
+
+    func receive(_ message: LoopMessage) {
+        switch message {
+        case .event(.jobEnded(let token, let result)): endJob(token, result)
+        case .event(let event): events.append(event)
+        case .prepared(let token, let result): programPrepared(token, result)
+        case .trashEmptied: isTrashBeingEmptied = false
+        }
+    }
+
+    func timerFired(_ kind: Timers.Kind) {
+        switch kind {
+        case .sleepOver(let token): sleepOver(token)
+        case .groupDue(let token): programGroupIsOverdue(token)
+        case .sweepAgain: sweepAgain()
+        case .endSubworker(let id): endSubworker(id)
+        case .reopen: break
+        }
+    }
+
+    /// Takes every child that has ended.
+    func reapChildren() {
+        var ended = rain_ended()
+        while rain_reap(&ended) == 1 {
+            switch owners.removeValue(forKey: ended.pid) {
+            case .program(let token): programEnded(token, ended)
+            case .subworker(let id): subworkerProcessEnded(id, ended)
+            case nil: break  // An orphan that was given to us.
+            }
+        }
+        if !lingering.isEmpty { checkLingering() }
+    }
+
+    /// Kills everything that this process started. Nothing may be used afterwards.
+    func shutDown() {
+        for job in jobs.values { job.stop() }
+        endAllChildren(within: 5_000_000_000)
+        pool.close()
+    }
+}
+
+enum ProcessOwner {
+    case program(JobToken)
+    case subworker(SubworkerID)
+}
+
+/// A template of the session's, and what the shell works out of it once.
+final class TemplateEntry {
+    let template: TaskTemplate
+    private var planned: Result<(plan: ProgramPlan, environment: ProgramEnvironment), TaskError>?
+    init(_ template: TaskTemplate) { self.template = template }
+
+    /// For a template of type `builtin/run`.
+    func program(_ cache: (_ additions: [String]) -> ProgramEnvironment) throws(TaskError) -> (plan: ProgramPlan, environment: ProgramEnvironment) {
+        if let planned { return try planned.get() }
+        do throws(TaskError) {
+            let plan = try ProgramPlan(config: template.config)
+            let found = (plan, cache(plan.environment))
+            planned = .success(found)
+            return found
+        } catch {
+            planned = .failure(error)
+            throw error
+        }
+    }
+}
+
+/// One environment for each set of additions, most of them empty.
+final class EnvironmentCache {
+    private var known: [[String]: ProgramEnvironment] = [:]
+    func environment(_ additions: [String]) -> ProgramEnvironment {
+        if let found = known[additions] { return found }
+        // A client that makes up a new environment for every template must not fill the memory.
+        if known.count > 256 { known.removeAll() }
+        let made = ProgramEnvironment(additions)
+        known[additions] = made
+        return made
+    }
+}
