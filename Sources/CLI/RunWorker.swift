@@ -40,12 +40,13 @@ struct RunWorker: ParsableCommand {
         let work = try absolute(workDir ?? "\(state)/work/worker-pid\(getpid())")
         let logs = try absolute(logDir ?? work + "/log")
         if logDir != nil { try writeLog(to: logs, role: .worker) }
-        try runWorker(
+        let code = try runWorker(
             WorkerOptions(
                 serverHost: server.host, controlPort: server.port ?? 7211, cpus: cpus.count ?? availableCPUs(), workDirectory: work,
                 logDirectory: logs, accessFile: absolute(access ?? AccessFile.path(inStateDirectory: state)),
                 subworkers: subworker.map { try $0.subworkerCommand() },
                 readyFile: readyFile.map(absolute), readyDescriptor: readyFd))
+        if code != 0 { throw ExitCode(code) }
     }
 }
 
