@@ -6,8 +6,12 @@ namespace control = rain::control;
 
 namespace {
 
-cc_id idOf(control::Attempt::Reader from) { return {from.getSession(), from.getTask(), from.getEpoch(), from.getNumber()}; }
-cc_id idOf(control::Replica::Reader from) { return {from.getSession(), from.getObject(), from.getEpoch(), from.getNumber()}; }
+cc_id idOf(control::Attempt::Reader from) {
+    return {from.getSession(), from.getTask(), from.getEpoch(), from.getNumber()};
+}
+cc_id idOf(control::Replica::Reader from) {
+    return {from.getSession(), from.getObject(), from.getEpoch(), from.getNumber()};
+}
 void setId(control::Attempt::Builder to, const cc_id &id) {
     to.setSession(id.session);
     to.setTask(id.index);
@@ -21,8 +25,7 @@ void setId(control::Replica::Builder to, const cc_id &id) {
     to.setNumber(id.number);
 }
 
-template <typename Column>
-uint32_t position(const Column &column) {
+template <typename Column> uint32_t position(const Column &column) {
     return static_cast<uint32_t>(column.size());
 }
 
@@ -36,14 +39,21 @@ public:
         auto root = message.root<control::Frame>();
         auto &frame = work.frame;
         switch (root.which()) {
-            case control::Frame::HELLO: hello(root.getHello()); break;
-            case control::Frame::WELCOME: welcome(root.getWelcome()); break;
-            case control::Frame::REFUSED:
-                frame.kind = CC_REFUSED;
-                frame.refusal = message.at(root.getRefused());
-                break;
-            case control::Frame::BATCH: batch(root.getBatch()); break;
-            default: throw std::runtime_error("it is of an unknown kind");
+        case control::Frame::HELLO:
+            hello(root.getHello());
+            break;
+        case control::Frame::WELCOME:
+            welcome(root.getWelcome());
+            break;
+        case control::Frame::REFUSED:
+            frame.kind = CC_REFUSED;
+            frame.refusal = message.at(root.getRefused());
+            break;
+        case control::Frame::BATCH:
+            batch(root.getBatch());
+            break;
+        default:
+            throw std::runtime_error("it is of an unknown kind");
         }
         frame.bytes = message.base();
         frame.texts = work.texts.data();
@@ -102,7 +112,8 @@ private:
 
     void welcome(control::Welcome::Reader from) {
         work.frame.kind = CC_WELCOME;
-        work.frame.welcome = {from.getLastReceived(), from.getEpoch(), from.getWorker(), message.at(from.getDataSecret())};
+        work.frame.welcome = {
+            from.getLastReceived(), from.getEpoch(), from.getWorker(), message.at(from.getDataSecret())};
     }
 
     void batch(control::Batch::Reader from) {
@@ -113,15 +124,19 @@ private:
         to.acknowledged = from.getAcknowledged();
         to.epoch = from.getEpoch();
         switch (from.which()) {
-            case control::Batch::EMPTY: to.direction = CC_BATCH_EMPTY; return;
-            case control::Batch::TO_WORKER:
-                to.direction = CC_BATCH_TO_WORKER;
-                for (auto each : from.getToWorker()) work.messages.push_back(serverMessage(each));
-                return;
-            case control::Batch::TO_SERVER:
-                to.direction = CC_BATCH_TO_SERVER;
-                for (auto each : from.getToServer()) work.messages.push_back(workerMessage(each));
-                return;
+        case control::Batch::EMPTY:
+            to.direction = CC_BATCH_EMPTY;
+            return;
+        case control::Batch::TO_WORKER:
+            to.direction = CC_BATCH_TO_WORKER;
+            for (auto each : from.getToWorker())
+                work.messages.push_back(serverMessage(each));
+            return;
+        case control::Batch::TO_SERVER:
+            to.direction = CC_BATCH_TO_SERVER;
+            for (auto each : from.getToServer())
+                work.messages.push_back(workerMessage(each));
+            return;
         }
         throw std::runtime_error("a batch is of an unknown kind");
     }
@@ -129,48 +144,49 @@ private:
     cc_message serverMessage(control::ServerMessage::Reader from) {
         cc_message to = {};
         switch (from.which()) {
-            case control::ServerMessage::SESSION: {
-                auto session = from.getSession();
-                auto subworkers = session.getSubworkers();
-                to.kind = CC_SESSION;
-                to.number = session.getId();
-                to.range = {position(work.commands), subworkers.size()};
-                for (auto command : subworkers) {
-                    auto name = message.at(command.getName());
-                    auto arguments = message.texts(work.texts, command.getArguments());
-                    work.commands.push_back({name, arguments, message.texts(work.texts, command.getEnvironment())});
-                }
-                return to;
+        case control::ServerMessage::SESSION: {
+            auto session = from.getSession();
+            auto subworkers = session.getSubworkers();
+            to.kind = CC_SESSION;
+            to.number = session.getId();
+            to.range = {position(work.commands), subworkers.size()};
+            for (auto command : subworkers) {
+                auto name = message.at(command.getName());
+                auto arguments = message.texts(work.texts, command.getArguments());
+                work.commands.push_back({name, arguments, message.texts(work.texts, command.getEnvironment())});
             }
-            case control::ServerMessage::TEMPLATE:
-                to.kind = CC_TEMPLATE;
-                to.number = position(work.templates);
-                work.templates.push_back(taskTemplate(from.getTemplate()));
-                return to;
-            case control::ServerMessage::ASSIGN:
-                to.kind = CC_ASSIGN;
-                to.number = position(work.assignments);
-                work.assignments.push_back(assignment(from.getAssign()));
-                return to;
-            case control::ServerMessage::REVOKE:
-                to.kind = CC_REVOKE;
-                to.id = idOf(from.getRevoke());
-                return to;
-            case control::ServerMessage::CANCEL:
-                to.kind = CC_CANCEL;
-                to.id = idOf(from.getCancel());
-                return to;
-            case control::ServerMessage::DROP: {
-                auto replicas = from.getDrop();
-                to.kind = CC_DROP;
-                to.range = {position(work.ids), replicas.size()};
-                for (auto replica : replicas) work.ids.push_back(idOf(replica));
-                return to;
-            }
-            case control::ServerMessage::CLOSE_SESSION:
-                to.kind = CC_CLOSE_SESSION;
-                to.number = from.getCloseSession();
-                return to;
+            return to;
+        }
+        case control::ServerMessage::TEMPLATE:
+            to.kind = CC_TEMPLATE;
+            to.number = position(work.templates);
+            work.templates.push_back(taskTemplate(from.getTemplate()));
+            return to;
+        case control::ServerMessage::ASSIGN:
+            to.kind = CC_ASSIGN;
+            to.number = position(work.assignments);
+            work.assignments.push_back(assignment(from.getAssign()));
+            return to;
+        case control::ServerMessage::REVOKE:
+            to.kind = CC_REVOKE;
+            to.id = idOf(from.getRevoke());
+            return to;
+        case control::ServerMessage::CANCEL:
+            to.kind = CC_CANCEL;
+            to.id = idOf(from.getCancel());
+            return to;
+        case control::ServerMessage::DROP: {
+            auto replicas = from.getDrop();
+            to.kind = CC_DROP;
+            to.range = {position(work.ids), replicas.size()};
+            for (auto replica : replicas)
+                work.ids.push_back(idOf(replica));
+            return to;
+        }
+        case control::ServerMessage::CLOSE_SESSION:
+            to.kind = CC_CLOSE_SESSION;
+            to.number = from.getCloseSession();
+            return to;
         }
         throw std::runtime_error("a message of the server is of an unknown kind");
     }
@@ -190,12 +206,14 @@ private:
         to.input_labels = message.texts(work.texts, from.getInputLabels());
         auto constants = from.getConstants();
         to.constants = {position(work.numbers), constants.size()};
-        for (auto constant : constants) work.numbers.push_back(constant);
+        for (auto constant : constants)
+            work.numbers.push_back(constant);
         auto outputs = from.getOutputs();
         to.outputs = {position(work.templateOutputs), outputs.size()};
         for (auto output : outputs) {
             work.templateOutputs.push_back(
-                {message.at(output.getLabel()), message.at(output.getContentType()), output.getIsDirectory(), output.getIsKept()});
+                {message.at(output.getLabel()), message.at(output.getContentType()), output.getIsDirectory(),
+                 output.getIsKept()});
         }
         return to;
     }
@@ -210,7 +228,8 @@ private:
         to.name = message.at(from.getName());
         auto inputs = from.getInputs();
         to.inputs = {position(work.inputs), inputs.size()};
-        for (auto each : inputs) work.inputs.push_back(input(each));
+        for (auto each : inputs)
+            work.inputs.push_back(input(each));
         return to;
     }
 
@@ -222,22 +241,25 @@ private:
         to.content_type = message.at(from.getContentType());
         to.is_directory = from.getIsDirectory();
         switch (from.which()) {
-            case Input::HELD: to.source = CC_SOURCE_HELD; return to;
-            case Input::INLINE:
-                to.source = CC_SOURCE_INLINE;
-                to.value = message.at(from.getInline());
-                return to;
-            case Input::EXPECT:
-                to.source = CC_SOURCE_EXPECT;
-                to.expected = idOf(from.getExpect());
-                return to;
-            case Input::FETCH: {
-                auto endpoints = from.getFetch();
-                to.source = CC_SOURCE_FETCH;
-                to.endpoints = {position(work.endpoints), endpoints.size()};
-                for (auto each : endpoints) work.endpoints.push_back(endpoint(each));
-                return to;
-            }
+        case Input::HELD:
+            to.source = CC_SOURCE_HELD;
+            return to;
+        case Input::INLINE:
+            to.source = CC_SOURCE_INLINE;
+            to.value = message.at(from.getInline());
+            return to;
+        case Input::EXPECT:
+            to.source = CC_SOURCE_EXPECT;
+            to.expected = idOf(from.getExpect());
+            return to;
+        case Input::FETCH: {
+            auto endpoints = from.getFetch();
+            to.source = CC_SOURCE_FETCH;
+            to.endpoints = {position(work.endpoints), endpoints.size()};
+            for (auto each : endpoints)
+                work.endpoints.push_back(endpoint(each));
+            return to;
+        }
         }
         throw std::runtime_error("an input comes from an unknown kind of source");
     }
@@ -245,39 +267,39 @@ private:
     cc_message workerMessage(control::WorkerMessage::Reader from) {
         cc_message to = {};
         switch (from.which()) {
-            case control::WorkerMessage::STARTED:
-                to.kind = CC_STARTED;
-                to.id = idOf(from.getStarted());
-                return to;
-            case control::WorkerMessage::FINISHED:
-                to.kind = CC_FINISHED;
-                to.number = position(work.finished);
-                work.finished.push_back(finished(from.getFinished()));
-                return to;
-            case control::WorkerMessage::FAILED:
-                to.kind = CC_FAILED;
-                to.number = position(work.failed);
-                work.failed.push_back(failed(from.getFailed()));
-                return to;
-            case control::WorkerMessage::CANCELLED:
-                to.kind = CC_CANCELLED;
-                to.id = idOf(from.getCancelled());
-                return to;
-            case control::WorkerMessage::REVOKED: {
-                auto revoked = from.getRevoked();
-                to.kind = CC_REVOKED;
-                to.id = idOf(revoked.getAttempt());
-                to.flag = revoked.getWasTakenBack();
-                return to;
-            }
-            case control::WorkerMessage::REPLICATED:
-                to.kind = CC_REPLICATED;
-                to.id = idOf(from.getReplicated());
-                return to;
-            case control::WorkerMessage::SESSION_CLOSED:
-                to.kind = CC_SESSION_CLOSED;
-                to.number = from.getSessionClosed();
-                return to;
+        case control::WorkerMessage::STARTED:
+            to.kind = CC_STARTED;
+            to.id = idOf(from.getStarted());
+            return to;
+        case control::WorkerMessage::FINISHED:
+            to.kind = CC_FINISHED;
+            to.number = position(work.finished);
+            work.finished.push_back(finished(from.getFinished()));
+            return to;
+        case control::WorkerMessage::FAILED:
+            to.kind = CC_FAILED;
+            to.number = position(work.failed);
+            work.failed.push_back(failed(from.getFailed()));
+            return to;
+        case control::WorkerMessage::CANCELLED:
+            to.kind = CC_CANCELLED;
+            to.id = idOf(from.getCancelled());
+            return to;
+        case control::WorkerMessage::REVOKED: {
+            auto revoked = from.getRevoked();
+            to.kind = CC_REVOKED;
+            to.id = idOf(revoked.getAttempt());
+            to.flag = revoked.getWasTakenBack();
+            return to;
+        }
+        case control::WorkerMessage::REPLICATED:
+            to.kind = CC_REPLICATED;
+            to.id = idOf(from.getReplicated());
+            return to;
+        case control::WorkerMessage::SESSION_CLOSED:
+            to.kind = CC_SESSION_CLOSED;
+            to.number = from.getSessionClosed();
+            return to;
         }
         throw std::runtime_error("a message of a worker is of an unknown kind");
     }
@@ -291,7 +313,8 @@ private:
         to.attributes = message.at(from.getAttributes());
         auto outputs = from.getOutputs();
         to.outputs = {position(work.finishedOutputs), outputs.size()};
-        for (auto output : outputs) work.finishedOutputs.push_back(finishedOutput(output));
+        for (auto output : outputs)
+            work.finishedOutputs.push_back(finishedOutput(output));
         return to;
     }
 
@@ -303,11 +326,12 @@ private:
         to.attributes = message.at(from.getAttributes());
         to.is_directory = from.getIsDirectory();
         switch (from.which()) {
-            case Output::STORED: return to;
-            case Output::INLINE:
-                to.is_inline = 1;
-                to.value = message.at(from.getInline());
-                return to;
+        case Output::STORED:
+            return to;
+        case Output::INLINE:
+            to.is_inline = 1;
+            to.value = message.at(from.getInline());
+            return to;
         }
         throw std::runtime_error("an output is of an unknown kind");
     }
@@ -335,21 +359,25 @@ public:
 
     void encode(control::Frame::Builder to) {
         switch (frame.kind) {
-            case CC_HELLO: hello(to.initHello()); break;
-            case CC_WELCOME: {
-                auto welcome = to.initWelcome();
-                welcome.setEpoch(frame.welcome.epoch);
-                welcome.setWorker(frame.welcome.worker);
-                welcome.setLastReceived(frame.welcome.last_received);
-                welcome.setDataSecret(dataAt(bytes, frame.welcome.data_secret));
-                break;
-            }
-            case CC_REFUSED: {
-                auto text = to.initRefused(frame.refusal.length);
-                memcpy(text.begin(), bytes + frame.refusal.offset, frame.refusal.length);
-                break;
-            }
-            case CC_BATCH: batch(to.initBatch()); break;
+        case CC_HELLO:
+            hello(to.initHello());
+            break;
+        case CC_WELCOME: {
+            auto welcome = to.initWelcome();
+            welcome.setEpoch(frame.welcome.epoch);
+            welcome.setWorker(frame.welcome.worker);
+            welcome.setLastReceived(frame.welcome.last_received);
+            welcome.setDataSecret(dataAt(bytes, frame.welcome.data_secret));
+            break;
+        }
+        case CC_REFUSED: {
+            auto text = to.initRefused(frame.refusal.length);
+            memcpy(text.begin(), bytes + frame.refusal.offset, frame.refusal.length);
+            break;
+        }
+        case CC_BATCH:
+            batch(to.initBatch());
+            break;
         }
     }
 
@@ -384,39 +412,53 @@ private:
         auto count = static_cast<unsigned>(frame.message_count);
         if (from.direction == CC_BATCH_TO_WORKER) {
             auto messages = to.initToWorker(count);
-            for (unsigned i = 0; i < count; i++) serverMessage(frame.messages[i], messages[i]);
+            for (unsigned i = 0; i < count; i++)
+                serverMessage(frame.messages[i], messages[i]);
         } else if (from.direction == CC_BATCH_TO_SERVER) {
             auto messages = to.initToServer(count);
-            for (unsigned i = 0; i < count; i++) workerMessage(frame.messages[i], messages[i]);
+            for (unsigned i = 0; i < count; i++)
+                workerMessage(frame.messages[i], messages[i]);
         }
     }
 
     void serverMessage(const cc_message &from, control::ServerMessage::Builder to) {
         switch (from.kind) {
-            case CC_SESSION: {
-                auto session = to.initSession();
-                session.setId(from.number);
-                if (from.range.count == 0) break;
-                auto subworkers = session.initSubworkers(from.range.count);
-                for (uint32_t i = 0; i < from.range.count; i++) {
-                    const cc_command &command = frame.commands[from.range.first + i];
-                    auto target = subworkers[i];
-                    setText(bytes, command.name, [&](unsigned n) { return target.initName(n); });
-                    setTexts(bytes, frame.texts, command.arguments, [&](unsigned n) { return target.initArguments(n); });
-                    setTexts(bytes, frame.texts, command.environment, [&](unsigned n) { return target.initEnvironment(n); });
-                }
-                break;
+        case CC_SESSION: {
+            auto session = to.initSession();
+            session.setId(from.number);
+            if (from.range.count == 0) break;
+            auto subworkers = session.initSubworkers(from.range.count);
+            for (uint32_t i = 0; i < from.range.count; i++) {
+                const cc_command &command = frame.commands[from.range.first + i];
+                auto target = subworkers[i];
+                setText(bytes, command.name, [&](unsigned n) { return target.initName(n); });
+                setTexts(bytes, frame.texts, command.arguments, [&](unsigned n) { return target.initArguments(n); });
+                setTexts(
+                    bytes, frame.texts, command.environment, [&](unsigned n) { return target.initEnvironment(n); });
             }
-            case CC_TEMPLATE: taskTemplate(frame.templates[from.number], to.initTemplate()); break;
-            case CC_ASSIGN: assignment(frame.assignments[from.number], to.initAssign()); break;
-            case CC_REVOKE: setId(to.initRevoke(), from.id); break;
-            case CC_CANCEL: setId(to.initCancel(), from.id); break;
-            case CC_DROP: {
-                auto replicas = to.initDrop(from.range.count);
-                for (uint32_t i = 0; i < from.range.count; i++) setId(replicas[i], frame.ids[from.range.first + i]);
-                break;
-            }
-            case CC_CLOSE_SESSION: to.setCloseSession(from.number); break;
+            break;
+        }
+        case CC_TEMPLATE:
+            taskTemplate(frame.templates[from.number], to.initTemplate());
+            break;
+        case CC_ASSIGN:
+            assignment(frame.assignments[from.number], to.initAssign());
+            break;
+        case CC_REVOKE:
+            setId(to.initRevoke(), from.id);
+            break;
+        case CC_CANCEL:
+            setId(to.initCancel(), from.id);
+            break;
+        case CC_DROP: {
+            auto replicas = to.initDrop(from.range.count);
+            for (uint32_t i = 0; i < from.range.count; i++)
+                setId(replicas[i], frame.ids[from.range.first + i]);
+            break;
+        }
+        case CC_CLOSE_SESSION:
+            to.setCloseSession(from.number);
+            break;
         }
     }
 
@@ -459,7 +501,8 @@ private:
         setText(bytes, from.name, [&](unsigned n) { return to.initName(n); });
         if (from.inputs.count == 0) return;
         auto inputs = to.initInputs(from.inputs.count);
-        for (uint32_t i = 0; i < from.inputs.count; i++) input(frame.inputs[from.inputs.first + i], inputs[i]);
+        for (uint32_t i = 0; i < from.inputs.count; i++)
+            input(frame.inputs[from.inputs.first + i], inputs[i]);
     }
 
     void input(const cc_input &from, control::Assignment::Input::Builder to) {
@@ -471,33 +514,51 @@ private:
         setText(bytes, from.content_type, [&](unsigned n) { return to.initContentType(n); });
         to.setIsDirectory(from.is_directory != 0);
         switch (from.source) {
-            case CC_SOURCE_HELD: to.setHeld(); break;
-            case CC_SOURCE_INLINE: to.setInline(dataAt(bytes, from.value)); break;
-            case CC_SOURCE_EXPECT: setId(to.initExpect(), from.expected); break;
-            case CC_SOURCE_FETCH: {
-                auto endpoints = to.initFetch(from.endpoints.count);
-                for (uint32_t i = 0; i < from.endpoints.count; i++) {
-                    endpoint(frame.endpoints[from.endpoints.first + i], endpoints[i]);
-                }
-                break;
+        case CC_SOURCE_HELD:
+            to.setHeld();
+            break;
+        case CC_SOURCE_INLINE:
+            to.setInline(dataAt(bytes, from.value));
+            break;
+        case CC_SOURCE_EXPECT:
+            setId(to.initExpect(), from.expected);
+            break;
+        case CC_SOURCE_FETCH: {
+            auto endpoints = to.initFetch(from.endpoints.count);
+            for (uint32_t i = 0; i < from.endpoints.count; i++) {
+                endpoint(frame.endpoints[from.endpoints.first + i], endpoints[i]);
             }
+            break;
+        }
         }
     }
 
     void workerMessage(const cc_message &from, control::WorkerMessage::Builder to) {
         switch (from.kind) {
-            case CC_STARTED: setId(to.initStarted(), from.id); break;
-            case CC_FINISHED: finished(frame.finished[from.number], to.initFinished()); break;
-            case CC_FAILED: failed(frame.failed[from.number], to.initFailed()); break;
-            case CC_CANCELLED: setId(to.initCancelled(), from.id); break;
-            case CC_REVOKED: {
-                auto revoked = to.initRevoked();
-                setId(revoked.initAttempt(), from.id);
-                revoked.setWasTakenBack(from.flag != 0);
-                break;
-            }
-            case CC_REPLICATED: setId(to.initReplicated(), from.id); break;
-            case CC_SESSION_CLOSED: to.setSessionClosed(from.number); break;
+        case CC_STARTED:
+            setId(to.initStarted(), from.id);
+            break;
+        case CC_FINISHED:
+            finished(frame.finished[from.number], to.initFinished());
+            break;
+        case CC_FAILED:
+            failed(frame.failed[from.number], to.initFailed());
+            break;
+        case CC_CANCELLED:
+            setId(to.initCancelled(), from.id);
+            break;
+        case CC_REVOKED: {
+            auto revoked = to.initRevoked();
+            setId(revoked.initAttempt(), from.id);
+            revoked.setWasTakenBack(from.flag != 0);
+            break;
+        }
+        case CC_REPLICATED:
+            setId(to.initReplicated(), from.id);
+            break;
+        case CC_SESSION_CLOSED:
+            to.setSessionClosed(from.number);
+            break;
         }
     }
 
@@ -537,7 +598,7 @@ private:
     }
 };
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
@@ -556,4 +617,4 @@ const char *ccapnp_encode_frame(ccapnp_work *work, const cc_frame *frame, size_t
     });
 }
 
-}  // extern "C"
+} // extern "C"

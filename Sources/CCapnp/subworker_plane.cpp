@@ -17,7 +17,9 @@ static size_t announcedSize(const uint8_t *bytes, size_t size, size_t limit) {
         memcpy(&words, bytes + 4 + i * 4, 4);
         total += size_t(words) * 8;
     }
-    if (total > limit) throw std::runtime_error("it announces " + std::to_string(total) + " bytes, over the limit of " + std::to_string(limit));
+    if (total > limit)
+        throw std::runtime_error(
+            "it announces " + std::to_string(total) + " bytes, over the limit of " + std::to_string(limit));
     return total;
 }
 
@@ -25,12 +27,8 @@ static void decodeRegister(ccapnp_work &work, Received &message, Register::Reade
     auto capabilities = from.getCapabilities();
     work.toWorker.kind = CS_REGISTER;
     work.toWorker.registration = {
-        message.at(from.getName()),
-        message.at(from.getLibrary()),
-        from.getProtocolVersion(),
-        capabilities.getThreads(),
-        capabilities.getDescriptors(),
-        capabilities.getControlPage(),
+        message.at(from.getName()), message.at(from.getLibrary()), from.getProtocolVersion(),
+        capabilities.getThreads(),  capabilities.getDescriptors(), capabilities.getControlPage(),
         capabilities.getCaching(),
     };
     for (auto task : from.getTasks()) {
@@ -47,18 +45,18 @@ static cs_output decodeOutput(Received &message, OutputValue::Reader from) {
     output.attributes = message.at(from.getAttributes());
     output.is_directory = from.getIsDirectory();
     switch (from.which()) {
-        case OutputValue::INLINE:
-            output.kind = CS_OUTPUT_INLINE;
-            output.value = message.at(from.getInline());
-            return output;
-        case OutputValue::PATH:
-            output.kind = CS_OUTPUT_PATH;
-            output.value = message.at(from.getPath());
-            return output;
-        case OutputValue::SAME_AS_INPUT:
-            output.kind = CS_OUTPUT_SAME_AS_INPUT;
-            output.input = from.getSameAsInput();
-            return output;
+    case OutputValue::INLINE:
+        output.kind = CS_OUTPUT_INLINE;
+        output.value = message.at(from.getInline());
+        return output;
+    case OutputValue::PATH:
+        output.kind = CS_OUTPUT_PATH;
+        output.value = message.at(from.getPath());
+        return output;
+    case OutputValue::SAME_AS_INPUT:
+        output.kind = CS_OUTPUT_SAME_AS_INPUT;
+        output.input = from.getSameAsInput();
+        return output;
     }
     throw std::runtime_error("an output is of an unknown kind");
 }
@@ -70,21 +68,24 @@ static cs_result decodeResult(ccapnp_work &work, Received &message, Result::Read
     result.debug = message.at(from.getDebug());
     result.attributes = message.at(from.getAttributes());
     switch (from.which()) {
-        case Result::OUTPUTS: {
-            auto outputs = from.getOutputs();
-            result.kind = CS_OUTPUTS;
-            result.outputs = {static_cast<uint32_t>(work.outputs.size()), outputs.size()};
-            for (auto output : outputs) work.outputs.push_back(decodeOutput(message, output));
-            return result;
-        }
-        case Result::ERROR: {
-            auto error = from.getError();
-            result.kind = CS_ERROR;
-            result.message = message.at(error.getMessage());
-            result.detail = message.at(error.getDetail());
-            return result;
-        }
-        case Result::CANCELLED: result.kind = CS_CANCELLED; return result;
+    case Result::OUTPUTS: {
+        auto outputs = from.getOutputs();
+        result.kind = CS_OUTPUTS;
+        result.outputs = {static_cast<uint32_t>(work.outputs.size()), outputs.size()};
+        for (auto output : outputs)
+            work.outputs.push_back(decodeOutput(message, output));
+        return result;
+    }
+    case Result::ERROR: {
+        auto error = from.getError();
+        result.kind = CS_ERROR;
+        result.message = message.at(error.getMessage());
+        result.detail = message.at(error.getDetail());
+        return result;
+    }
+    case Result::CANCELLED:
+        result.kind = CS_CANCELLED;
+        return result;
     }
     throw std::runtime_error("a result is of an unknown kind");
 }
@@ -96,16 +97,20 @@ static void decodeToWorker(ccapnp_work &work, Received &message) {
     work.outputs.clear();
     auto root = message.root<ToWorker>();
     switch (root.which()) {
-        case ToWorker::REGISTER: decodeRegister(work, message, root.getRegister()); break;
-        case ToWorker::RESULTS:
-            work.toWorker.kind = CS_RESULTS;
-            for (auto result : root.getResults()) work.results.push_back(decodeResult(work, message, result));
-            break;
-        case ToWorker::PONG:
-            work.toWorker.kind = CS_PONG;
-            work.toWorker.pong = root.getPong();
-            break;
-        default: throw std::runtime_error("it is of an unknown kind");
+    case ToWorker::REGISTER:
+        decodeRegister(work, message, root.getRegister());
+        break;
+    case ToWorker::RESULTS:
+        work.toWorker.kind = CS_RESULTS;
+        for (auto result : root.getResults())
+            work.results.push_back(decodeResult(work, message, result));
+        break;
+    case ToWorker::PONG:
+        work.toWorker.kind = CS_PONG;
+        work.toWorker.pong = root.getPong();
+        break;
+    default:
+        throw std::runtime_error("it is of an unknown kind");
     }
     auto &out = work.toWorker;
     out.bytes = message.base();
@@ -155,14 +160,20 @@ static void encodeInput(const cs_to_subworker &from, const cs_input &source, Inp
     target.setKeep(source.is_kept != 0);
     if (source.attributes.length > 0) target.setAttributes(dataAt(from.bytes, source.attributes));
     switch (source.kind) {
-        case CS_INPUT_INLINE: target.setInline(dataAt(from.bytes, source.value)); break;
-        case CS_INPUT_DESCRIPTOR: target.setDescriptor(source.descriptor); break;
-        case CS_INPUT_PATH: {
-            auto path = target.initPath(source.value.length);
-            memcpy(path.begin(), from.bytes + source.value.offset, source.value.length);
-            break;
-        }
-        case CS_INPUT_CACHED: target.setCached(); break;
+    case CS_INPUT_INLINE:
+        target.setInline(dataAt(from.bytes, source.value));
+        break;
+    case CS_INPUT_DESCRIPTOR:
+        target.setDescriptor(source.descriptor);
+        break;
+    case CS_INPUT_PATH: {
+        auto path = target.initPath(source.value.length);
+        memcpy(path.begin(), from.bytes + source.value.offset, source.value.length);
+        break;
+    }
+    case CS_INPUT_CACHED:
+        target.setCached();
+        break;
     }
 }
 
@@ -181,40 +192,52 @@ static void encodeCalls(const cs_to_subworker &from, capnp::List<Call>::Builder 
         if (source.arguments.length > 0) target.setArguments(dataAt(from.bytes, source.arguments));
         if (source.inputs.count == 0) continue;
         auto inputs = target.initInputs(source.inputs.count);
-        for (uint32_t j = 0; j < source.inputs.count; j++) encodeInput(from, from.inputs[source.inputs.first + j], inputs[j]);
+        for (uint32_t j = 0; j < source.inputs.count; j++)
+            encodeInput(from, from.inputs[source.inputs.first + j], inputs[j]);
     }
 }
 
 static void encodeToSubworker(const cs_to_subworker &from, ToSubworker::Builder to) {
     to.setDescriptorCount(static_cast<uint16_t>(from.descriptor_count));
     switch (from.kind) {
-        case CS_WELCOME: {
-            auto welcome = to.initWelcome();
-            welcome.setProtocolVersion(static_cast<uint16_t>(from.welcome.protocol_version));
-            setText(from.bytes, from.welcome.worker_name, [&](unsigned n) { return welcome.initWorkerName(n); });
-            setText(from.bytes, from.welcome.staging_directory, [&](unsigned n) { return welcome.initStagingDirectory(n); });
-            welcome.setInlineBytesMax(from.welcome.inline_bytes_max);
-            break;
-        }
-        case CS_REFUSED: {
-            auto text = to.initRefused(from.refusal.length);
-            memcpy(text.begin(), from.bytes + from.refusal.offset, from.refusal.length);
-            break;
-        }
-        case CS_TEMPLATES: encodeTemplates(from, to.initTemplates(static_cast<unsigned>(from.template_count))); break;
-        case CS_CALLS: encodeCalls(from, to.initCalls(static_cast<unsigned>(from.call_count))); break;
-        case CS_DROP_CACHED: {
-            auto keys = to.initDropCached(static_cast<unsigned>(from.replica_count));
-            for (uint32_t i = 0; i < keys.size(); i++) setKey(keys[i], from.replicas[i]);
-            break;
-        }
-        case CS_CANCEL: {
-            auto slots = to.initCancel(static_cast<unsigned>(from.slot_count));
-            for (uint32_t i = 0; i < slots.size(); i++) slots.set(i, from.slots[i]);
-            break;
-        }
-        case CS_PING: to.setPing(from.ping); break;
-        case CS_SHUTDOWN: to.setShutdown(); break;
+    case CS_WELCOME: {
+        auto welcome = to.initWelcome();
+        welcome.setProtocolVersion(static_cast<uint16_t>(from.welcome.protocol_version));
+        setText(from.bytes, from.welcome.worker_name, [&](unsigned n) { return welcome.initWorkerName(n); });
+        setText(
+            from.bytes, from.welcome.staging_directory, [&](unsigned n) { return welcome.initStagingDirectory(n); });
+        welcome.setInlineBytesMax(from.welcome.inline_bytes_max);
+        break;
+    }
+    case CS_REFUSED: {
+        auto text = to.initRefused(from.refusal.length);
+        memcpy(text.begin(), from.bytes + from.refusal.offset, from.refusal.length);
+        break;
+    }
+    case CS_TEMPLATES:
+        encodeTemplates(from, to.initTemplates(static_cast<unsigned>(from.template_count)));
+        break;
+    case CS_CALLS:
+        encodeCalls(from, to.initCalls(static_cast<unsigned>(from.call_count)));
+        break;
+    case CS_DROP_CACHED: {
+        auto keys = to.initDropCached(static_cast<unsigned>(from.replica_count));
+        for (uint32_t i = 0; i < keys.size(); i++)
+            setKey(keys[i], from.replicas[i]);
+        break;
+    }
+    case CS_CANCEL: {
+        auto slots = to.initCancel(static_cast<unsigned>(from.slot_count));
+        for (uint32_t i = 0; i < slots.size(); i++)
+            slots.set(i, from.slots[i]);
+        break;
+    }
+    case CS_PING:
+        to.setPing(from.ping);
+        break;
+    case CS_SHUTDOWN:
+        to.setShutdown();
+        break;
     }
 }
 
@@ -240,4 +263,4 @@ const char *ccapnp_encode_to_subworker(ccapnp_work *work, const cs_to_subworker 
     });
 }
 
-}  // extern "C"
+} // extern "C"

@@ -14,7 +14,9 @@ capnp::MallocMessageBuilder &ccapnp_work::build() {
     return builder.emplace(kj::arrayPtr(firstSegment, firstSegmentWords));
 }
 
-size_t ccapnp_work::builtSize() { return capnp::computeSerializedSizeInWords(*builder) * sizeof(capnp::word); }
+size_t ccapnp_work::builtSize() {
+    return capnp::computeSerializedSizeInWords(*builder) * sizeof(capnp::word);
+}
 
 Received::Received(ccapnp_work &work, const uint8_t *bytes, size_t size) {
     if (size % sizeof(capnp::word) != 0) throw std::runtime_error("its size is no multiple of 8 bytes");
@@ -46,7 +48,9 @@ ccapnp_work *ccapnp_open(void) {
     }
 }
 
-void ccapnp_close(ccapnp_work *work) { delete work; }
+void ccapnp_close(ccapnp_work *work) {
+    delete work;
+}
 
 void ccapnp_take(ccapnp_work *work, uint8_t *to) {
     if (!work->builder) return;
@@ -71,4 +75,4 @@ void ccapnp_take(ccapnp_work *work, uint8_t *to) {
     work->builder.reset();
 }
 
-}  // extern "C"
+} // extern "C"

@@ -52,8 +52,7 @@ struct ccapnp_work {
 };
 
 // Runs `body` and turns everything that it throws into text.
-template <typename Body>
-const char *guarded(ccapnp_work *work, Body &&body) noexcept {
+template <typename Body> const char *guarded(ccapnp_work *work, Body &&body) noexcept {
     try {
         body();
         return nullptr;
@@ -72,21 +71,18 @@ class Received {
 public:
     Received(ccapnp_work &work, const uint8_t *bytes, size_t size);
 
-    template <typename Root>
-    typename Root::Reader root() {
-        return reader->getRoot<Root>();
-    }
+    template <typename Root> typename Root::Reader root() { return reader->getRoot<Root>(); }
     const uint8_t *base() const { return reinterpret_cast<const uint8_t *>(words.begin()); }
-    template <typename Blob>  // Text or data.
+    template <typename Blob> // Text or data.
     cc_bytes at(Blob blob) const {
-        if (blob.size() == 0) return {0, 0};  // An absent one points outside the message.
+        if (blob.size() == 0) return {0, 0}; // An absent one points outside the message.
         auto begin = reinterpret_cast<const uint8_t *>(blob.begin());
         return {static_cast<uint32_t>(begin - base()), static_cast<uint32_t>(blob.size())};
     }
-    template <typename Texts>
-    cc_range texts(std::vector<cc_bytes> &column, Texts list) const {
+    template <typename Texts> cc_range texts(std::vector<cc_bytes> &column, Texts list) const {
         cc_range range = {static_cast<uint32_t>(column.size()), list.size()};
-        for (auto text : list) column.push_back(at(text));
+        for (auto text : list)
+            column.push_back(at(text));
         return range;
     }
 
@@ -96,14 +92,12 @@ private:
 };
 
 // Sets a text field by its init function; an empty one stays absent, and costs nothing.
-template <typename Init>
-void setText(const uint8_t *bytes, cc_bytes at, Init &&init) {
+template <typename Init> void setText(const uint8_t *bytes, cc_bytes at, Init &&init) {
     if (at.length == 0) return;
     auto text = init(at.length);
     memcpy(text.begin(), bytes + at.offset, at.length);
 }
-template <typename Init>
-void setTexts(const uint8_t *bytes, const cc_bytes *texts, cc_range range, Init &&init) {
+template <typename Init> void setTexts(const uint8_t *bytes, const cc_bytes *texts, cc_range range, Init &&init) {
     if (range.count == 0) return;
     auto list = init(range.count);
     for (uint32_t i = 0; i < range.count; i++) {

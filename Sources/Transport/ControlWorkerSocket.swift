@@ -10,7 +10,8 @@ package enum ControlWorkerEvent: Equatable, Sendable {
     case disconnected
     /// The server does not know this worker's key. It will not be tried again: copy `access.toml` from the server's machine.
     case refused
-    /// There is somebody, but it does not end the handshake: a server with another key, or no Rain server at all. It is tried again.
+    /// There is somebody, but it does not end the handshake: a server with another key, or no Rain server at all. Told once until
+    /// a connection stands. It is tried again.
     case handshakeFailed
     /// Nobody listens there; told once until a connection stands. It is tried again.
     case unreachable
@@ -27,13 +28,14 @@ package struct ControlWorkerSocket: ~Copyable {
     private var monitor: ZMQMonitor
     private var isConnected = false
     private var isUnreachableTold = false
+    private var isHandshakeFailureTold = false
 
     /// Begins to connect; `receive` tells how it went.
     ///
     /// - Throws: `unknownHost`.
     package init(host: String, port: UInt16, access: Access) throws(TransportError) {
         let context = try ZMQContext()
-        let dealer = try Self.makeDealer(context, access: access)
+        let dealer = try Self.makeDealer(context, access: access, reconnectMilliseconds: Self.reconnectMillisecondsMin)
         let monitor = try dealer.monitor(Self.monitoredEvents)
         try Self.connect(dealer, to: numericAddress(of: host), port)
         self.init(context: context, host: host, port: port, access: access, dealer: dealer, monitor: monitor)
@@ -53,13 +55,18 @@ package struct ControlWorkerSocket: ~Copyable {
 
     /// Drops the connection with all that is on its way, and begins a new one; the host's name is looked up again.
     package mutating func reopen() throws(TransportError) {
-        let dealer = try Self.makeDealer(context, access: access)
+        try reopen(reconnectMilliseconds: Self.reconnectMillisecondsMin)
+        isUnreachableTold = false
+        isHandshakeFailureTold = false
+    }
+
+    private mutating func reopen(reconnectMilliseconds: Int32) throws(TransportError) {
+        let dealer = try Self.makeDealer(context, access: access, reconnectMilliseconds: reconnectMilliseconds)
         let monitor = try dealer.monitor(Self.monitoredEvents)
         try Self.connect(dealer, to: numericAddress(of: host), port)
         self.dealer = dealer
         self.monitor = monitor
         isConnected = false
-        isUnreachableTold = false
     }
 
     /// Waits until something came or the time is over. May return early with nothing.
@@ -75,7 +82,7 @@ package struct ControlWorkerSocket: ~Copyable {
     /// The next thing that came; `nil` when there is none for now.
     package mutating func receive() throws(TransportError) -> ControlWorkerEvent? {
         while let event = try monitor.next() {
-            if let told = meaning(of: event) { return told }
+            if let told = try meaning(of: event) { return told }
         }
         while try dealer.receivePart() {
             if !dealer.hasMoreParts { return .message(dealer.bytes) }
@@ -90,18 +97,25 @@ package struct ControlWorkerSocket: ~Copyable {
         try dealer.sendPart(bytes, isLast: true) == 0
     }
 
-    private mutating func meaning(of event: ZMQMonitor.Event) -> ControlWorkerEvent? {
+    private mutating func meaning(of event: ZMQMonitor.Event) throws(TransportError) -> ControlWorkerEvent? {
         switch event.kind {
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
             isConnected = true
             isUnreachableTold = false
+            isHandshakeFailureTold = false
             return .connected
         case ZMQ_EVENT_DISCONNECTED:
             // libzmq also says it of a connection that never got through its handshake.
             defer { isConnected = false }
             return isConnected ? .disconnected : nil
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH: return .refused
-        case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL, ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: return .handshakeFailed
+        case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL, ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            if isHandshakeFailureTold { return nil }
+            isHandshakeFailureTold = true
+            // libzmq lengthens its interval only while nobody listens; else it would shake hands 130 times a second.
+            try reopen(reconnectMilliseconds: Self.reconnectMillisecondsMax)
+            isUnreachableTold = true
+            return .handshakeFailed
         case ZMQ_EVENT_CONNECT_RETRIED:
             if isUnreachableTold { return nil }
             isUnreachableTold = true
@@ -114,13 +128,18 @@ package struct ControlWorkerSocket: ~Copyable {
         ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
         | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_CONNECT_RETRIED
 
-    private static func makeDealer(_ context: ZMQContext, access: Access) throws(TransportError) -> ZMQSocket {
+    private static let reconnectMillisecondsMin: Int32 = 5
+    private static let reconnectMillisecondsMax: Int32 = 1000
+
+    private static func makeDealer(
+        _ context: ZMQContext, access: Access, reconnectMilliseconds: Int32
+    ) throws(TransportError) -> ZMQSocket {
         let dealer = try ZMQSocket.open(context, type: ZMQ_DEALER)
         try ControlOptions.setCommon(dealer)
         // Only to a connection that stands, and never on to the next: a successor must not get what was meant for its forerunner.
         try dealer.set(ZMQ_IMMEDIATE, 1)
-        try dealer.set(ZMQ_RECONNECT_IVL, 5)
-        try dealer.set(ZMQ_RECONNECT_IVL_MAX, 1000)
+        try dealer.set(ZMQ_RECONNECT_IVL, reconnectMilliseconds)
+        try dealer.set(ZMQ_RECONNECT_IVL_MAX, reconnectMillisecondsMax)
         try dealer.set(ZMQ_CONNECT_TIMEOUT, 5000)
         try dealer.set(ZMQ_CURVE_SERVERKEY, access.serverPublicKey.bytes)
         try dealer.set(ZMQ_CURVE_PUBLICKEY, access.workerPublicKey.bytes)

@@ -57,20 +57,46 @@ struct ByteCodingTests {
     }
 
     @Test func `what is cut off or too large is an error`() {
-        #expect(throws: WireError.self) { var reader = ByteReader([1, 2, 3]); _ = try reader.uint32() }
-        #expect(throws: WireError.self) { var reader = ByteReader([]); _ = try reader.uint8() }
-        #expect(throws: WireError.self) { var reader = ByteReader([5, 1, 2]); _ = try reader.data() }
-        #expect(throws: WireError.self) { var reader = ByteReader([5, 1, 2]); _ = try reader.string() }
-        #expect(throws: WireError.self) { var reader = ByteReader([0x80, 0x80]); _ = try reader.varint() }
-        #expect(throws: WireError.self) { var reader = ByteReader([2, 0, 0, 0, 0, 0, 0, 0]); _ = try reader.uint32s() }
-        #expect(throws: WireError.self) { var reader = ByteReader([2]); _ = try reader.bool() }
-        #expect(throws: WireError.self) { var reader = ByteReader([1]); _ = try reader.raw(2) }
-        #expect(throws: WireError.self) { var reader = ByteReader([1]); _ = try reader.raw(-1) }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([1, 2, 3]); _ = try reader.uint32()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([]); _ = try reader.uint8()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([5, 1, 2]); _ = try reader.data()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([5, 1, 2]); _ = try reader.string()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([0x80, 0x80]); _ = try reader.varint()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([2, 0, 0, 0, 0, 0, 0, 0]); _ = try reader.uint32s()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([2]); _ = try reader.bool()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([1]); _ = try reader.raw(2)
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader([1]); _ = try reader.raw(-1)
+        }
         let huge: [UInt8] = [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01]
-        #expect(throws: WireError.self) { var reader = ByteReader(huge); _ = try reader.data() }
-        #expect(throws: WireError.self) { var reader = ByteReader(huge); _ = try reader.uint64s() }
-        #expect(throws: WireError.self) { var reader = ByteReader(huge); _ = try reader.varint32() }
-        #expect(throws: WireError.self) { var reader = ByteReader(huge.dropLast() + [2]); _ = try reader.varint() }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader(huge); _ = try reader.data()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader(huge); _ = try reader.uint64s()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader(huge); _ = try reader.varint32()
+        }
+        #expect(throws: WireError.self) {
+            var reader = ByteReader(huge.dropLast() + [2]); _ = try reader.varint()
+        }
         #expect(throws: WireError.self) { try ByteReader([0]).finish() }
     }
 

@@ -12,21 +12,21 @@ enum { CC_HELLO = 0, CC_WELCOME, CC_REFUSED, CC_BATCH };
 enum { CC_BATCH_EMPTY = 0, CC_BATCH_TO_WORKER, CC_BATCH_TO_SERVER };
 /* What a message says: of the server, then of a worker. */
 enum {
-    CC_SESSION = 0,    /* number: the session; range: of commands */
-    CC_TEMPLATE,       /* number: position in templates */
-    CC_ASSIGN,         /* number: position in assignments */
-    CC_REVOKE,         /* id */
-    CC_CANCEL,         /* id */
-    CC_DROP,           /* range: of ids */
-    CC_CLOSE_SESSION,  /* number */
+    CC_SESSION = 0,   /* number: the session; range: of commands */
+    CC_TEMPLATE,      /* number: position in templates */
+    CC_ASSIGN,        /* number: position in assignments */
+    CC_REVOKE,        /* id */
+    CC_CANCEL,        /* id */
+    CC_DROP,          /* range: of ids */
+    CC_CLOSE_SESSION, /* number */
 
-    CC_STARTED,        /* id */
-    CC_FINISHED,       /* number: position in finished */
-    CC_FAILED,         /* number: position in failed */
-    CC_CANCELLED,      /* id */
-    CC_REVOKED,        /* id, flag: taken back */
-    CC_REPLICATED,     /* id */
-    CC_SESSION_CLOSED  /* number */
+    CC_STARTED,       /* id */
+    CC_FINISHED,      /* number: position in finished */
+    CC_FAILED,        /* number: position in failed */
+    CC_CANCELLED,     /* id */
+    CC_REVOKED,       /* id, flag: taken back */
+    CC_REPLICATED,    /* id */
+    CC_SESSION_CLOSED /* number */
 };
 enum { CC_SOURCE_HELD = 0, CC_SOURCE_INLINE, CC_SOURCE_EXPECT, CC_SOURCE_FETCH };
 
@@ -45,8 +45,8 @@ typedef struct cc_endpoint {
 
 typedef struct cc_command {
     cc_bytes name;
-    cc_range arguments;    /* of texts */
-    cc_range environment;  /* of texts */
+    cc_range arguments;   /* of texts */
+    cc_range environment; /* of texts */
 } cc_command;
 
 typedef struct cc_template_output {
@@ -67,9 +67,9 @@ typedef struct cc_template {
     cc_bytes config;
     cc_bytes origin;
     cc_bytes attributes;
-    cc_range input_labels;  /* of texts */
-    cc_range constants;     /* of numbers */
-    cc_range outputs;       /* of template_outputs */
+    cc_range input_labels; /* of texts */
+    cc_range constants;    /* of numbers */
+    cc_range outputs;      /* of template_outputs */
 } cc_template;
 
 typedef struct cc_assignment {
@@ -88,9 +88,9 @@ typedef struct cc_input {
     cc_bytes content_type;
     uint32_t is_directory;
     uint32_t source;
-    cc_bytes value;      /* CC_SOURCE_INLINE */
-    cc_id expected;      /* CC_SOURCE_EXPECT */
-    cc_range endpoints;  /* CC_SOURCE_FETCH */
+    cc_bytes value;     /* CC_SOURCE_INLINE */
+    cc_id expected;     /* CC_SOURCE_EXPECT */
+    cc_range endpoints; /* CC_SOURCE_FETCH */
 } cc_input;
 
 typedef struct cc_finished {

@@ -15,8 +15,8 @@ enum { CS_OUTPUT_INLINE = 0, CS_OUTPUT_PATH, CS_OUTPUT_SAME_AS_INPUT };
 typedef struct cs_task {
     cc_bytes name;
     cc_bytes documentation;
-    cc_range inputs;   /* of texts */
-    cc_range outputs;  /* of texts */
+    cc_range inputs;  /* of texts */
+    cc_range outputs; /* of texts */
 } cs_task;
 
 typedef struct cs_result {
@@ -25,17 +25,17 @@ typedef struct cs_result {
     uint32_t kind;
     cc_bytes debug;
     cc_bytes attributes;
-    cc_range outputs;  /* CS_OUTPUTS */
-    cc_bytes message;  /* CS_ERROR */
-    cc_bytes detail;   /* CS_ERROR */
+    cc_range outputs; /* CS_OUTPUTS */
+    cc_bytes message; /* CS_ERROR */
+    cc_bytes detail;  /* CS_ERROR */
 } cs_result;
 
 typedef struct cs_output {
     cc_bytes content_type;
     cc_bytes attributes;
-    cc_bytes value;  /* CS_OUTPUT_INLINE, CS_OUTPUT_PATH */
+    cc_bytes value; /* CS_OUTPUT_INLINE, CS_OUTPUT_PATH */
     uint32_t kind;
-    uint16_t input;  /* CS_OUTPUT_SAME_AS_INPUT */
+    uint16_t input; /* CS_OUTPUT_SAME_AS_INPUT */
     uint8_t is_directory;
 } cs_output;
 
@@ -80,8 +80,8 @@ typedef struct cs_template {
     cc_bytes name;
     cc_bytes config;
     cc_bytes attributes;
-    cc_range input_labels;  /* of texts */
-    cc_range outputs;       /* of template_outputs */
+    cc_range input_labels; /* of texts */
+    cc_range outputs;      /* of template_outputs */
 } cs_template;
 
 typedef struct cs_call {
@@ -99,9 +99,9 @@ typedef struct cs_input {
     uint64_t size_bytes;
     cc_bytes content_type;
     cc_bytes attributes;
-    cc_bytes value;  /* CS_INPUT_INLINE, CS_INPUT_PATH */
+    cc_bytes value; /* CS_INPUT_INLINE, CS_INPUT_PATH */
     uint16_t kind;
-    uint16_t descriptor;  /* CS_INPUT_DESCRIPTOR */
+    uint16_t descriptor; /* CS_INPUT_DESCRIPTOR */
     uint8_t is_directory;
     uint8_t is_kept;
 } cs_input;
