@@ -1,4 +1,4 @@
-"""A worker's side of the subworker plane for tests: one subworker process, messages made and read by the `capnp` tool."""
+"""A worker's side of the subworker plane: one subworker process, messages made and read by the `capnp` tool."""
 
 import base64
 import json

@@ -30,7 +30,8 @@ def session(paper_client):
 
 
 def test_the_token_is_found_in_the_access_file():
-    text = '[server]\ntoken = "no"\n[client] # people\n# token = "no"\ntokens = "no"\ntoken="yes" # here\n[worker]\ntoken = "no"'
+    client = '[client] # people\n# token = "no"\ntokens = "no"\ntoken="yes" # here\n'
+    text = '[server]\ntoken = "no"\n' + client + '[worker]\ntoken = "no"'
     assert parse_token(text) == "yes"
     assert parse_token("[client]\ntoken = ") is None
     assert parse_token("token = 'x'") is None
@@ -117,7 +118,7 @@ def test_a_submit_is_templates_objects_and_rows_in_order(paper, session):
     b = blob(b"world", label="w")
     concats = [tasks.Concat((a, b)) for _ in range(2)]
     concats[1].output.keep()
-    store = tasks.Store(concats[0], "/tmp/x", name="keep it")
+    tasks.Store(concats[0], "/tmp/x", name="keep it")
     assert (session.task_count, session.dataobj_count) == (3, 4)
     assert concats[0].state is None and a.state is None
     session.submit()

@@ -112,7 +112,7 @@ class Template:
             fields.append(f'"name":{to_json(self.name)}')
         if self.config is not None:
             fields.append(f'"config":{self.config}')
-        if self.input_labels:
+        if any(self.input_labels):
             fields.append(f'"inputs":{to_json([label or "" for label in self.input_labels])}')
         if self.constants:
             fields.append(f'"constants":{to_json([c._id for c in self.constants])}')
@@ -347,48 +347,56 @@ class Task:
     def __init__(
         self, task_type=None, inputs=(), outputs=1, *, config=None, arguments=None, cpus=1, name=None, session=None
     ):
-        from .io import OutputSpec
-
         if task_type is not None and not isinstance(task_type, str):
             raise TypeError("the first argument of a Task is its type, such as 'wordcount/count'; name the others")
-        self._make(
-            task_type or self.TASK_TYPE,
-            inputs,
-            OutputSpec(outputs).declarations(),
-            config,
-            arguments,
-            cpus,
-            name,
-            session,
-        )
+        self._make(task_type or self.TASK_TYPE, inputs, outputs, config, arguments, cpus, name, session)
 
     def _make(self, task_type, inputs, outputs, config, arguments, cpus, name, session):
         """Fills in a new task and adds it to its session; what templates share is found by its text."""
-        if not task_type or "/" not in task_type:
+        session = session or active_session()
+        if isinstance(inputs, (DataObject, Task)):
+            inputs = (inputs,)
+        elif isinstance(inputs, (str, bytes)):
+            raise RainException("inputs are data objects; wrap this in blob()")
+        input_labels = ()
+        objects = []
+        ids = []
+        for value in inputs.items() if isinstance(inputs, LabeledList) else inputs:
+            if type(value) is tuple and len(value) == 2:
+                input_labels = input_labels or (None,) * len(objects)
+                label, value = value
+                input_labels += (check_label(label),)
+            elif input_labels:
+                input_labels += (None,)
+            if type(value) is not DataObject:
+                value = to_dataobj(value)
+            objects.append(value)
+            ids.append(str(session._own_id(value)))
+        config_json = None if config is None else to_json(config)
+        site, frames = call_site()
+        is_simple = outputs.__class__ in (int, str)
+        key = (task_type, config_json, input_labels, outputs if is_simple else self._declared(outputs), cpus, site)
+        template = session._templates.get(key)
+        if template is None:
+            template = session._templates[key] = self._new_template(
+                task_type, frames, config_json, input_labels, self._declared(outputs), cpus
+            )
+        row = f"[{','.join(ids)}],{'null' if arguments is None else to_json(arguments)}"
+        self._begin(session, template, objects, row, name)
+
+    @staticmethod
+    def _declared(outputs) -> tuple:
+        from .io import OutputSpec
+
+        return OutputSpec(outputs).declarations()
+
+    @staticmethod
+    def _new_template(task_type, frames, config_json, input_labels, outputs, cpus) -> Template:
+        if not isinstance(task_type, str) or "/" not in task_type:
             raise RainException(f"a task's type is NAME/METHOD, such as 'wordcount/count', not {task_type!r}")
         if not isinstance(cpus, int) or cpus < 0:
             raise RainException(f"cpus is a number, 0 or more, not {cpus!r}")
-        session = session or active_session()
-        if isinstance(inputs, LabeledList):
-            input_labels, inputs = inputs.labels, list(inputs)
-        elif isinstance(inputs, (DataObject, Task)):
-            input_labels, inputs = (), (inputs,)
-        elif isinstance(inputs, (str, bytes)):
-            raise RainException("inputs are data objects; wrap this in blob()")
-        else:
-            input_labels, inputs = split_labels(inputs)
-        objects = [to_dataobj(value) for value in inputs]
-        config_json = None if config is None else to_json(config)
-        site, frames = call_site()
-        key = (task_type, config_json, tuple(input_labels), tuple(outputs), cpus, site)
-        template = session._templates.get(key)
-        if template is None:
-            template = session._templates[key] = Template(
-                task_type, frames, config=config_json, input_labels=input_labels, outputs=outputs, cpus=cpus
-            )
-        ids = ",".join([str(session._own_id(o)) for o in objects])
-        row = f"[{ids}],{to_json(arguments)}"
-        self._begin(session, template, objects, row, name)
+        return Template(task_type, frames, config=config_json, input_labels=input_labels, outputs=outputs, cpus=cpus)
 
     def _begin(self, session, template, inputs, row, name):
         self._session = session
@@ -511,20 +519,6 @@ class Task:
         title = f" '{self.name}'" if self.name else ""
         state = self.state
         return f"<Task {self._id}{title} {self.task_type} {state.value if state else 'not submitted'}>"
-
-
-def split_labels(inputs):
-    """Inputs that may be (label, object) pairs, as (labels, objects)."""
-    labels = []
-    objects = []
-    for value in inputs:
-        if isinstance(value, tuple) and len(value) == 2 and (value[0] is None or isinstance(value[0], str)):
-            labels.append(value[0])
-            objects.append(value[1])
-        else:
-            labels.append(None)
-            objects.append(value)
-    return (labels if any(labels) else ()), objects
 
 
 def to_dataobj(value) -> DataObject:

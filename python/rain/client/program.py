@@ -4,7 +4,7 @@ import os
 
 from ..common.errors import RainException
 from .graph import DataObject, Task, Template, active_session, call_site, to_dataobj, to_json
-from .io import Input, Output
+from .io import Input, Output, OutputSpec
 
 
 class Command:
@@ -13,7 +13,7 @@ class Command:
     Attributes:
         labels: of the inputs, by position; None for none.
         objects: the data objects of the inputs; None in a `Program`.
-        outputs: (label, content type) of each.
+        outputs: an `Output` with label and content type for each.
         config: what the server needs to know of all calls.
         arguments: words at the end of the command, which may differ from task to task.
     """
@@ -69,9 +69,9 @@ class Command:
             raise RainException(f"{value!r}: a program can't have encode, it writes bytes")
         position = len(self.outputs)
         label = value.label or value.path or f"output{position}"
-        if any(label == other for other, _ in self.outputs):
+        if any(label == other.label for other in self.outputs):
             raise RainException(f"two outputs have the label {label!r}")
-        self.outputs.append((label, value.content_type))
+        self.outputs.append(Output(label, content_type=value.content_type))
         self._outputs.append({"path": value.path or label} if is_mapped else {})
         return position
 
@@ -169,7 +169,7 @@ class Program:
         if len(set(labels)) != len(labels):
             raise RainException(f"two inputs have one label: {labels}")
         self._labels = frozenset(labels)
-        self._outputs = tuple(self._command.outputs)
+        self._outputs = OutputSpec(self._command.outputs).declarations()
         self._config = to_json(self._command.config)
         self._row_arguments = to_json(self._command.arguments or None)
         self.name = name

@@ -30,7 +30,7 @@ class Concat(_BuiltIn):
     __slots__ = ()
 
     def __init__(self, inputs=(), name=None, session=None):
-        self._make(self.TASK_TYPE, tuple(inputs), (("out", None),), None, None, 1, name, session)
+        self._make(self.TASK_TYPE, tuple(inputs), "out", None, None, 1, name, session)
 
 
 class Sleep(_BuiltIn):
@@ -40,7 +40,7 @@ class Sleep(_BuiltIn):
     __slots__ = ()
 
     def __init__(self, input, timeout, name=None, session=None, cpus=1):
-        self._make(self.TASK_TYPE, (input,), (("out", None),), None, {"seconds": timeout}, cpus, name, session)
+        self._make(self.TASK_TYPE, (input,), "out", None, {"seconds": timeout}, cpus, name, session)
 
 
 class Load(_BuiltIn):
@@ -54,8 +54,10 @@ class Load(_BuiltIn):
     __slots__ = ()
 
     def __init__(self, path, output=None, name=None, session=None):
-        output = output if isinstance(output, Output) else Output(output or "out")
-        outputs = ((output.label or "out", output.content_type),)
+        if output is None or isinstance(output, str):
+            outputs = output or "out"
+        else:
+            outputs = [output if output.label is not None else output.merged(Output("out"))]
         self._make(self.TASK_TYPE, (), outputs, None, {"path": _absolute(path)}, 1, name, session)
 
 

@@ -8,8 +8,8 @@ A call's first input is the function, a constant that the worker sends once. The
     "encode"      how each result is turned into bytes; null for bytes, str and data instances alone
 
 The arguments of a call are `null`: the inputs are the positional arguments, in order; or a text, the pickle of
-(positional, keyword) arguments in base64; or a number: that pickle is the input at this position after the function. With
-"parameters" each argument in it is a pickle of its own.
+(positional, keyword) arguments in base64; or a number: that pickle is the input at this position after the function.
+With "parameters" each argument in it is a pickle of its own.
 """
 
 import json
