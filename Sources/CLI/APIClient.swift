@@ -63,7 +63,9 @@ struct APIClient {
 
 func encodeJSON(_ value: some Encodable) throws(CLIError) -> [UInt8] {
     do {
-        return Array(try JSONEncoder().encode(value))
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .withoutEscapingSlashes
+        return Array(try encoder.encode(value))
     } catch {
         throw .malformed(what: "JSON", path: "a request", reason: "\(error)")
     }
