@@ -6,7 +6,7 @@ import TaskModel
 ///                 ▲   │                         │     its outputs get their second names
 ///                 │   └───▶ calling (a slot) ───┘
 ///                 └────────────┴ taken back, or its subworker died
-struct Attempt: Sendable {
+struct Attempt: TableRow {
     enum State: Equatable, Sendable {
         /// For so many inputs.
         case waiting(missing: UInt32)
@@ -29,8 +29,8 @@ struct Attempt: Sendable {
     let id: AttemptID
     let session: SessionHandle
     let template: TemplateHandle
-    let arguments: [UInt8]
-    let name: String
+    private(set) var arguments: [UInt8]
+    private(set) var name: String
     let firstOutput: UInt32
     let arrayIndex: UInt32
     /// The template's constants, then the row's own.
@@ -52,6 +52,12 @@ struct Attempt: Sendable {
         name = assignment.name
         firstOutput = assignment.firstOutput
         arrayIndex = assignment.arrayIndex
+    }
+
+    mutating func vacate() {
+        arguments = []
+        name = ""
+        inputs = []
     }
 
     /// Whether a process works on it, or the store on its outputs.
@@ -94,21 +100,39 @@ struct Attempt: Sendable {
 }
 
 /// A finished attempt whose outputs still get their second names.
-struct Finish: Sendable {
+struct Finish: TableRow {
     let attempt: AttemptHandle
-    let message: FinishedAttempt
+    private(set) var message: FinishedAttempt
     /// What each output becomes.
-    let outputs: ContiguousArray<NewObject>
+    private(set) var outputs: ContiguousArray<NewObject>
     /// Outputs that are files of their own.
-    let made: [Replica]
+    private(set) var made: [Replica]
     /// Outputs that have their second name by now.
     var named: [Replica] = []
     var missing: UInt32
     var failure: TaskError?
+
+    init(attempt: AttemptHandle, message: FinishedAttempt, outputs: ContiguousArray<NewObject>, made: [Replica], missing: UInt32) {
+        self.attempt = attempt
+        self.message = message
+        self.outputs = outputs
+        self.made = made
+        self.missing = missing
+    }
+
+    mutating func vacate() {
+        message = FinishedAttempt()
+        outputs = []
+        made = []
+        named = []
+        failure = nil
+    }
 }
 
 /// A second name that the store is making.
-struct Alias: Sendable {
+struct Alias: TableRow {
     let finish: Table<Finish>.Handle
     let output: Replica
+
+    mutating func vacate() {}  // Nothing in it takes memory.
 }

@@ -4,7 +4,7 @@ import TaskModel
 ///
 ///     expected (an attempt here will make it) ──▶ inline | stored ──▶ gone
 ///     fetching ───────────────────────────────────────▲
-struct HeldObject: Sendable {
+struct HeldObject: TableRow {
     enum Representation: Equatable, Sendable {
         case expected(from: AttemptHandle)
         case fetching
@@ -26,6 +26,21 @@ struct HeldObject: Sendable {
     var waiters: ContiguousArray<AttemptHandle> = []
     /// Subworkers that surely remember it; those that are gone are passed over.
     var cachedBy: ContiguousArray<SubworkerHandle> = []
+
+    init(_ replica: Replica, _ new: NewObject) {
+        self.replica = replica
+        representation = new.representation
+        sizeBytes = new.sizeBytes
+        contentType = new.contentType
+        isDirectory = new.isDirectory
+    }
+
+    mutating func vacate() {
+        representation = .stored
+        contentType = ""
+        waiters = []
+        cachedBy = []
+    }
 
     var isLocal: Bool {
         switch representation {

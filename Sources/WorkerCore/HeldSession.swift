@@ -1,7 +1,7 @@
 import TaskModel
 
 /// A session that has sent something here.
-struct HeldSession: Sendable {
+struct HeldSession: TableRow {
     enum Closing: Equatable, Sendable {
         case no
         /// Answered by `sessionClosed` when its last process is gone.
@@ -25,22 +25,45 @@ struct HeldSession: Sendable {
         self.id = id
         self.commands = commands
     }
+
+    mutating func vacate() {
+        commands = []
+        templateByIndex = [:]
+        templates = []
+        takenBack = []
+    }
 }
 
 /// A template as the worker uses it: what it needs per task is worked out once.
-struct HeldTemplate: Sendable {
+struct HeldTemplate: TableRow {
     let id: TemplateID
-    let template: TaskTemplate
+    private(set) var template: TaskTemplate
     let session: SessionHandle
-    let method: String
+    private(set) var method: String
     /// Where its ready attempts wait; `nil` when they can't run here.
     let lane: LaneHandle?
     /// Why no attempt of it can run here.
-    let problem: TaskError?
+    private(set) var problem: TaskError?
     var learned = LearnedDuration()
     /// The registration of its subworkers that it was last checked against; 0 for none.
     var checkedRegistration: UInt32 = 0
     var registrationProblem: TaskError?
+
+    init(id: TemplateID, template: TaskTemplate, session: SessionHandle, lane: LaneHandle?, problem: TaskError?) {
+        self.id = id
+        self.template = template
+        self.session = session
+        method = String(template.method)
+        self.lane = lane
+        self.problem = problem
+    }
+
+    mutating func vacate() {
+        template = TaskTemplate(type: "")
+        method = ""
+        problem = nil
+        registrationProblem = nil
+    }
 
     var cpus: UInt32 { template.resources.cpus }
     var constantCount: Int { template.constants.count }

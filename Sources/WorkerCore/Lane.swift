@@ -1,5 +1,5 @@
 /// Ready attempts that need the same to run: the same kind of process and as many CPUs. First in, first out.
-struct Lane: Sendable {
+struct Lane: TableRow {
     enum Runner: Equatable, Sendable {
         /// The worker itself: built-ins and programs.
         case jobs
@@ -28,4 +28,6 @@ struct Lane: Sendable {
         self.runner = runner
         self.cpus = cpus
     }
+
+    mutating func vacate() { queue.removeAll() }
 }

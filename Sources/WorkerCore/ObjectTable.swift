@@ -20,10 +20,7 @@ struct ObjectTable: Sendable {
     func find(_ replica: Replica) -> ObjectHandle? { byReplica[replica] }
 
     mutating func insert(_ replica: Replica, _ new: NewObject) -> ObjectHandle {
-        let handle = rows.insert(
-            HeldObject(
-                replica: replica, representation: new.representation, sizeBytes: new.sizeBytes, contentType: new.contentType,
-                isDirectory: new.isDirectory))
+        let handle = rows.insert(HeldObject(replica, new))
         byReplica[replica] = handle
         return handle
     }

@@ -4,7 +4,7 @@ import TaskModel
 ///
 ///     starting ──▶ open (idle ◀──▶ busy) ──▶ stopping ──▶ (ended, gone)
 ///         └──────────────────────────────────▲
-struct SubworkerMachine: Sendable {
+struct SubworkerMachine: TableRow {
     enum State: Equatable, Sendable {
         case starting
         case open
@@ -64,6 +64,12 @@ struct SubworkerMachine: Sendable {
         self.pool = pool
         since = now
         headSince = now
+    }
+
+    mutating func vacate() {
+        calls = []
+        recallRequests.removeAll()
+        outbox = []
     }
 
     var isIdle: Bool { state == .open && inFlightCount == 0 }

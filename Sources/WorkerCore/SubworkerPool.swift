@@ -1,11 +1,11 @@
 import TaskModel
 
 /// The processes of one command, warm between tasks and shared by sessions.
-struct SubworkerPool: Sendable {
+struct SubworkerPool: TableRow {
     /// So many processes in a row that did no work fail what waits for them.
     static let failureCountMax = 3
 
-    let command: SubworkerCommand
+    private(set) var command: SubworkerCommand
     var members: ContiguousArray<SubworkerHandle> = []
     var startingCount = 0
     /// Ready attempts in its lanes.
@@ -19,6 +19,12 @@ struct SubworkerPool: Sendable {
     private(set) var registration: UInt32 = 0
 
     init(command: SubworkerCommand) { self.command = command }
+
+    mutating func vacate() {
+        command = SubworkerCommand(name: "", arguments: [])
+        members = []
+        tasks = []
+    }
 
     var hasRegistered: Bool { registration > 0 }
 

@@ -1,8 +1,14 @@
+/// What a `Table` holds.
+protocol TableRow: Sendable {
+    /// Lets go of what takes memory: the row is not used any more, and its place stays until another takes it.
+    mutating func vacate()
+}
+
 /// Rows at dense indices, with a free list.
 ///
 /// A handle names one row for that row's life; the serial number tells a later row at the same index apart, so handles may outlive
 /// their row in queues and lists. Rows are visited by rising index, which makes every run repeatable.
-struct Table<Row: Sendable>: Sendable {
+struct Table<Row: TableRow>: Sendable {
     struct Handle: Hashable, Sendable {
         let index: UInt32
         let serial: UInt32
@@ -19,7 +25,8 @@ struct Table<Row: Sendable>: Sendable {
         }
     }
 
-    private var rows: ContiguousArray<Row?> = []
+    private var rows: ContiguousArray<Row> = []
+    /// Odd while there is a row at the index; counted up when it comes and when it goes.
     private var serials: ContiguousArray<UInt32> = []
     private var free: ContiguousArray<UInt32> = []
 
@@ -30,39 +37,41 @@ struct Table<Row: Sendable>: Sendable {
 
     func contains(_ handle: Handle) -> Bool {
         let index = Int(handle.index)
-        return index < rows.count && serials[index] == handle.serial && rows[index] != nil
+        return index < serials.count && serials[index] == handle.serial
     }
 
     /// - Returns: `nil` when there is no row at the index now.
     func handle(at index: Int) -> Handle? {
-        rows[index] == nil ? nil : Handle(index: UInt32(index), serial: serials[index])
+        serials[index] & 1 == 0 ? nil : Handle(index: UInt32(index), serial: serials[index])
     }
 
-    /// The row must exist.
+    /// The row must exist. Reading goes through a span because an array's own subscript copies the row, with a reference count for each of
+    /// its members.
     subscript(handle: Handle) -> Row {
         _read {
-            assert(serials[Int(handle.index)] == handle.serial, "a handle outlived its row")
-            yield rows[Int(handle.index)]!
+            assert(contains(handle), "a handle outlived its row")
+            yield rows.span[Int(handle.index)]
         }
         _modify {
-            assert(serials[Int(handle.index)] == handle.serial, "a handle outlived its row")
-            yield &rows[Int(handle.index)]!
+            assert(contains(handle), "a handle outlived its row")
+            yield &rows[Int(handle.index)]
         }
     }
 
-    mutating func insert(_ row: Row) -> Handle {
-        if let index = free.popLast() {
-            rows[Int(index)] = row
-            return Handle(index: index, serial: serials[Int(index)])
+    mutating func insert(_ row: consuming Row) -> Handle {
+        guard let index = free.popLast() else {
+            rows.append(row)
+            serials.append(1)
+            return Handle(index: UInt32(rows.count - 1), serial: 1)
         }
-        rows.append(row)
-        serials.append(0)
-        return Handle(index: UInt32(rows.count - 1), serial: 0)
+        rows[Int(index)] = row
+        serials[Int(index)] &+= 1
+        return Handle(index: index, serial: serials[Int(index)])
     }
 
     mutating func remove(_ handle: Handle) {
-        assert(contains(handle), "a row is removed twice")
-        rows[Int(handle.index)] = nil
+        precondition(contains(handle), "a row is removed twice")
+        rows[Int(handle.index)].vacate()
         serials[Int(handle.index)] &+= 1
         free.append(handle.index)
     }

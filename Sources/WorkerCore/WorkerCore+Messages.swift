@@ -38,7 +38,7 @@ extension WorkerCore {
             lane = enterLane(runner, cpus: template.resources.cpus)
         }
         let handle = templates.insert(
-            HeldTemplate(id: id, template: template, session: session, method: String(template.method), lane: lane, problem: problem))
+            HeldTemplate(id: id, template: template, session: session, lane: lane, problem: problem))
         sessions[session].templateByIndex[id.index] = handle
         sessions[session].templates.append(handle)
         effects.append(.defineTemplate(id, template))

@@ -27,9 +27,12 @@ import WorkerCore
     }
 
     @Test func `the start time is that of the wall clock`() throws {
-        var core = WorkerCore(description: Harness.worker, incarnation: 7, subworkers: [])
-        core.unixMicrosecondsAtZero = 1_700_000_000_000_000
-        #expect(core.unixMicrosecondsAtZero == 1_700_000_000_000_000)
+        var harness = try Self.opened(Make.define(0, "builtin/sleep"))
+        harness.setUnixMicrosecondsAtZero(1_700_000_000_000_000)
+        let token = try harness.send(Make.assign(0)).jobs[0]
+        harness.wait(microseconds: 50)
+        let end = try harness.handle(.jobEnded(token, .finished([], durationNanoseconds: 50_000, debug: "")))
+        #expect(end.messages == [Make.finished(0, started: 1_700_000_001_000_000, nanoseconds: 50_000)])
     }
 
     @Test func `jobs wait for CPUs in order`() throws {

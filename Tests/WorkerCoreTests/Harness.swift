@@ -1,6 +1,5 @@
 import Link
 import TaskModel
-import Testing
 import WorkerCore
 
 /// One worker core with a server that is only a counter of batches: events go in by hand, everything that comes out is looked at.
@@ -90,6 +89,8 @@ struct Harness {
         try handle(.connected)
         return try greet()
     }
+
+    mutating func setUnixMicrosecondsAtZero(_ microseconds: UInt64) { core.unixMicrosecondsAtZero = microseconds }
 
     mutating func wait(microseconds: UInt64) { now = Instant(nanoseconds: now.nanoseconds + microseconds * 1000) }
 
