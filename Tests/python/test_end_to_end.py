@@ -10,7 +10,6 @@ import time
 
 import numpy
 import pytest
-
 from rain.client import (
     DataObjectState,
     Input,
@@ -316,10 +315,10 @@ def test_values_arrive_as_they_are(session):
 
 
 def test_objects_anywhere_in_the_arguments(session):
-    hidden = blob("hidden")
+    hidden, default = blob("hidden"), blob("last")
 
     @remote()
-    def gather(ctx, items, function, last=blob("last")):
+    def gather(ctx, items, function, last=default):
         return b" ".join([items["a"][0].get_bytes(), function(), hidden.get_bytes(), last.get_bytes()])
 
     a, b = blob("a"), tasks.Concat((blob("b"),))

@@ -8,7 +8,6 @@ import sys
 
 import licenses_reference as reference
 import pytest
-
 from rain.client import DataInstance
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -116,6 +116,12 @@ def test_every_kind_of_parameter_is_bound(session):
     assert f._bind(None, 1, 2, 4, 5, d=6, e=7) == ((1, 2, 4, 5), {"c": 3, "d": 6, "e": 7})
 
     @remote()
+    def only_rest(ctx, *args):
+        pass
+
+    assert only_rest._bind(None, 1, 2) == ((1, 2), None)
+
+    @remote()
     def g(*args):
         pass
 

@@ -143,7 +143,7 @@ class Remote:
         parameters += keyword_only
         if keywords:
             parameters.append("**" + keywords)
-        values = "".join(f"{n}, " for n in positional[1:]) + (f"*{args}" if args else "")
+        values = "".join(f"{n}, " for n in positional[1:]) + (f"*{args}," if args else "")
         if not positional:
             values = f"*{args}[1:],"
         named = ", ".join([f"{n!r}: {n}" for n in keyword_only] + ([f"**{keywords}"] if keywords else []))
