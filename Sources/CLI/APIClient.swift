@@ -108,7 +108,7 @@ struct FailureAnswer: Decodable {
 
 struct StatusAnswer: Decodable {
     struct Worker: Decodable {
-        var worker: UInt32
+        var worker: String
         var host: String
         var pid: Int32
         var cpus: Int

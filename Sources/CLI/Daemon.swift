@@ -7,10 +7,9 @@ struct ReadyLine: Decodable, Equatable {
     var host: String?
     var port: UInt16?
     var controlPort: UInt16?
-    var cpus: Int?
 
     private enum CodingKeys: String, CodingKey {
-        case host, port, cpus
+        case host, port
         case controlPort = "control_port"
     }
 }

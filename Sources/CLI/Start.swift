@@ -1,4 +1,5 @@
 import ArgumentParser
+import Worker
 
 struct Start: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -50,9 +51,8 @@ struct Start: ParsableCommand {
             guard let clientPort = server.port, let workerPort = server.controlPort else {
                 throw CLIError.badAnswer("the server", reason: "it did not say its ports")
             }
-            let specs = try workerSpecs(logs: logs, work: work, controlPort: workerPort)
-            let workers = try starter.start(specs)
-            report(starter.started, clientPort: clientPort, controlPort: workerPort, workers: workers, logs: logs)
+            _ = try starter.start(workerSpecs(logs: logs, work: work, controlPort: workerPort))
+            report(starter.started, clientPort: clientPort, controlPort: workerPort, logs: logs)
         } catch {
             starter.undo()
             throw error
@@ -65,12 +65,9 @@ struct Start: ParsableCommand {
     }
 
     private func workerSpecs(logs: String, work: String, controlPort: UInt16) throws(CLIError) -> [DaemonSpec] {
-        let counts: [Int?] = localWorkers?.counts ?? [nil]
-        // A server that listens everywhere is reached by the loopback address.
-        let server = ["*", "0.0.0.0", "::"].contains(host) ? "127.0.0.1" : host
         var specs: [DaemonSpec] = []
-        for (index, count) in counts.enumerated() {
-            var arguments = ["worker", "\(server.contains(":") ? "[\(server)]" : server):\(controlPort)", "--cpus", count.map(String.init) ?? "detect"]
+        for (index, count) in cpuCounts.enumerated() {
+            var arguments = ["worker", "\(reachableHost):\(controlPort)", "--cpus", String(count)]
             for text in subworker { arguments += ["--subworker", text] }
             specs.append(try spec(.worker, "worker-\(index + 1)", arguments, logs: logs, work: work))
         }
@@ -85,20 +82,23 @@ struct Start: ParsableCommand {
             logPath: logFile(directory: "\(logs)/\(name)", role: role))
     }
 
-    private func report(_ started: [RunRecord], clientPort: UInt16, controlPort: UInt16, workers: [ReadyLine], logs: String) {
-        print("server    http://\(host):\(clientPort)   workers join at port \(controlPort), pid \(started[0].pid)")
-        for (record, worker) in zip(started.dropFirst(), workers) {
-            let cpus = worker.cpus.map { "\($0) CPU\($0 == 1 ? "" : "s"), " } ?? ""
-            print("\(record.name)  \(cpus)pid \(record.pid)")
+    private func report(_ started: [RunRecord], clientPort: UInt16, controlPort: UInt16, logs: String) {
+        print("server    http://\(reachableHost):\(clientPort)   workers join at port \(controlPort), pid \(started[0].pid)")
+        for (record, count) in zip(started.dropFirst(), cpuCounts) {
+            print("\(record.name)  \(count) CPU\(count == 1 ? "" : "s"), pid \(record.pid)")
         }
         print("logs      \(logs)")
         print("Stop it with `rain stop`, see it with `rain status`.")
     }
+
+    private var cpuCounts: [Int] { localWorkers?.counts ?? [Int(availableCPUs())] }
+    /// A server that listens everywhere is reached by the loopback address.
+    private var reachableHost: String { ["*", "0.0.0.0"].contains(host) ? "127.0.0.1" : host }
 }
 
 /// `[2,2]` or `2,2`: how many CPUs each worker has.
 struct CPUList: ExpressibleByArgument, Equatable {
-    var counts: [Int?]
+    var counts: [Int]
 
     init?(argument: String) {
         var text = argument[...]

@@ -41,7 +41,7 @@ struct Status: ParsableCommand {
         table(
             ["id", "host", "pid", "cpus", "running", "queued", "objects", "store"],
             status.workers.map {
-                ["\($0.worker)", $0.host, "\($0.pid)", "\($0.cpus)", "\($0.running)", "\($0.queued)", "\($0.objects)", $0.store ?? ""]
+                [$0.worker, $0.host, "\($0.pid)", "\($0.cpus)", "\($0.running)", "\($0.queued)", "\($0.objects)", $0.store ?? ""]
             })
         print("sessions  \(status.sessions.count)")
         table(

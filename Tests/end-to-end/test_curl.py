@@ -428,7 +428,7 @@ def test_the_description_needs_no_token(server):
     [
         ("GET", "/api/v1/nothing", None, 404),
         ("GET", "/api/v1/sessions/4000000000", None, 404),
-        ("GET", "/api/v1/sessions/x", None, 404),
+        ("GET", "/api/v1/sessions/x", None, 400),
         ("POST", "/api/v1/sessions", "{", 400),
         ("POST", "/api/v1/sessions", '{"on_error": "shrug"}', 400),
         ("POST", "{session}/submit", '{"template": {}}', 400),

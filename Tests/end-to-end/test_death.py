@@ -57,7 +57,7 @@ def test_a_killed_worker_leaves_no_program_and_its_tasks_run_again(cluster):
     for pid in first:
         assert wait_for_end(pid, 1)
     # The parent starts the worker again, it joins, and the tasks, not done, are run again.
-    wait_for(lambda: len(sleepers(cluster)) == 4, seconds=10)
+    wait_for(lambda: len(sleepers(cluster)) == 4, seconds=20)
     assert not first & set(sleepers(cluster))
     cluster.call("DELETE", session)
 
