@@ -28,7 +28,7 @@ static PyObject *subworker_error;
 /* --- Mapping ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base;
     void *address;
     Py_ssize_t size;
     int descriptor; /* of the file, to map it again; -1 in a private copy */
@@ -38,49 +38,45 @@ typedef struct {
 static PyTypeObject mapping_type;
 
 /* A new map of an open file; owns the descriptor when it succeeds. */
-static PyObject *mapping_new(int descriptor, Py_ssize_t size, int is_private_copy)
-{
+static PyObject *mapping_new(int descriptor, Py_ssize_t size, int is_private_copy) {
     Mapping *mapping = PyObject_New(Mapping, &mapping_type);
-    if (mapping == NULL)
-        return NULL;
+    if (mapping == NULL) return NULL;
     mapping->size = size;
     mapping->descriptor = -1;
     mapping->is_writable = is_private_copy;
-    mapping->address = mmap(NULL, (size_t)size, is_private_copy ? PROT_READ | PROT_WRITE : PROT_READ,
-                            is_private_copy ? MAP_PRIVATE : MAP_SHARED, descriptor, 0);
+    mapping->address = mmap(
+        NULL, (size_t)size, is_private_copy ? PROT_READ | PROT_WRITE : PROT_READ,
+        is_private_copy ? MAP_PRIVATE : MAP_SHARED, descriptor, 0);
     if (mapping->address == MAP_FAILED) {
         mapping->address = NULL;
         Py_DECREF(mapping);
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    if (!is_private_copy)
-        mapping->descriptor = descriptor;
+    if (!is_private_copy) mapping->descriptor = descriptor;
     return (PyObject *)mapping;
 }
 
-static void mapping_dealloc(PyObject *self)
-{
+static void mapping_dealloc(PyObject *self) {
     Mapping *mapping = (Mapping *)self;
-    if (mapping->address != NULL)
-        munmap(mapping->address, (size_t)mapping->size);
-    if (mapping->descriptor >= 0)
-        close(mapping->descriptor);
+    if (mapping->address != NULL) munmap(mapping->address, (size_t)mapping->size);
+    if (mapping->descriptor >= 0) close(mapping->descriptor);
     PyObject_Free(self);
 }
 
-static int mapping_getbuffer(PyObject *self, Py_buffer *view, int flags)
-{
+static int mapping_getbuffer(PyObject *self, Py_buffer *view, int flags) {
     Mapping *mapping = (Mapping *)self;
     return PyBuffer_FillInfo(view, self, mapping->address, mapping->size, !mapping->is_writable, flags);
 }
 
-static Py_ssize_t mapping_length(PyObject *self) { return ((Mapping *)self)->size; }
+static Py_ssize_t mapping_length(PyObject *self) {
+    return ((Mapping *)self)->size;
+}
 
-PyDoc_STRVAR(mapping_private_copy_doc, "private_copy()\n--\n\n"
-                                       "The same bytes, writable: a page is copied when it is written to.");
+PyDoc_STRVAR(
+    mapping_private_copy_doc, "private_copy()\n--\n\n"
+                              "The same bytes, writable: a page is copied when it is written to.");
 
-static PyObject *mapping_private_copy(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
+static PyObject *mapping_private_copy(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     Mapping *mapping = (Mapping *)self;
     if (mapping->descriptor < 0) {
         PyErr_SetString(PyExc_ValueError, "this is a private copy already");
@@ -109,7 +105,7 @@ static PyTypeObject mapping_type = {
 /* --- Call ------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base;
     csw_call *call; /* NULL after finish() */
     PyObject *subworker;
 } Call;
@@ -117,39 +113,34 @@ typedef struct {
 static PyTypeObject call_type;
 
 /* The scaffold's call, or NULL with an exception when it is over. */
-static csw_call *open_call(PyObject *self)
-{
+static csw_call *open_call(PyObject *self) {
     csw_call *call = ((Call *)self)->call;
-    if (call == NULL)
-        PyErr_SetString(PyExc_RuntimeError, "the call of this context is over");
+    if (call == NULL) PyErr_SetString(PyExc_RuntimeError, "the call of this context is over");
     return call;
 }
 
-static PyObject *raise_call(csw_call *call, csw_status status)
-{
+static PyObject *raise_call(csw_call *call, csw_status status) {
     const char *text = csw_call_message(call);
     PyErr_SetString(subworker_error, text[0] != '\0' ? text : csw_status_text(status));
     return NULL;
 }
 
-static PyObject *call_outcome(csw_call *call, csw_status status)
-{
-    if (status != CSW_OK)
-        return raise_call(call, status);
+static PyObject *call_outcome(csw_call *call, csw_status status) {
+    if (status != CSW_OK) return raise_call(call, status);
     Py_RETURN_NONE;
 }
 
-static PyObject *bytes_of(csw_bytes bytes) { return PyBytes_FromStringAndSize(bytes.data, (Py_ssize_t)bytes.size); }
+static PyObject *bytes_of(csw_bytes bytes) {
+    return PyBytes_FromStringAndSize(bytes.data, (Py_ssize_t)bytes.size);
+}
 
-static void call_dealloc(PyObject *self)
-{
+static void call_dealloc(PyObject *self) {
     Py_XDECREF(((Call *)self)->subworker);
     PyObject_Free(self);
 }
 
 #define CALL_GETTER(name, expression)                                                                                  \
-    static PyObject *call_get_##name(PyObject *self, void *Py_UNUSED(closure))                                         \
-    {                                                                                                                  \
+    static PyObject *call_get_##name(PyObject *self, void *Py_UNUSED(closure)) {                                       \
         csw_call *call = open_call(self);                                                                              \
         return call == NULL ? NULL : (expression);                                                                     \
     }
@@ -169,11 +160,9 @@ CALL_GETTER(output_count, PyLong_FromSize_t(csw_output_count(call)))
 CALL_GETTER(is_cancelled, PyBool_FromLong(csw_cancelled(call)))
 
 /* The position in a one-argument call, or -1 with an exception. */
-static Py_ssize_t position_of(PyObject *argument, size_t count, const char *what)
-{
+static Py_ssize_t position_of(PyObject *argument, size_t count, const char *what) {
     Py_ssize_t i = PyLong_AsSsize_t(argument);
-    if (i == -1 && PyErr_Occurred())
-        return -1;
+    if (i == -1 && PyErr_Occurred()) return -1;
     if (i < 0 || (size_t)i >= count) {
         PyErr_Format(PyExc_IndexError, "the call has %zu %s, not %zd", count, what, i);
         return -1;
@@ -181,14 +170,11 @@ static Py_ssize_t position_of(PyObject *argument, size_t count, const char *what
     return i;
 }
 
-static PyObject *call_input(PyObject *self, PyObject *argument)
-{
+static PyObject *call_input(PyObject *self, PyObject *argument) {
     csw_call *call = open_call(self);
-    if (call == NULL)
-        return NULL;
+    if (call == NULL) return NULL;
     Py_ssize_t i = position_of(argument, csw_input_count(call), "inputs");
-    if (i < 0)
-        return NULL;
+    if (i < 0) return NULL;
     uint64_t size = csw_input_size(call, (size_t)i);
     if (size <= COPY_BYTES_MAX || csw_input_is_directory(call, (size_t)i)) {
         csw_bytes bytes;
@@ -197,32 +183,28 @@ static PyObject *call_input(PyObject *self, PyObject *argument)
     }
     const char *path;
     csw_status status = csw_input_path(call, (size_t)i, &path);
-    if (status != CSW_OK)
-        return raise_call(call, status);
+    if (status != CSW_OK) return raise_call(call, status);
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
+    if (descriptor < 0) return PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
     struct stat facts;
     PyObject *mapping = NULL;
     if (fstat(descriptor, &facts) != 0)
         PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
     else if ((uint64_t)facts.st_size != size)
-        PyErr_Format(subworker_error, "input %zd should have %llu bytes, but its file has %lld", i,
-                     (unsigned long long)size, (long long)facts.st_size);
+        PyErr_Format(
+            subworker_error, "input %zd should have %llu bytes, but its file has %lld", i, (unsigned long long)size,
+            (long long)facts.st_size);
     else
         mapping = mapping_new(descriptor, (Py_ssize_t)size, 0);
-    if (mapping == NULL)
-        close(descriptor);
+    if (mapping == NULL) close(descriptor);
     return mapping;
 }
 
 /* A function of one input that returns an object. */
 #define INPUT_FUNCTION(name, expression)                                                                               \
-    static PyObject *call_input_##name(PyObject *self, PyObject *argument)                                             \
-    {                                                                                                                  \
+    static PyObject *call_input_##name(PyObject *self, PyObject *argument) {                                           \
         csw_call *call = open_call(self);                                                                              \
-        if (call == NULL)                                                                                              \
-            return NULL;                                                                                               \
+        if (call == NULL) return NULL;                                                                                 \
         Py_ssize_t i = position_of(argument, csw_input_count(call), "inputs");                                         \
         return i < 0 ? NULL : (expression);                                                                            \
     }
@@ -231,67 +213,53 @@ INPUT_FUNCTION(content_type, PyUnicode_FromString(csw_input_content_type(call, (
 INPUT_FUNCTION(attributes, bytes_of(csw_input_attributes(call, (size_t)i)))
 INPUT_FUNCTION(is_cached, PyBool_FromLong(csw_input_is_cached(call, (size_t)i)))
 
-static PyObject *call_input_attached(PyObject *self, PyObject *argument)
-{
+static PyObject *call_input_attached(PyObject *self, PyObject *argument) {
     csw_call *call = open_call(self);
-    if (call == NULL)
-        return NULL;
+    if (call == NULL) return NULL;
     Py_ssize_t i = position_of(argument, csw_input_count(call), "inputs");
-    if (i < 0)
-        return NULL;
+    if (i < 0) return NULL;
     PyObject *value = csw_input_attached(call, (size_t)i);
     return Py_NewRef(value != NULL ? value : Py_None);
 }
 
 /* Called by the scaffold from csw_next() too, where the interpreter's lock is not held. */
-static void release_attached(void *value, void *Py_UNUSED(context))
-{
+static void release_attached(void *value, void *Py_UNUSED(context)) {
     PyGILState_STATE state = PyGILState_Ensure();
     Py_DECREF((PyObject *)value);
     PyGILState_Release(state);
 }
 
-static PyObject *call_attach(PyObject *self, PyObject *arguments)
-{
+static PyObject *call_attach(PyObject *self, PyObject *arguments) {
     csw_call *call = open_call(self);
     Py_ssize_t i;
     PyObject *value;
-    if (call == NULL || !PyArg_ParseTuple(arguments, "nO", &i, &value))
-        return NULL;
+    if (call == NULL || !PyArg_ParseTuple(arguments, "nO", &i, &value)) return NULL;
     csw_status status = csw_input_attach(call, (size_t)i, value, release_attached, NULL);
-    if (status != CSW_OK)
-        return raise_call(call, status);
+    if (status != CSW_OK) return raise_call(call, status);
     Py_INCREF(value);
     Py_RETURN_NONE;
 }
 
-static PyObject *call_output_content_type(PyObject *self, PyObject *argument)
-{
+static PyObject *call_output_content_type(PyObject *self, PyObject *argument) {
     csw_call *call = open_call(self);
-    if (call == NULL)
-        return NULL;
+    if (call == NULL) return NULL;
     Py_ssize_t i = position_of(argument, csw_output_count(call), "outputs");
     return i < 0 ? NULL : PyUnicode_FromString(csw_output_content_type(call, (size_t)i));
 }
 
-static PyObject *call_output_label(PyObject *self, PyObject *argument)
-{
+static PyObject *call_output_label(PyObject *self, PyObject *argument) {
     csw_call *call = open_call(self);
-    if (call == NULL)
-        return NULL;
+    if (call == NULL) return NULL;
     Py_ssize_t i = position_of(argument, csw_output_count(call), "outputs");
     return i < 0 ? NULL : PyUnicode_FromString(csw_output_label(call, (size_t)i));
 }
 
 /* Writes all of the vectors to a file; -1 with errno on failure. Writing is faster than filling a map of new pages. */
-static int write_vectors(int descriptor, struct iovec *vectors, Py_ssize_t count)
-{
+static int write_vectors(int descriptor, struct iovec *vectors, Py_ssize_t count) {
     while (count > 0) {
         ssize_t written = writev(descriptor, vectors, count < IOV_MAX ? (int)count : IOV_MAX);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return -1;
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return -1;
         while (count > 0 && (size_t)written >= vectors->iov_len) {
             written -= (ssize_t)vectors->iov_len;
             vectors++;
@@ -306,8 +274,7 @@ static int write_vectors(int descriptor, struct iovec *vectors, Py_ssize_t count
 }
 
 /* Makes output i a file of these vectors. Returns whether it succeeded, else sets an exception. */
-static int output_file(csw_call *call, size_t i, struct iovec *vectors, Py_ssize_t count)
-{
+static int output_file(csw_call *call, size_t i, struct iovec *vectors, Py_ssize_t count) {
     const char *path;
     csw_status status = csw_staging_path(call, &path);
     if (status != CSW_OK) {
@@ -319,11 +286,8 @@ static int output_file(csw_call *call, size_t i, struct iovec *vectors, Py_ssize
     if (descriptor < 0) {
         failure = errno;
     } else {
-        Py_BEGIN_ALLOW_THREADS
-        if (write_vectors(descriptor, vectors, count) != 0)
-            failure = errno;
-        if (close(descriptor) != 0 && failure == 0)
-            failure = errno;
+        Py_BEGIN_ALLOW_THREADS if (write_vectors(descriptor, vectors, count) != 0) failure = errno;
+        if (close(descriptor) != 0 && failure == 0) failure = errno;
         Py_END_ALLOW_THREADS
     }
     if (failure != 0) {
@@ -332,14 +296,12 @@ static int output_file(csw_call *call, size_t i, struct iovec *vectors, Py_ssize
         return 0;
     }
     status = csw_output_path(call, i, path);
-    if (status != CSW_OK)
-        raise_call(call, status);
+    if (status != CSW_OK) raise_call(call, status);
     return status == CSW_OK;
 }
 
 /* Makes output i the bytes of several objects, one after the other. Returns whether it succeeded. */
-static int output_parts(csw_call *call, size_t i, PyObject *parts)
-{
+static int output_parts(csw_call *call, size_t i, PyObject *parts) {
     Py_ssize_t count = PyList_GET_SIZE(parts);
     Py_buffer *views = PyMem_Calloc((size_t)count + 1, sizeof(Py_buffer));
     struct iovec *vectors = PyMem_Calloc((size_t)count + 1, sizeof(struct iovec));
@@ -351,8 +313,7 @@ static int output_parts(csw_call *call, size_t i, PyObject *parts)
         goto out;
     }
     for (; taken < count; taken++) {
-        if (PyObject_GetBuffer(PyList_GET_ITEM(parts, taken), &views[taken], PyBUF_SIMPLE) != 0)
-            goto out;
+        if (PyObject_GetBuffer(PyList_GET_ITEM(parts, taken), &views[taken], PyBUF_SIMPLE) != 0) goto out;
         vectors[taken].iov_base = views[taken].buf;
         vectors[taken].iov_len = (size_t)views[taken].len;
         size += (size_t)views[taken].len;
@@ -369,8 +330,7 @@ static int output_parts(csw_call *call, size_t i, PyObject *parts)
     }
     char *at = buffer;
     for (Py_ssize_t part = 0; part < count; part++) {
-        if (vectors[part].iov_len > 0)
-            memcpy(at, vectors[part].iov_base, vectors[part].iov_len);
+        if (vectors[part].iov_len > 0) memcpy(at, vectors[part].iov_base, vectors[part].iov_len);
         at += vectors[part].iov_len;
     }
     is_done = 1;
@@ -383,22 +343,19 @@ out:
 }
 
 /* Sets content type and attributes (JSON text) of output i; either may be NULL. */
-static csw_status output_facts(csw_call *call, size_t i, const char *content_type, const char *json, Py_ssize_t size)
-{
+static csw_status output_facts(csw_call *call, size_t i, const char *content_type, const char *json, Py_ssize_t size) {
     csw_status status = CSW_OK;
-    if (content_type != NULL)
-        status = csw_output_set_content_type(call, i, content_type);
-    if (status == CSW_OK && json != NULL)
-        status = csw_output_set_attributes(call, i, json, (size_t)size);
+    if (content_type != NULL) status = csw_output_set_content_type(call, i, content_type);
+    if (status == CSW_OK && json != NULL) status = csw_output_set_attributes(call, i, json, (size_t)size);
     return status;
 }
 
-PyDoc_STRVAR(call_set_output_doc,
-             "set_output(position, data, content_type=None, attributes=None)\n--\n\n"
-             "An output is these bytes, or the parts in this list one after the other; attributes are JSON text.");
+PyDoc_STRVAR(
+    call_set_output_doc,
+    "set_output(position, data, content_type=None, attributes=None)\n--\n\n"
+    "An output is these bytes, or the parts in this list one after the other; attributes are JSON text.");
 
-static PyObject *call_set_output(PyObject *self, PyObject *arguments)
-{
+static PyObject *call_set_output(PyObject *self, PyObject *arguments) {
     csw_call *call = open_call(self);
     Py_ssize_t i, json_size = 0;
     PyObject *data;
@@ -409,49 +366,41 @@ static PyObject *call_set_output(PyObject *self, PyObject *arguments)
     if (PyBytes_CheckExact(data) && (size_t)PyBytes_GET_SIZE(data) <= csw_inline_bytes_max(csw_call_subworker(call))) {
         status = csw_output_bytes(call, (size_t)i, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
     } else if (PyList_CheckExact(data)) {
-        if (!output_parts(call, (size_t)i, data))
-            return NULL;
+        if (!output_parts(call, (size_t)i, data)) return NULL;
     } else {
         PyObject *parts = PyList_New(1);
-        if (parts == NULL)
-            return NULL;
+        if (parts == NULL) return NULL;
         PyList_SET_ITEM(parts, 0, Py_NewRef(data));
         int is_done = output_parts(call, (size_t)i, parts);
         Py_DECREF(parts);
-        if (!is_done)
-            return NULL;
+        if (!is_done) return NULL;
     }
-    if (status == CSW_OK)
-        status = output_facts(call, (size_t)i, content_type, json, json_size);
+    if (status == CSW_OK) status = output_facts(call, (size_t)i, content_type, json, json_size);
     return call_outcome(call, status);
 }
 
-PyDoc_STRVAR(call_pass_input_doc, "pass_input(position, input, content_type=None, attributes=None)\n--\n\n"
-                                  "An output is the same data as an input; nothing is copied.");
+PyDoc_STRVAR(
+    call_pass_input_doc, "pass_input(position, input, content_type=None, attributes=None)\n--\n\n"
+                         "An output is the same data as an input; nothing is copied.");
 
-static PyObject *call_pass_input(PyObject *self, PyObject *arguments)
-{
+static PyObject *call_pass_input(PyObject *self, PyObject *arguments) {
     csw_call *call = open_call(self);
     Py_ssize_t i, j, json_size = 0;
     const char *content_type = NULL, *json = NULL;
-    if (call == NULL || !PyArg_ParseTuple(arguments, "nn|zz#", &i, &j, &content_type, &json, &json_size))
-        return NULL;
+    if (call == NULL || !PyArg_ParseTuple(arguments, "nn|zz#", &i, &j, &content_type, &json, &json_size)) return NULL;
     csw_status status = csw_output_same_as_input(call, (size_t)i, (size_t)j);
-    if (status == CSW_OK)
-        status = output_facts(call, (size_t)i, content_type, json, json_size);
+    if (status == CSW_OK) status = output_facts(call, (size_t)i, content_type, json, json_size);
     return call_outcome(call, status);
 }
 
-static PyObject *call_debug(PyObject *self, PyObject *argument)
-{
+static PyObject *call_debug(PyObject *self, PyObject *argument) {
     csw_call *call = open_call(self);
     Py_ssize_t size;
     const char *text = call == NULL ? NULL : PyUnicode_AsUTF8AndSize(argument, &size);
     return text == NULL ? NULL : call_outcome(call, csw_debug_text(call, text, (size_t)size));
 }
 
-static PyObject *call_set_attributes(PyObject *self, PyObject *argument)
-{
+static PyObject *call_set_attributes(PyObject *self, PyObject *argument) {
     csw_call *call = open_call(self);
     Py_ssize_t size;
     const char *text = call == NULL ? NULL : PyUnicode_AsUTF8AndSize(argument, &size);
@@ -459,15 +408,12 @@ static PyObject *call_set_attributes(PyObject *self, PyObject *argument)
 }
 
 /* Ends the call with a status; the object is of no use afterwards. */
-static PyObject *end_call(PyObject *self, csw_call *call, csw_status outcome)
-{
+static PyObject *end_call(PyObject *self, csw_call *call, csw_status outcome) {
     csw_subworker *subworker = csw_call_subworker(call);
     csw_status status;
     ((Call *)self)->call = NULL;
-    Py_BEGIN_ALLOW_THREADS
-    status = csw_finish(call, outcome);
-    Py_END_ALLOW_THREADS
-    if (status != CSW_OK) {
+    Py_BEGIN_ALLOW_THREADS status = csw_finish(call, outcome);
+    Py_END_ALLOW_THREADS if (status != CSW_OK) {
         PyErr_SetString(subworker_error, csw_message(subworker));
         return NULL;
     }
@@ -476,16 +422,14 @@ static PyObject *end_call(PyObject *self, csw_call *call, csw_status outcome)
 
 PyDoc_STRVAR(call_finish_doc, "finish()\n--\n\nEnds the call: every output is set.");
 
-static PyObject *call_finish(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
+static PyObject *call_finish(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     csw_call *call = open_call(self);
     return call == NULL ? NULL : end_call(self, call, CSW_OK);
 }
 
 PyDoc_STRVAR(call_fail_doc, "fail(message, detail)\n--\n\nEnds the call: the task failed.");
 
-static PyObject *call_fail(PyObject *self, PyObject *arguments)
-{
+static PyObject *call_fail(PyObject *self, PyObject *arguments) {
     csw_call *call = open_call(self);
     const char *message, *detail;
     Py_ssize_t message_size, detail_size;
@@ -542,50 +486,40 @@ static PyTypeObject call_type = {
 /* --- Subworker -------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
+    PyObject ob_base;
     csw_subworker *subworker;
 } Subworker;
 
-static void subworker_dealloc(PyObject *self)
-{
+static void subworker_dealloc(PyObject *self) {
     csw_close(((Subworker *)self)->subworker);
     PyObject_Free(self);
 }
 
-static PyObject *raise_subworker(csw_subworker *subworker, csw_status status)
-{
+static PyObject *raise_subworker(csw_subworker *subworker, csw_status status) {
     const char *text = csw_message(subworker);
     PyErr_SetString(subworker_error, text[0] != '\0' ? text : csw_status_text(status));
     return NULL;
 }
 
-static PyObject *subworker_next(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
+static PyObject *subworker_next(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     csw_subworker *subworker = ((Subworker *)self)->subworker;
     csw_call *open;
     csw_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = csw_next(subworker, &open);
-    Py_END_ALLOW_THREADS
-    if (status != CSW_OK)
-        return raise_subworker(subworker, status);
-    if (open == NULL)
-        Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS status = csw_next(subworker, &open);
+    Py_END_ALLOW_THREADS if (status != CSW_OK) return raise_subworker(subworker, status);
+    if (open == NULL) Py_RETURN_NONE;
     Call *call = PyObject_New(Call, &call_type);
-    if (call == NULL)
-        return NULL;
+    if (call == NULL) return NULL;
     call->call = open;
     call->subworker = Py_NewRef(self);
     return (PyObject *)call;
 }
 
-static PyObject *subworker_get_staging(PyObject *self, void *Py_UNUSED(closure))
-{
+static PyObject *subworker_get_staging(PyObject *self, void *Py_UNUSED(closure)) {
     return PyUnicode_DecodeFSDefault(csw_staging_directory(((Subworker *)self)->subworker));
 }
 
-static PyObject *subworker_get_worker_name(PyObject *self, void *Py_UNUSED(closure))
-{
+static PyObject *subworker_get_worker_name(PyObject *self, void *Py_UNUSED(closure)) {
     return PyUnicode_FromString(csw_worker_name(((Subworker *)self)->subworker));
 }
 
@@ -610,17 +544,15 @@ static PyTypeObject subworker_type = {
     .tp_getset = subworker_properties,
 };
 
-PyDoc_STRVAR(module_connect_doc, "connect(library)\n--\n\n"
-                                 "Registers at the worker that started this process, for every task of its name.");
+PyDoc_STRVAR(
+    module_connect_doc, "connect(library)\n--\n\n"
+                        "Registers at the worker that started this process, for every task of its name.");
 
-static PyObject *module_connect(PyObject *Py_UNUSED(module), PyObject *arguments)
-{
+static PyObject *module_connect(PyObject *Py_UNUSED(module), PyObject *arguments) {
     csw_options options = CSW_OPTIONS_INIT;
-    if (!PyArg_ParseTuple(arguments, "s", &options.library))
-        return NULL;
+    if (!PyArg_ParseTuple(arguments, "s", &options.library)) return NULL;
     Subworker *self = PyObject_New(Subworker, &subworker_type);
-    if (self == NULL)
-        return NULL;
+    if (self == NULL) return NULL;
     self->subworker = NULL;
     csw_status status = csw_open(&options, &self->subworker);
     if (status != CSW_OK) {
@@ -632,10 +564,8 @@ static PyObject *module_connect(PyObject *Py_UNUSED(module), PyObject *arguments
     type.name = "call";
     type.documentation = "Calls the Python function in the first input.";
     csw_task(self->subworker, &type);
-    Py_BEGIN_ALLOW_THREADS
-    status = csw_connect(self->subworker);
-    Py_END_ALLOW_THREADS
-    if (status != CSW_OK) {
+    Py_BEGIN_ALLOW_THREADS status = csw_connect(self->subworker);
+    Py_END_ALLOW_THREADS if (status != CSW_OK) {
         raise_subworker(self->subworker, status);
         Py_DECREF(self);
         return NULL;
@@ -649,20 +579,15 @@ static PyMethodDef module_methods[] = {
 };
 
 static struct PyModuleDef module_definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "rain._csubworker",
-    .m_doc = "The C scaffold for Python's subworker.",
-    .m_size = -1,
-    .m_methods = module_methods,
+    PyModuleDef_HEAD_INIT, .m_name = "rain._csubworker", .m_doc = "The C scaffold for Python's subworker.",
+    .m_size = -1,          .m_methods = module_methods,
 };
 
-PyMODINIT_FUNC PyInit__csubworker(void)
-{
+PyMODINIT_FUNC PyInit__csubworker(void) {
     if (PyType_Ready(&mapping_type) != 0 || PyType_Ready(&call_type) != 0 || PyType_Ready(&subworker_type) != 0)
         return NULL;
     PyObject *module = PyModule_Create(&module_definition);
-    if (module == NULL)
-        return NULL;
+    if (module == NULL) return NULL;
     subworker_error = PyErr_NewException("rain._csubworker.Error", NULL, NULL);
     if (subworker_error == NULL || PyModule_AddObjectRef(module, "Error", subworker_error) != 0) {
         Py_DECREF(module);
