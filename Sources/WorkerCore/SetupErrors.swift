@@ -59,11 +59,15 @@ enum SetupErrors {
     }
 
     static func neverRegistered(_ name: String, _ evidence: TaskError, hasEverRegistered: Bool, isOverdue: Bool) -> TaskError {
-        let often = hasEverRegistered ? " \(SubworkerPool.failureCountMax) times in a row" : ""
-        let seconds = WorkerCore.registrationMillisecondsMax / 1000
-        let what = isOverdue ? "did not register within \(seconds) s" : "ended\(often) before it did any work: \(evidence.message)"
+        var message = evidence.message
+        if isOverdue {
+            let seconds = WorkerCore.registrationMillisecondsMax / 1000
+            message = "subworker \"\(name)\" was ended because it did not register within \(seconds) s: \(message)"
+        } else if hasEverRegistered {
+            message = "subworker \"\(name)\" ended \(SubworkerPool.failureCountMax) times in a row before it did any work: \(message)"
+        }
         return TaskError(
-            .setup, "subworker \"\(name)\" \(what)", detail: evidence.detail, debug: evidence.debug, exitCode: evidence.exitCode,
+            .setup, message, detail: evidence.detail, debug: evidence.debug, exitCode: evidence.exitCode,
             signal: evidence.signal)
     }
 }

@@ -9,7 +9,10 @@ extension WorkerCore {
         cpus.release(templates[attempts[attempt].template].cpus)
         switch result {
         case .finished(let outputs, let durationNanoseconds, let debug):
-            complete(attempt, outputs, durationNanoseconds: durationNanoseconds, debug: debug, attributes: [], into: &effects)
+            let started = attempts[attempt].startedAt
+            // What the shell does on the spot it does not measure.
+            let duration = durationNanoseconds > 0 ? durationNanoseconds : now.since(started)
+            complete(attempt, outputs, started: started, durationNanoseconds: duration, debug: debug, attributes: [], into: &effects)
         case .failed(let error):
             switch attempts[attempt].stop {
             case .no where error.cause == .crash: charge(attempt, error)

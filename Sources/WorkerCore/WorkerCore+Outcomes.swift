@@ -100,8 +100,8 @@ extension WorkerCore {
 
     /// The code of an attempt gave its outputs.
     mutating func complete(
-        _ attempt: AttemptHandle, _ outputs: [LocalOutput], durationNanoseconds: UInt64, debug: String, attributes: [UInt8],
-        into effects: inout ContiguousArray<WorkerEffect>
+        _ attempt: AttemptHandle, _ outputs: [LocalOutput], started: Instant, durationNanoseconds: UInt64, debug: String,
+        attributes: [UInt8], into effects: inout ContiguousArray<WorkerEffect>
     ) {
         guard attempts[attempt].stop != .sessionClosed else {
             discard(outputs, of: attempt)
@@ -114,7 +114,7 @@ extension WorkerCore {
             return
         }
         var message = FinishedAttempt(
-            startedUnixMicroseconds: unixMicroseconds(now) &- durationNanoseconds / 1000, durationNanoseconds: durationNanoseconds,
+            startedUnixMicroseconds: unixMicroseconds(started), durationNanoseconds: durationNanoseconds,
             debug: debug, attributes: attributes)
         message.outputs.reserveCapacity(outputs.count)
         var made: ContiguousArray<NewObject> = []

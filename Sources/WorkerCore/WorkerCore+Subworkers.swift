@@ -42,7 +42,7 @@ extension WorkerCore {
             }
             pools[subworkers[handle].pool].failuresInRow = 0
             let attempt = call.attempt
-            if call.bringsConstants { rememberConstants(of: attempt, by: handle) }
+            if call.bringsConstants, answer.wasRead { rememberConstants(of: attempt, by: handle) }
             let template = attempts[attempt].template
             templates[template].learned.learn(answer.durationNanoseconds)
             releaseUnits(of: handle, cpusEach: templates[template].cpus)
@@ -53,8 +53,9 @@ extension WorkerCore {
     private mutating func conclude(_ attempt: AttemptHandle, _ answer: CallAnswer, into effects: inout ContiguousArray<WorkerEffect>) {
         switch answer.result {
         case .outputs(let outputs):
+            let started = Instant(nanoseconds: now.nanoseconds - min(answer.durationNanoseconds, now.nanoseconds))
             complete(
-                attempt, outputs, durationNanoseconds: answer.durationNanoseconds, debug: answer.debug, attributes: answer.attributes,
+                attempt, outputs, started: started, durationNanoseconds: answer.durationNanoseconds, debug: answer.debug, attributes: answer.attributes,
                 into: &effects)
         case .failed(var error):
             if error.debug.isEmpty { error.debug = answer.debug }
@@ -241,6 +242,17 @@ extension WorkerCore {
             pools[pool].command.name, evidence, hasEverRegistered: hasEverRegistered, isOverdue: isOverdue)
         for lane in readyLanes where lanes[lane].runner == .subworkers(pool) {
             while let attempt = head(of: lane) { settle(attempt, .failed(error)) }
+        }
+    }
+}
+
+extension CallAnswer {
+    /// Whether the subworker surely read the call: its own code spoke. A shell that could not send it says so with other causes.
+    fileprivate var wasRead: Bool {
+        switch result {
+        case .outputs: true
+        case .failed(let error): error.cause == .user || error.cause == .contract
+        case .cancelled: false
         }
     }
 }

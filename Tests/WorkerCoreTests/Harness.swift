@@ -186,12 +186,20 @@ enum Make {
         return set
     }
 
+    /// The outcome of a job.
     static func finished(
-        _ task: UInt32, session: UInt32 = 1, outputs: [FinishedOutput] = [], started: UInt64 = 999_999, nanoseconds: UInt64 = 1000
+        _ task: UInt32, session: UInt32 = 1, outputs: [FinishedOutput] = [], started: UInt64 = 1_000_000, nanoseconds: UInt64 = 1000
     ) -> WorkerMessage {
         .finished(
             attempt(task, session: session),
             FinishedAttempt(outputs: outputs, startedUnixMicroseconds: started, durationNanoseconds: nanoseconds))
+    }
+
+    /// The outcome of a call that took 1 µs and ended just now.
+    static func answered(
+        _ task: UInt32, session: UInt32 = 1, started: UInt64 = 999_999, nanoseconds: UInt64 = 1000
+    ) -> WorkerMessage {
+        finished(task, session: session, started: started, nanoseconds: nanoseconds)
     }
 
     static func failed(_ task: UInt32, session: UInt32 = 1, _ error: TaskError) -> WorkerMessage {

@@ -51,7 +51,7 @@ import WorkerCore
         #expect(try harness.register(1).calls.map(\.count) == [1])
         let filled = try harness.answer(1, [0], nanoseconds: 5000)
         #expect(filled.calls.map(\.count) == [40], "200 µs of work")
-        #expect(filled.messages == [Make.finished(0, started: 999_995, nanoseconds: 5000)])
+        #expect(filled.messages == [Make.answered(0, started: 999_995, nanoseconds: 5000)])
         #expect(try harness.answer(1, (0..<19).map { $0 }, nanoseconds: 5000).calls.isEmpty, "more than half is left")
         let refilled = try harness.answer(1, [19], nanoseconds: 5000)
         #expect(refilled.calls.map(\.count) == [20])
@@ -111,7 +111,7 @@ import WorkerCore
         let back = try wide.handle(.recalled(Self.worker(1), slots: Make.slots(1, 2)))
         #expect(back.effects == [.startSubworker(Self.worker(2), Harness.count)])
         #expect(try wide.register(2).calls == [[Make.call(0, 2), Make.call(1, 3)]])
-        #expect(try wide.answer(1, [0], nanoseconds: 3_000_000).messages == [Make.finished(1, started: 999_000 + 0, nanoseconds: 3_000_000)])
+        #expect(try wide.answer(1, [0], nanoseconds: 3_000_000).messages == [Make.answered(1, started: 999_000 + 0, nanoseconds: 3_000_000)])
     }
 
     @Test func `a recall that comes back empty is not repeated for the same call`() throws {
@@ -162,6 +162,15 @@ import WorkerCore
         #expect(try harness.answer(1, [0]).effects == [.dropCached(Self.worker(1), [Make.replica(1)])])
     }
 
+    @Test func `a constant that never reached the subworker is sent again`() throws {
+        var harness = try Self.opened(cpus: 1, Make.define(1, "count/call", constants: [1]))
+        try harness.send(Make.assign(0, template: 1, inputs: [Make.input(1, .inline([7]))]))
+        let input = LocalInput(replica: Make.replica(1), sizeBytes: 1, value: .inline([7]), isKept: true)
+        #expect(try harness.register(1).calls == [[Make.call(0, 0, template: 1, inputs: [input])]])
+        try harness.answer(1, [0], .failed(TaskError(.setup, "input object 1.o1 could not be opened")))
+        #expect(try harness.send(Make.assign(1, template: 1, inputs: [Make.input(1, .held)])).calls == [[Make.call(0, 1, template: 1, inputs: [input])]])
+    }
+
     @Test func `a subworker without a cache gets constants each time`() throws {
         var harness = try Self.opened(cpus: 1, Make.define(1, "count/call", constants: [1]))
         try harness.send(Make.assign(0, template: 1, inputs: [Make.input(1, .inline([7]))]))
@@ -177,7 +186,7 @@ import WorkerCore
         var harness = try Self.opened()
         try harness.send(Make.assign(0))
         let round = try harness.end(1, TaskError(.setup, "program not found: ./count", exitCode: 127))
-        let error = TaskError(.setup, "subworker \"count\" ended before it did any work: program not found: ./count", exitCode: 127)
+        let error = TaskError(.setup, "program not found: ./count", exitCode: 127)
         #expect(round == Harness.Round(messages: [Make.failed(0, error)]))
         #expect(try harness.send(Make.assign(1)).effects == [.startSubworker(Self.worker(2), Harness.count)], "the next task tries again")
     }
@@ -205,7 +214,7 @@ import WorkerCore
         }
         #expect(round.effects == [.stopSubworker(Self.worker(1), isKilled: true)])
         #expect(try harness.register(1) == Harness.Round(), "too late")
-        #expect(try harness.end(1).failure?.message == "subworker \"count\" did not register within 30 s")
+        #expect(try harness.end(1).failure?.message == "subworker \"count\" was ended because it did not register within 30 s: killed by signal 11")
     }
 
     @Test func `a crash is charged to what ran only`() throws {
@@ -278,7 +287,7 @@ import WorkerCore
         var harness = try Self.fast()
         try harness.send(Make.assign(0))
         try harness.send(.cancel(Make.attempt(0)))
-        #expect(try harness.answer(1, [0]).messages == [Make.finished(0)])
+        #expect(try harness.answer(1, [0]).messages == [Make.answered(0)])
         #expect(try harness.handle(.recalled(Self.worker(1), slots: SlotSet())) == Harness.Round())
     }
 
@@ -293,14 +302,14 @@ import WorkerCore
             try harness.handle(.recalled(Self.worker(1), slots: SlotSet())).messages == [.revoked(Make.attempt(0), wasTakenBack: false)])
         #expect(
             try harness.handle(.recalled(Self.worker(1), slots: Make.slots(1))).messages == [.revoked(Make.attempt(1), wasTakenBack: true)])
-        #expect(try harness.answer(1, [0]).messages == [Make.finished(0)])
+        #expect(try harness.answer(1, [0]).messages == [Make.answered(0)])
     }
 
     @Test func `a revoked call that comes back first has an outcome, then the answer`() throws {
         var harness = try Self.fast()
         try harness.send(Make.assign(0))
         try harness.send(.revoke(Make.attempt(0)))
-        #expect(try harness.answer(1, [0]).messages == [Make.finished(0), .revoked(Make.attempt(0), wasTakenBack: false)])
+        #expect(try harness.answer(1, [0]).messages == [Make.answered(0), .revoked(Make.attempt(0), wasTakenBack: false)])
     }
 
     @Test func `what may run once is not run again after its subworker was stopped for another`() throws {
