@@ -38,7 +38,7 @@ size_t csw_frame_size(const uint8_t *bytes, size_t size, size_t bytes_max, const
         *error = "more than 512 segments";
         return 0;
     }
-    size_t header_bytes = ((size_t)segments_minus_one / 2 + 1) * 8;
+    size_t header_bytes = (((size_t)segments_minus_one + 1) / 2 + 1) * 8;
     if (size < header_bytes) return 0;
     uint64_t total = header_bytes;
     for (size_t i = 0; i <= segments_minus_one; i += 1)

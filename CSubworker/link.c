@@ -204,6 +204,11 @@ bool csw_link_has_stray_descriptors(const csw_link *link) {
     return link->begin == link->end && link->descriptor_begin != link->descriptor_end;
 }
 
+void csw_link_notice_end(csw_link *link) {
+    struct pollfd look = {.fd = link->socket, .events = POLLRDHUP};
+    if (!link->is_ended && poll(&look, 1, 0) == 1) link->is_ended = true;
+}
+
 /* --- Sending ---------------------------------------------------------------------------------------------------- */
 
 /* How much to take in while the worker does not take our results: all that it may have in flight, and a bound. */

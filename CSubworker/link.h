@@ -37,6 +37,8 @@ const int *csw_link_take_descriptors(csw_link *link, size_t count);
 void csw_link_consume(csw_link *link, size_t size);
 /* Sends all bytes. Reads meanwhile, so that two sides that both send never wait for each other. */
 csw_status csw_link_send(csw_link *link, const void *data, size_t size);
+/* Looks whether the worker is gone, without reading what it sent before. */
+void csw_link_notice_end(csw_link *link);
 /* Whether descriptors are left though every message was consumed. */
 bool csw_link_has_stray_descriptors(const csw_link *link);
 /* Closes the socket only; what was received stays. */

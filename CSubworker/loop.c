@@ -155,13 +155,16 @@ static bool is_runnable(csw_call *call) {
     return true;
 }
 
-/* Results must not wait behind a call that may take long. */
+/* Results must not wait behind a call that may take long; and such a call is not begun for a worker that is gone, which
+ * is worth a system call then. */
 static csw_status flush_before(csw_subworker *subworker, const csw_template *shared) {
     csw_call *call = &subworker->call;
     call->started_ns = now_ns();
-    if (subworker->results.count == 0) return CSW_OK;
-    if (shared->expected_ns <= flush_ns && call->started_ns - subworker->oldest_result_ns <= flush_ns) return CSW_OK;
+    bool is_long = shared->expected_ns > flush_ns;
+    bool is_old = subworker->results.count != 0 && call->started_ns - subworker->oldest_result_ns > flush_ns;
+    if (!is_long && !is_old) return CSW_OK;
     csw_status status = flush(subworker);
+    if (status == CSW_OK && is_long) csw_link_notice_end(&subworker->link);
     call->started_ns = now_ns();
     return status;
 }
@@ -184,7 +187,7 @@ static csw_status open_call(csw_subworker *subworker, csw_call **out) {
     csw_template *shared = csw_templates_find(&subworker->templates, wire.template_id);
     if (shared == NULL) return malformed(subworker, "call of a template that was never sent");
     csw_status status = flush_before(subworker, shared);
-    if (status != CSW_OK) return status;
+    if (status != CSW_OK || subworker->link.is_ended) return status;
     if (!csw_call_open(call, shared, &wire)) return no_memory(subworker);
     /* Also those of a recalled call: the worker counts on what it asked us to remember. */
     for (size_t i = 0; i < wire.inputs.count; i += 1) {

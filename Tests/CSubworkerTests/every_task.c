@@ -1,0 +1,337 @@
+/* A subworker with one task for each thing that a task can do. The host calls them and looks at what comes back. */
+#define _GNU_SOURCE
+#include <csubworker.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The call's arguments, which are one number for most tasks. */
+static long number(csw_call *call) {
+    csw_bytes text = csw_call_arguments(call);
+    char copy[32] = "";
+    if (text.size < sizeof copy) memcpy(copy, text.data, text.size);
+    return strtol(copy, NULL, 10);
+}
+
+static void wait_milliseconds(long milliseconds) {
+    struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+/* Output i is a copy of input i. */
+static csw_status echo(csw_call *call, void *context) {
+    (void)context;
+    for (size_t i = 0; i < csw_output_count(call); i += 1) {
+        csw_bytes bytes;
+        csw_status status = csw_input_bytes(call, i, &bytes);
+        if (status == CSW_OK) status = csw_output_bytes(call, i, bytes.data, bytes.size);
+        if (status != CSW_OK) return status;
+    }
+    return CSW_OK;
+}
+
+/* Output i is what is read at the path of input i. */
+static csw_status read_path(csw_call *call, void *context) {
+    (void)context;
+    for (size_t i = 0; i < csw_output_count(call); i += 1) {
+        const char *path;
+        csw_status status = csw_input_path(call, i, &path);
+        if (status != CSW_OK) return status;
+        FILE *file = fopen(path, "rb");
+        if (file == NULL) return csw_fail(call, "%s: %s", path, strerror(errno));
+        char bytes[4096];
+        size_t size = fread(bytes, 1, sizeof bytes, file);
+        fclose(file);
+        status = csw_output_bytes(call, i, bytes, size);
+        if (status == CSW_OK) status = csw_debug(call, "%s", path);
+        if (status != CSW_OK) return status;
+    }
+    return CSW_OK;
+}
+
+static void fill(unsigned char *bytes, size_t from, size_t to) {
+    for (size_t i = from; i < to; i += 1)
+        bytes[i] = (unsigned char)(i * 31 + i / 4096);
+}
+
+static bool is_zero(const unsigned char *bytes, size_t from, size_t to) {
+    for (size_t i = from; i < to; i += 1)
+        if (bytes[i] != 0) return false;
+    return true;
+}
+
+/* A buffer of so many bytes. */
+static csw_status buffer(csw_call *call, void *context) {
+    (void)context;
+    size_t size = (size_t)number(call);
+    void *bytes;
+    csw_status status = csw_output_buffer(call, 0, size, &bytes);
+    if (status != CSW_OK) return status;
+    if (bytes == NULL || !is_zero(bytes, 0, size)) return csw_fail(call, "the buffer is not zeroed");
+    fill(bytes, 0, size);
+    return CSW_OK;
+}
+
+/* A buffer that goes through the sizes in `context` up to the argument, and ends with that. */
+static csw_status resize(csw_call *call, void *context) {
+    const size_t *sizes = context;
+    size_t last = (size_t)number(call), size = 0;
+    void *bytes;
+    csw_status status = csw_output_buffer(call, 0, 0, &bytes);
+    for (size_t i = 0; status == CSW_OK && sizes[i] != 0; i += 1) {
+        status = csw_output_resize(call, 0, sizes[i], &bytes);
+        if (status != CSW_OK) break;
+        if (sizes[i] > size && !is_zero(bytes, size, sizes[i])) return csw_fail(call, "what was added is not zeroed");
+        fill(bytes, 0, sizes[i]);
+        size = sizes[i];
+    }
+    if (status == CSW_OK) status = csw_output_resize(call, 0, last, &bytes);
+    if (status == CSW_OK) fill(bytes, 0, last);
+    return status;
+}
+
+static csw_status same(csw_call *call, void *context) {
+    (void)context;
+    csw_status status = csw_output_same_as_input(call, 0, (size_t)number(call));
+    if (status == CSW_OK) status = csw_output_set_content_type(call, 0, "text/x-same");
+    if (status == CSW_OK) status = csw_output_set_attributes(call, 0, "{\"same\":true}", 13);
+    return status;
+}
+
+static csw_status fail(csw_call *call, void *context) {
+    (void)context;
+    csw_debug(call, "about to fail");
+    csw_output_bytes(call, 0, "made before", 11);
+    void *bytes;
+    csw_output_buffer(call, 1, 1 << 20, &bytes);
+    return csw_fail(call, "line %d is no number: %s", 17, "x");
+}
+
+static csw_status fail_text(csw_call *call, void *context) {
+    (void)context;
+    return csw_fail_text(call, "message", 7, "Traceback:\n  here\n", 18);
+}
+
+/* The argument is the status. */
+static csw_status give_status(csw_call *call, void *context) {
+    (void)context;
+    return (csw_status)number(call);
+}
+
+static csw_status debug(csw_call *call, void *context) {
+    (void)context;
+    for (long i = 0, count = number(call); i < count; i += 1)
+        if (csw_debug(call, "line %ld of a few that are long enough to fill a buffer", i) != CSW_OK) return CSW_ENOMEM;
+    csw_set_attributes(call, "{\"lines\":1}", 11);
+    return csw_output_bytes(call, 0, NULL, 0);
+}
+
+static csw_status print_bytes(csw_call *call, char *text, size_t capacity, size_t *size, csw_bytes bytes) {
+    (void)call;
+    *size += (size_t)snprintf(text + *size, capacity - *size, " %.*s", (int)bytes.size, (const char *)bytes.data);
+    return CSW_OK;
+}
+
+/* All facts about the call. */
+static csw_status facts(csw_call *call, void *context) {
+    char text[4096];
+    csw_attempt attempt = csw_call_attempt(call);
+    csw_subworker *subworker = csw_call_subworker(call);
+    size_t size = (size_t)snprintf(
+        text, sizeof text, "%s %s %s method %s name %s template %u attempt %u %u %u %u index %u constants %zu",
+        (const char *)context, csw_name(subworker), csw_worker_name(subworker), csw_call_method(call),
+        csw_call_name(call), (unsigned)csw_call_template(call), (unsigned)attempt.session, (unsigned)attempt.task,
+        (unsigned)attempt.epoch, (unsigned)attempt.attempt, (unsigned)csw_call_array_index(call),
+        csw_constant_count(call));
+    print_bytes(call, text, sizeof text, &size, csw_call_config(call));
+    print_bytes(call, text, sizeof text, &size, csw_call_arguments(call));
+    print_bytes(call, text, sizeof text, &size, csw_call_attributes(call));
+    for (size_t i = 0; i < csw_input_count(call); i += 1) {
+        csw_key key = csw_input_key(call, i);
+        size += (size_t)snprintf(
+            text + size, sizeof text - size, " input %zu \"%s\" %s %llu %d %d key %u %u %u %u", i,
+            csw_input_label(call, i), csw_input_content_type(call, i), (unsigned long long)csw_input_size(call, i),
+            csw_input_is_directory(call, i), csw_input_is_cached(call, i), (unsigned)key.session, (unsigned)key.index,
+            (unsigned)key.epoch, (unsigned)key.number);
+        print_bytes(call, text, sizeof text, &size, csw_input_attributes(call, i));
+    }
+    for (size_t i = 0; i < csw_output_count(call); i += 1)
+        size += (size_t)snprintf(
+            text + size, sizeof text - size, " output %zu \"%s\" %s %d", i, csw_output_label(call, i),
+            csw_output_content_type(call, i), csw_output_is_directory(call, i));
+    size += (size_t)snprintf(
+        text + size, sizeof text - size, " find %d %d %d %d", csw_input_find(call, "beta"),
+        csw_input_find(call, "none"), csw_output_find(call, "result"), csw_output_find(call, "none"));
+    if (csw_input_label(call, 99)[0] != 0 || csw_input_size(call, 99) != 0 || csw_output_label(call, 99)[0] != 0)
+        return csw_fail(call, "an index out of range has facts");
+    return csw_output_printf(call, 0, "%s", text);
+}
+
+static csw_status wait_for_cancel(csw_call *call, void *context) {
+    (void)context;
+    for (int i = 0; i < 2000; i += 1) {
+        if (csw_cancelled(call)) return CSW_ECANCELLED;
+        wait_milliseconds(1);
+    }
+    return csw_fail(call, "nobody cancelled");
+}
+
+/* So many milliseconds. */
+static csw_status sleep_task(csw_call *call, void *context) {
+    (void)context;
+    wait_milliseconds(number(call));
+    return csw_output_bytes(call, 0, "slept", 5);
+}
+
+/* A file, a directory and a file from elsewhere as outputs, and one that is left behind. */
+static csw_status files(csw_call *call, void *context) {
+    (void)context;
+    const char *file, *directory, *left;
+    if (csw_staging_path(call, &file) != CSW_OK || csw_staging_path(call, &directory) != CSW_OK ||
+        csw_staging_path(call, &left) != CSW_OK)
+        return CSW_ENOMEM;
+    char inside[4096], elsewhere[] = "/tmp/csubworker-XXXXXX";
+    snprintf(inside, sizeof inside, "%s/inside", directory);
+    int other = mkstemp(elsewhere);
+    if (other < 0 || write(other, "from elsewhere", 14) != 14 || close(other) != 0) return csw_fail(call, "mkstemp");
+    FILE *out = fopen(file, "w");
+    if (out == NULL || fputs("a file", out) < 0 || fclose(out) != 0) return csw_fail(call, "%s", strerror(errno));
+    if (mkdir(directory, 0700) != 0 || mkdir(left, 0700) != 0) return csw_fail(call, "%s", strerror(errno));
+    out = fopen(inside, "w");
+    if (out == NULL || fputs("inside", out) < 0 || fclose(out) != 0) return csw_fail(call, "%s", strerror(errno));
+    snprintf(inside, sizeof inside, "%s/inside", left);
+    out = fopen(inside, "w");
+    if (out == NULL || fclose(out) != 0) return csw_fail(call, "%s", strerror(errno));
+    csw_status status = csw_output_path(call, 0, file);
+    if (status == CSW_OK) status = csw_output_path(call, 1, directory);
+    if (status == CSW_OK) status = csw_output_path(call, 2, elsewhere);
+    if (status == CSW_OK && access(elsewhere, F_OK) == 0) return csw_fail(call, "%s was not moved", elsewhere);
+    if (status == CSW_OK && csw_output_path(call, 3, file) != CSW_EINVAL)
+        return csw_fail(call, "one file, two outputs");
+    if (status == CSW_OK && csw_output_path(call, 3, "/dev/null") != CSW_EINVAL) return csw_fail(call, "a device");
+    if (status == CSW_OK && csw_output_path(call, 3, "/no/such/file") != CSW_EINVAL) return csw_fail(call, "nothing");
+    if (status == CSW_OK) status = csw_output_bytes(call, 3, "first", 5);
+    if (status == CSW_OK) status = csw_output_bytes(call, 3, "second", 6);
+    return status;
+}
+
+/* Output 0 is input 0 by its path, which must not be taken away from the worker. */
+static csw_status steal(csw_call *call, void *context) {
+    (void)context;
+    const char *path;
+    csw_status status = csw_input_path(call, 0, &path);
+    return status == CSW_OK ? csw_output_path(call, 0, path) : status;
+}
+
+/* Wrong arguments, each of which is an error and harmless. */
+static csw_status misuse(csw_call *call, void *context) {
+    (void)context;
+    csw_bytes bytes;
+    const char *path;
+    void *data;
+    size_t count = csw_input_count(call);
+    if (csw_input_bytes(call, count, &bytes) != CSW_EINVAL || bytes.data == NULL) return csw_fail(call, "input bytes");
+    if (csw_input_path(call, SIZE_MAX, &path) != CSW_EINVAL || path != NULL) return csw_fail(call, "input path");
+    if (csw_output_bytes(call, 9, "", 0) != CSW_EINVAL) return csw_fail(call, "output bytes");
+    if (csw_output_bytes(call, 0, NULL, 5) != CSW_EINVAL) return csw_fail(call, "output of NULL");
+    if (csw_output_buffer(call, 9, 1, &data) != CSW_EINVAL || data != NULL) return csw_fail(call, "output buffer");
+    if (csw_output_buffer(call, 0, SIZE_MAX, &data) != CSW_ENOMEM) return csw_fail(call, "endless buffer");
+    if (csw_output_resize(call, 0, 1, &data) != CSW_EINVAL) return csw_fail(call, "resize of nothing");
+    if (csw_output_same_as_input(call, 0, count) != CSW_EINVAL) return csw_fail(call, "same as no input");
+    if (csw_input_attach(call, 0, &bytes, NULL, NULL) != CSW_ESTATE) return csw_fail(call, "attach to nothing");
+    csw_call *next;
+    if (csw_next(csw_call_subworker(call), &next) != CSW_ESTATE || next != NULL)
+        return csw_fail(call, "next in a call");
+    csw_task_type type = {CSW_TASK, .name = "late"};
+    if (csw_task(csw_call_subworker(call), &type) != CSW_ESTATE) return csw_fail(call, "a task that comes late");
+    return csw_output_bytes(call, 0, csw_call_message(call), strlen(csw_call_message(call)));
+}
+
+static int parsed_count, destroyed_count;
+
+static void destroy(void *value, void *context) {
+    *(int *)context += 1;
+    free(value);
+}
+
+/* Parses a remembered input once: "value, times parsed, times destroyed". */
+static csw_status parse(csw_call *call, void *context) {
+    (void)context;
+    long *value = csw_input_attached(call, 0);
+    if (value == NULL) {
+        csw_bytes bytes;
+        csw_status status = csw_input_bytes(call, 0, &bytes);
+        if (status != CSW_OK) return status;
+        value = malloc(sizeof *value);
+        if (value == NULL) return CSW_ENOMEM;
+        char text[32] = "";
+        memcpy(text, bytes.data, bytes.size < sizeof text ? bytes.size : sizeof text - 1);
+        *value = strtol(text, NULL, 10);
+        parsed_count += 1;
+        status = csw_input_attach(call, 0, value, destroy, &destroyed_count);
+        if (status != CSW_OK) {
+            free(value);
+            return status;
+        }
+    }
+    return csw_output_printf(call, 0, "%ld %d %d", *value, parsed_count, destroyed_count);
+}
+
+/* Says with exit's own status that it was called. */
+static csw_status die(csw_call *call, void *context) {
+    (void)context;
+    printf("dying as told\n");
+    _exit((int)number(call));
+}
+
+static csw_status unset(csw_call *call, void *context) {
+    (void)context;
+    return csw_output_bytes(call, 0, "only the first", 14);
+}
+
+int main(int count, char **arguments) {
+    static size_t sizes[] = {10, 5000, 100, 200000, 50, 3 << 20, 70000, 100000, 0};
+    static const char *const two[] = {"alpha", "beta"}, *const one[] = {"result"};
+    csw_options options = CSW_OPTIONS_INIT;
+    options.library = "every_task 1 (tests)";
+    if (count > 1) options.name = arguments[1];
+    csw_subworker *subworker;
+    if (csw_open(&options, &subworker) != CSW_OK) return 3;
+    const csw_task_type types[] = {
+        {CSW_TASK, .name = "echo", .documentation = "Copies.", .function = echo},
+        {CSW_TASK, .name = "read_path", .function = read_path},
+        {CSW_TASK, .name = "buffer", .function = buffer},
+        {CSW_TASK, .name = "resize", .function = resize, .context = sizes},
+        {CSW_TASK, .name = "same", .function = same},
+        {CSW_TASK, .name = "fail", .function = fail},
+        {CSW_TASK, .name = "fail_text", .function = fail_text},
+        {CSW_TASK, .name = "status", .function = give_status},
+        {CSW_TASK, .name = "debug", .function = debug},
+        {CSW_TASK, .name = "wait", .function = wait_for_cancel},
+        {CSW_TASK, .name = "sleep", .function = sleep_task},
+        {CSW_TASK, .name = "files", .function = files},
+        {CSW_TASK, .name = "steal", .function = steal},
+        {CSW_TASK, .name = "misuse", .function = misuse},
+        {CSW_TASK, .name = "parse", .function = parse},
+        {CSW_TASK, .name = "die", .function = die},
+        {CSW_TASK, .name = "unset", .function = unset},
+        {CSW_TASK, .name = "no_function"},
+        {CSW_TASK, .name = "two", .inputs = two, .input_count = 2, .outputs = one, .output_count = 1, .function = facts,
+         .context = (void *)"two"},
+        {CSW_TASK, .name = "", .function = facts, .context = (void *)"any"},
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i += 1)
+        if (csw_task(subworker, &types[i]) != CSW_OK) return 4;
+    if (count > 2 && strcmp(arguments[2], "twice") == 0) csw_task(subworker, &types[0]);
+    if (count > 2 && strcmp(arguments[2], "old") == 0) {
+        csw_task_type bad = types[0];
+        bad.struct_size = 0;
+        csw_task(subworker, &bad);
+    }
+    return csw_run(subworker);
+}
