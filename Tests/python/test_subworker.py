@@ -279,6 +279,15 @@ def test_the_work_directory_is_empty_at_the_start_of_a_call(host):
     assert not list(host.staging.iterdir())
 
 
+def test_a_task_may_remove_its_work_directory(host):
+    import shutil
+
+    first = Task(host, lambda ctx: shutil.rmtree(os.getcwd()) or "gone")
+    assert value_of(first()) == b"gone"
+    assert value_of(Task(host, lambda ctx: json.dumps(os.listdir(".")), 2)()) == b"[]"
+    assert host.end() == 0
+
+
 def test_what_a_task_prints_is_in_the_log_at_once(host):
     assert value_of(Task(host, lambda ctx: print("printed") or "x")()) == b"x"
     assert "printed" in host.log.read_text()

@@ -29,7 +29,7 @@ class Client:
         host = f"[{address}]" if ":" in address else address
         self._headers = f"Host: {host}:{port}\r\nAuthorization: Bearer {self._token}\r\n"
         self._idle = []
-        self.server_version = self.status()["version"]
+        self.server_version = self.status().get("version")
 
     def new_session(
         self, name="Unnamed Session", default=False, *, on_error="fail_session", subworkers=None, grace=None
@@ -123,9 +123,12 @@ class Client:
         body = None if value is None else json.dumps(value, separators=(",", ":")).encode()
         response = self._request(method, path, body)
         try:
-            return json.loads(response.body)
+            answer = json.loads(response.body)
         except ValueError:
-            raise RainException(f"{method} {path}: the answer is no JSON: {response.body[:60]!r}") from None
+            answer = None
+        if not isinstance(answer, dict):
+            raise RainException(f"{method} {path}: the answer is no JSON object: {response.body[:60]!r}")
+        return answer
 
     def _stream(self, path) -> LineStream:
         return LineStream(self.address, self.port, self._head("GET", path, accept="application/x-ndjson"))

@@ -60,6 +60,9 @@ class WorkDirectory:
 
     def __init__(self, staging):
         self._path = os.path.join(staging, f"work-{os.getpid()}")
+        self._make()
+
+    def _make(self):
         os.mkdir(self._path)
         os.chdir(self._path)
         self._descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
@@ -72,8 +75,12 @@ class WorkDirectory:
     def clean(self):
         os.fchdir(self._descriptor)
         if self._look() != self._seen:
-            self._empty()
-            self._seen = self._look()
+            if os.path.isdir(self._path):
+                self._empty()
+                self._seen = self._look()
+            else:  # The task removed it.
+                os.close(self._descriptor)
+                self._make()
 
     def _empty(self):
         import shutil
@@ -86,8 +93,11 @@ class WorkDirectory:
                     os.unlink(entry.path)
 
     def remove(self):
-        self._empty()
-        os.rmdir(self._path)
+        try:
+            self._empty()
+            os.rmdir(self._path)
+        except OSError:
+            pass  # The worker removes what is in its staging directory, and may have done so.
 
 
 class Template:
