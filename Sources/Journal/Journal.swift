@@ -33,6 +33,8 @@ package final class Journal: Sendable {
     /// The first numbers that no earlier start has given.
     package let firstSession: UInt32
     package let firstWorker: UInt32
+    /// Sessions that an earlier start left open; they are closed in the file now, as record 0 of this epoch.
+    package let abandonedSessionCount: Int
     private let queue = EntryQueue()
     private let thread: JournalThread
 
@@ -45,6 +47,7 @@ package final class Journal: Sendable {
         epoch = writer.epoch
         firstSession = writer.firstSession
         firstWorker = writer.firstWorker
+        abandonedSessionCount = try writer.closeAbandonedSessions(reason: "the server was started again")
         thread = try JournalThread(writer: writer, queue: queue, onEvent: onEvent)
     }
 

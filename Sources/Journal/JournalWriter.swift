@@ -54,6 +54,19 @@ final class JournalWriter {
         lastCommitMicroseconds = unixMicroseconds()
     }
 
+    /// Sessions that an earlier start left open and this one can't go on with.
+    ///
+    /// - Returns: how many there were.
+    func closeAbandonedSessions(reason: String) throws(JournalError) -> Int {
+        let statement = try database.prepare(
+            "UPDATE sessions SET close_epoch = ?, close_number = 0, closed_us = ?, reason = ? WHERE close_epoch IS NULL")
+        statement.bind(1, epoch.rawValue)
+        statement.bind(2, unixMicroseconds())
+        statement.bind(3, reason)
+        try statement.run()
+        return Int(database.changeCount)
+    }
+
     private static func next(_ database: Database, _ sql: String) throws(JournalError) -> UInt32 {
         guard let last = UInt32(exactly: try database.integer(sql)), last < UInt32.max else {
             throw .corrupt(path: database.path, reason: "a session or worker number beyond 32 bits")

@@ -1,3 +1,4 @@
+import HTTPTypes
 import ServerCore
 import TaskModel
 
@@ -32,13 +33,14 @@ enum RequestBodies {
             case "detached": options.isDetached = try cursor.bool(text)
             case "subworkers":
                 try cursor.elements(text) { (cursor, text) throws(JSONError) in
-                    let subworker = try subworker(&cursor, text)
-                    if options.subworkers.contains(where: { $0.name == subworker.name }) {
-                        throw cursor.error("two subworkers have the name \"\(subworker.name)\"")
-                    }
-                    options.subworkers.append(subworker)
+                    options.subworkers.append(try subworker(&cursor, text))
                 }
             default: throw cursor.unknownKey(key, known: "name, on_error, grace_ms, detached and subworkers")
+            }
+        }
+        for (position, subworker) in options.subworkers.enumerated() {
+            guard !options.subworkers[..<position].contains(where: { $0.name == subworker.name }) else {
+                throw HTTPFailure(.conflict, "subworker_conflict", "two subworkers have the name \"\(subworker.name)\"")
             }
         }
         return options
@@ -65,13 +67,13 @@ enum RequestBodies {
         guard !subworker.name.isEmpty, !subworker.name.contains("/"), subworker.name != "builtin" else {
             throw cursor.error("a subworker has a name without a slash, and not \"builtin\"")
         }
-        guard subworker.arguments.first?.isEmpty == false else { throw cursor.error("the subworker \"\(subworker.name)\" has no command") }
+        guard !subworker.arguments.isEmpty else { throw cursor.error("the subworker \"\(subworker.name)\" has no command") }
         return subworker
     }
 
     private static func argument(_ cursor: inout JSONCursor, _ text: Span<UInt8>) throws(JSONError) -> String {
         let value = try cursor.string(text)
-        guard !value.utf8.contains(0) else { throw cursor.error("a NUL can't be part of a command or its environment") }
+        guard !value.isEmpty, !value.utf8.contains(0) else { throw cursor.error("a part of a command or its environment is empty or has a NUL") }
         return value
     }
 
@@ -156,9 +158,9 @@ enum RequestBodies {
             let first = try cursor.uint32(text)
             try cursor.expect(UInt8(ascii: ","), text)
             let (end, overflow) = first.addingReportingOverflow(try cursor.uint32(text))
-            if overflow { throw cursor.error("a range [first, count] that ends beyond all ids") }
             try cursor.expect(UInt8(ascii: "]"), text)
-            ranges.append(first..<end)
+            // No session reaches the last id, so a range beyond all ids is answered as any other that is too long.
+            ranges.append(first..<(overflow ? .max : end))
         }
         return ranges
     }

@@ -72,6 +72,9 @@ package final class RunningServer: Sendable {
                 stopDescriptor: stopDescriptor))
         let depot = depot
         _ = http.loop.scheduleRepeatedTask(initialDelay: .seconds(10), delay: .seconds(10)) { _ in depot.sweep() }
+        if journal.abandonedSessionCount > 0 {
+            logger.warning("\(journal.abandonedSessionCount) sessions of an earlier start are closed: their clients must run them again")
+        }
         logger.info("listening on \(host): clients at port \(port), workers at port \(controlPort), epoch \(epoch.rawValue)")
         try sayReady(options)
     }

@@ -51,6 +51,19 @@ private func copyFile(_ from: String, _ to: String) throws {
         #expect(stored.last?.record == .epochBegan(ServerEpoch(2)) && stored.last?.number == 1)
     }
 
+    @Test func `sessions that an earlier start left open are closed by the next`() throws {
+        let first = try Journal(path: path) { _ in }
+        first.append(entries([.sessionOpened(SessionID(1), SessionOptions()), .sessionOpened(SessionID(2), SessionOptions()), .sessionClosed(SessionID(1), reason: "")]))
+        first.close()
+        let second = try Journal(path: path) { _ in }
+        #expect(second.abandonedSessionCount == 1)
+        second.close()
+        #expect(try Journal.readAll(path).last?.record == .sessionClosed(SessionID(2), reason: "the server was started again"))
+        let third = try Journal(path: path) { _ in }
+        #expect(third.abandonedSessionCount == 0)
+        third.close()
+    }
+
     @Test func `many groups keep their order`() throws {
         let log = EventLog()
         let journal = try Journal(path: path) { log.add($0) }
