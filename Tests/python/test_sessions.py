@@ -420,6 +420,17 @@ def test_a_large_result_comes_alone(paper, session):
     assert constant.fetch().get_bytes() == b"0123456789"
 
 
+def test_an_object_that_nobody_can_serve_says_why(paper, session):
+    from paper_server import row
+
+    constant = blob("x")
+    session.submit()
+    for status, text in ((2, "let go"), (5, "no worker answers"), (4, "cancelled")):
+        paper.refusals["results"] = (200, row(0, b"no worker answers", status=status))
+        with pytest.raises(RainException, match=text):
+            constant.fetch()
+
+
 def test_keep_and_unkeep(paper, session):
     task = Task("a/b", (), 2)
     first, second = task.outputs

@@ -685,7 +685,9 @@ class Session:
             return error
         if status == 4:
             return TaskException({"task": obj._task._id if obj._task else None, "message": "the task was cancelled"})
-        return RainException(f"{obj!r} is gone: it was let go")
+        if status == 2:
+            return RainException(f"{obj!r} is gone: it was let go")
+        return RainException(f"{obj!r} can't be had now: {data.decode(errors='replace') or f'status {status}'}")
 
 
 class _Binding:
