@@ -40,7 +40,7 @@ def test_the_matrix_is_that_of_another_computation(example, expected, tmp_path):
     for name in names:
         lines = "".join(f"{n} {word}\n" for word, n in reference.word_counts(f"{LICENSES}/{name}").items())
         counts.append(DataInstance(lines.encode()))
-    ((found_names, found),) = example.compare.function(Context(), names, counts)
+    found_names, found = example.compare.function(Context(), names, counts)
     assert found_names == names
     for i, row in enumerate(matrix):
         for j, value in enumerate(row):

@@ -48,7 +48,7 @@ def compare(ctx, names, counts):
         row[list(column.keys())] = list(column.values())
     vectors /= numpy.linalg.norm(vectors, axis=1, keepdims=True)
     ctx.debug("{} texts, {} different words", *vectors.shape)
-    return ((names, vectors @ vectors.T),)
+    return names, vectors @ vectors.T
 
 
 @remote(outputs=[Output("picture", content_type="mime/image/png")])
