@@ -42,7 +42,7 @@ extension ClientPlane {
         let selection = wanted.objects
         let reply = try await ask(call, canWithdraw: true, timeoutMilliseconds: wanted.timeoutMilliseconds) { .locate($0, session, selection) }
         guard let reply else {
-            throw HTTPFailure(.serviceUnavailable, "timeout", "not all of the objects exist after \(wanted.timeoutMilliseconds ?? 0) ms: ask again")
+            throw HTTPFailure(.conflict, "timeout", "not all of the objects exist after \(wanted.timeoutMilliseconds ?? 0) ms: ask again")
         }
         guard case .located(let locations) = reply else { throw Self.mismatch(reply) }
         let objects = selection.ranges.flatMap { Array($0) }

@@ -58,7 +58,7 @@ struct JSONCursor {
 
     // MARK: Values
 
-    /// A whole number from 0 to `max`, written without sign, fraction or exponent.
+    /// A whole number from 0 to `max`, written without sign or exponent; a fraction of zeros is allowed, as JSON Schema has it.
     @inline(__always)
     mutating func integer(_ text: Span<UInt8>, max: UInt64 = UInt64(UInt32.max)) throws(JSONError) -> UInt64 {
         guard let first = peek(text), first >= 0x30, first <= 0x39 else { throw unexpected(text, wanted: "a whole number from 0 to \(max)") }
@@ -79,10 +79,19 @@ struct JSONCursor {
             index = start
             throw error("a number that starts with 0")
         }
-        if index < text.count, case let next = text[index], next == 0x2E || next | 0x20 == 0x65 {
+        if index < text.count, case let next = text[index], next == 0x2E || next | 0x20 == 0x65 { try skipZeroFraction(text) }
+        return value
+    }
+
+    private mutating func skipZeroFraction(_ text: Span<UInt8>) throws(JSONError) {
+        let start = index
+        index += 1
+        while index < text.count, text[index] == 0x30 { index += 1 }
+        let isNumber = index < text.count && (text[index] &- 0x30 <= 9 || text[index] | 0x20 == 0x65 || text[index] == 0x2E)
+        guard text[start] == 0x2E, index > start + 1, !isNumber else {
+            index = start
             throw error("a number with a fraction or exponent where a whole number should be")
         }
-        return value
     }
 
     mutating func uint32(_ text: Span<UInt8>) throws(JSONError) -> UInt32 { UInt32(try integer(text)) }

@@ -157,7 +157,7 @@ enum OpenAPI {
                 "operationId": "submit",
                 "summary": "Submit templates, objects and rows, all or nothing",
                 "requestBody": {
-                  "required": true,
+                  "required": false,
                   "content": {
                     "application/x-ndjson": {
                       "schema": {"type": "string", "description": "One JSON value per line, see the client plane's page."},
@@ -304,10 +304,10 @@ enum OpenAPI {
                   "400": {"description": "The request is malformed."},
                   "401": {"description": "No token, or a wrong one."},
                   "404": {"description": "There is no such session, task or object."},
-                  "409": {"description": "The session failed or is closed, or the request doesn't fit its state."},
+                  "409": {"description": "The session failed or is closed, the request doesn't fit its state, or the time to wait for objects was over."},
                   "416": {"description": "The range is outside of the object."},
                   "500": {"description": "The server's disk or the server itself failed."},
-                  "503": {"description": "The journal can't be written, a worker can't be reached, or the time was over."}
+                  "503": {"description": "The journal can't be written, or a worker can't be reached."}
                 }
               }
             },
@@ -426,7 +426,7 @@ enum OpenAPI {
                   "400": {"description": "The request is malformed."},
                   "401": {"description": "No token, or a wrong one."},
                   "404": {"description": "There is no such session, task or object."},
-                  "503": {"description": "The journal can't be written, a worker can't be reached, or the time was over."}
+                  "503": {"description": "The journal can't be written, or a worker can't be reached."}
                 }
               }
             }
@@ -457,7 +457,7 @@ enum OpenAPI {
               },
               "NoMethod": {"description": "The path has no such method.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}},
               "Conflict": {
-                "description": "The session failed or is closed, or the request doesn't fit its state.",
+                "description": "The session failed or is closed, the request doesn't fit its state, or the time to wait for objects was over.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
               },
               "TooLarge": {"description": "The body is too large.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}},
@@ -471,7 +471,7 @@ enum OpenAPI {
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
               },
               "Unavailable": {
-                "description": "The journal can't be written, a worker can't be reached, or the time was over.",
+                "description": "The journal can't be written, or a worker can't be reached.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
               },
               "DiskFull": {"description": "The server's disk is full.", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}

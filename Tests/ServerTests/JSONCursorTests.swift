@@ -63,7 +63,8 @@ private func string(_ bytes: [UInt8]) throws(JSONError) -> String {
         }
         #expect(try integer("18446744073709551615", .max) == .max)
         #expect(try integer(" 7]", 7) == 7)
-        for text in ["18446744073709551616", "99999999999999999999999", "8", "-1", "1.0", "1e1", "00", "01", "x", ""] {
+        #expect(try integer("7.00,", 7) == 7)
+        for text in ["18446744073709551616", "99999999999999999999999", "8", "-1", "1.", "1.5", "1.05", "1.0e1", "1.0.0", "1e1", "00", "01", "x", ""] {
             #expect(throws: JSONError.self) { try integer(text, text.count > 10 ? .max : 7) }
         }
     }
