@@ -1,6 +1,14 @@
 import Scheduling
 import TaskModel
 
+/// What a template or a row may hold: a control message has to carry each of them.
+enum SubmitLimits {
+    static let textBytesMax = 1 << 20
+    /// Positions of inputs are 16 bits wide on the subworker plane.
+    static let inputCountMax = 60_000
+    static let constantCountMax = 5_000
+}
+
 extension ServerCore {
     mutating func submit(
         _ request: RequestID, _ id: SessionID, _ submit: Submit, into effects: inout ContiguousArray<ServerEffect>
@@ -95,6 +103,13 @@ extension ServerCore {
                 throw RequestError(.badSubmit, "row \(rowIndex): its outputs are numbered from \(rows.firstOutputOffset[rowIndex]) instead of \(producedBelow)")
             }
             let start = rowIndex == 0 ? 0 : Int(rows.inputEnd[rowIndex - 1])
+            let argumentBytes = rows.argumentsEnd[rowIndex] - (rowIndex == 0 ? 0 : rows.argumentsEnd[rowIndex - 1])
+            guard Int(rows.inputEnd[rowIndex]) - start <= SubmitLimits.inputCountMax, argumentBytes <= UInt64(SubmitLimits.textBytesMax) else {
+                throw RequestError(
+                    .tooLarge,
+                    "row \(rowIndex): more than \(SubmitLimits.inputCountMax) inputs, or arguments of more than "
+                        + "\(SubmitLimits.textBytesMax) bytes: give large values as objects")
+            }
             for input in rows.inputs[start..<Int(rows.inputEnd[rowIndex])] {
                 try check(input: input, ofRow: rowIndex, below: UInt64(first.object) + producedBelow, first.object, session)
             }
@@ -142,8 +157,18 @@ extension ServerCore {
         if template.runner.isEmpty || template.method.isEmpty {
             throw RequestError(.badSubmit, "template \(number): its type is \"\(template.type)\", but a type has the form RUNNER/METHOD")
         }
-        if template.constants.count > 65_535 || template.resources.cpus > 1_000_000 {
-            throw RequestError(.badSubmit, "template \(number): more than 65535 constants, or more than a million cpus")
+        if template.constants.count > SubmitLimits.constantCountMax || template.inputLabels.count > SubmitLimits.inputCountMax
+            || template.resources.cpus > 1_000_000
+        {
+            throw RequestError(
+                .badSubmit,
+                "template \(number): more than \(SubmitLimits.constantCountMax) constants, \(SubmitLimits.inputCountMax) labels or a million cpus")
+        }
+        let texts =
+            template.config.count + template.attributes.count + template.origin.utf8.count + template.name.utf8.count + template.type.utf8.count
+            + (template.inputLabels + template.outputs.flatMap { [$0.label, $0.contentType] }).reduce(0) { $0 + $1.utf8.count }
+        if texts > SubmitLimits.textBytesMax {
+            throw RequestError(.tooLarge, "template \(number): its texts have more than \(SubmitLimits.textBytesMax) bytes: give large values as objects")
         }
         for constant in template.constants {
             let isUpload =

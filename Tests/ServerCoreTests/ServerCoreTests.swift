@@ -339,6 +339,16 @@ import Testing
     huge.submit.rows.count[0] = .max
     #expect(refusal(huge.submit)?.code == .tooLarge)
 
+    var long = SubmitBuilder()
+    long.row(long.template())
+    long.submit.rows.arguments = [UInt8](repeating: 32, count: 2 << 20)
+    long.submit.rows.argumentsEnd[0] = 2 << 20
+    #expect(refusal(long.submit)?.code == .tooLarge)
+
+    var wordy = SubmitBuilder()
+    _ = wordy.template { $0.config = [UInt8](repeating: 32, count: 2 << 20) }
+    #expect(refusal(wordy.submit)?.code == .tooLarge)
+
     var keep = SubmitBuilder()
     keep.row(keep.template(), options: Submit.RowOptions(keep: [1]))
     #expect(refusal(keep.submit)?.code == .badSubmit)
