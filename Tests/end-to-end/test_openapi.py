@@ -19,7 +19,8 @@ def test_the_server_keeps_to_its_description(cluster, tmp_path):
         [
             *(ROOT / ".venv/bin/schemathesis", "run", f"{cluster.url}/api/openapi.json"),
             *("--header", f"Authorization: Bearer {cluster.token}"),
-            # A lease is a stream without an end, and no schema says what lines of JSON a submit takes: test_curl.py holds both to their page.
+            # A lease is a stream without an end, and no schema says what lines of JSON a submit takes: test_curl.py
+            # holds both to their page.
             *("--exclude-operation-id", "lease", "--exclude-operation-id", "submit"),
             *("--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--seed", "1"),
             *("--request-timeout", "20", "--suppress-health-check", "all", "--no-color"),
