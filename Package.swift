@@ -78,6 +78,12 @@ let package = Package(
         .testTarget(
             name: "ServerTests", dependencies: ["Server", "Journal", "ServerCore", "Link", "TaskModel", "Transport", "Wire"],
             swiftSettings: strict),
+        .testTarget(
+            name: "WorkerTests",
+            dependencies: [
+                "Worker", "WorkerCore", "Wire", "Transport", "TaskModel", "Link", "CLinux", "rain",
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            ], exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: strict),
     ],
     cLanguageStandard: .c11,

@@ -171,11 +171,11 @@ pid_t rain_spawn_process(const rain_spawn *spawn) {
     return pid;
 }
 
-static int reap(rain_ended *ended, int flags) {
+int rain_reap(pid_t which, rain_ended *ended) {
     int status;
     pid_t pid;
     do
-        pid = waitpid(-1, &status, flags);
+        pid = waitpid(which, &status, WNOHANG);
     while (pid < 0 && errno == EINTR);
     if (pid < 0) return -errno;
     if (pid == 0) return 0;
@@ -184,14 +184,6 @@ static int reap(rain_ended *ended, int flags) {
     ended->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     ended->dumped_core = WIFSIGNALED(status) && WCOREDUMP(status);
     return 1;
-}
-
-int rain_reap(rain_ended *ended) {
-    return reap(ended, WNOHANG);
-}
-
-int rain_reap_wait(rain_ended *ended) {
-    return reap(ended, 0);
 }
 
 int64_t rain_children(pid_t *pids, size_t capacity) {

@@ -76,8 +76,8 @@ func children() -> [pid_t] {
             kill(pid, SIGKILL)
         }
         var ended = rain_ended()
-        var result = rain_reap(&ended)
-        while result == 1 { result = rain_reap(&ended) }
+        var result = rain_reap(-1, &ended)
+        while result == 1 { result = rain_reap(-1, &ended) }
         if result == -ECHILD { return true }
         if monotonicNanoseconds() > end { return false }
         // They are dying: SIGCHLD is blocked or goes elsewhere, and the wait is a matter of some 100 µs.

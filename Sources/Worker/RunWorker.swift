@@ -87,7 +87,7 @@ struct WorkerParent: ~Copyable {
             }
             if let killAt, monotonicNanoseconds() >= killAt { kill(pid, SIGKILL) }
             var ended = rain_ended()
-            while rain_reap(&ended) == 1 {
+            while rain_reap(-1, &ended) == 1 {
                 guard ended.pid == pid else { continue }
                 // Its last word may lie there.
                 if isSocketOpen { _ = takeNews(ours, &line) }

@@ -18,6 +18,8 @@ final class WorkerShell {
     let fetcher: Fetcher
     let epoll: Int32
     let nullDevice: Int32
+    /// Whether every child of this process is the worker's, orphans included.
+    let isReaper: Bool
 
     var events: ContiguousArray<WorkerEvent> = []
     var timers = Timers()
@@ -39,12 +41,13 @@ final class WorkerShell {
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 * 1024, alignment: 16)
     private let environments = EnvironmentCache()
 
-    init(options: WorkerOptions, hostName: String, store: Store, mailbox: Mailbox, fetcher: Fetcher) throws(SystemError) {
+    init(options: WorkerOptions, hostName: String, store: Store, mailbox: Mailbox, fetcher: Fetcher, isReaper: Bool = true) throws(SystemError) {
         self.options = options
         self.hostName = hostName
         self.store = store
         self.mailbox = mailbox
         self.fetcher = fetcher
+        self.isReaper = isReaper
         pool = BlockingPool()
         epoll = try check(rain_epoll(), "epoll_create")
         nullDevice = try check(rain_openat(AT_FDCWD, "/dev/null", O_RDWR, 0), "open", "/dev/null")
@@ -135,20 +138,30 @@ final class WorkerShell {
     /// Takes every child that has ended.
     func reapChildren() {
         var ended = rain_ended()
-        while rain_reap(&ended) == 1 {
-            switch owners.removeValue(forKey: ended.pid) {
-            case .program(let token): programEnded(token, ended)
-            case .subworker(let id): subworkerProcessEnded(id, ended)
-            case nil: break  // An orphan that was given to us.
-            }
+        if isReaper {
+            while rain_reap(-1, &ended) == 1 { processEnded(ended) }
+        } else {
+            for pid in Array(owners.keys) where rain_reap(pid, &ended) == 1 { processEnded(ended) }
         }
         if !lingering.isEmpty { checkLingering() }
+    }
+
+    private func processEnded(_ ended: rain_ended) {
+        switch owners.removeValue(forKey: ended.pid) {
+        case .program(let token): programEnded(token, ended)
+        case .subworker(let id): subworkerProcessEnded(id, ended)
+        case nil: break  // An orphan that was given to us.
+        }
     }
 
     /// Kills everything that this process started. Nothing may be used afterwards.
     func shutDown() {
         for job in jobs.values { job.stop() }
-        endAllChildren(within: 5_000_000_000)
+        if isReaper {
+            endAllChildren(within: 5_000_000_000)
+        } else {
+            for pid in owners.keys { kill(-pid, SIGKILL) }
+        }
         pool.close()
     }
 }

@@ -82,10 +82,9 @@ typedef struct rain_ended {
     bool dumped_core;
 } rain_ended;
 /* Reaps one child that has ended, without waiting.
- *   returns   1 with `ended` filled in, 0 when no child has ended, -ECHILD when there is no child */
-int rain_reap(rain_ended *ended);
-/* The same, waits for one. */
-int rain_reap_wait(rain_ended *ended);
+ *   pid       which; -1 for any
+ *   returns   1 with `ended` filled in, 0 when it has not ended, -ECHILD when there is no such child */
+int rain_reap(pid_t pid, rain_ended *ended);
 /* Children of this process's first thread, to which orphans are given: at most `capacity`.
  *   returns   how many */
 int64_t rain_children(pid_t *pids, size_t capacity);
