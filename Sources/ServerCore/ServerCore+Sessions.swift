@@ -5,6 +5,12 @@ extension ServerCore {
     mutating func openSession(
         _ request: RequestID, _ options: SessionOptions, now: Instant, into effects: inout ContiguousArray<ServerEffect>
     ) {
+        let texts = options.subworkers.reduce(options.name.utf8.count) { sum, command in
+            sum + ([command.name] + command.arguments + command.environment).reduce(0) { $0 + $1.utf8.count }
+        }
+        guard texts <= SubmitLimits.textBytesMax else {
+            return refuse(request, .tooLarge, "the session's name and subworkers have more than \(SubmitLimits.textBytesMax) bytes", into: &effects)
+        }
         let id = SessionID(nextSession)
         nextSession += 1
         var session = Session(id: id, options: options)

@@ -4,6 +4,7 @@ import TaskModel
 /// What a template or a row may hold: a control message has to carry each of them.
 enum SubmitLimits {
     static let textBytesMax = 1 << 20
+    static let nameBytesMax = 4096
     /// Positions of inputs are 16 bits wide on the subworker plane.
     static let inputCountMax = 60_000
     static let constantCountMax = 5_000
@@ -126,7 +127,14 @@ extension ServerCore {
         for (offset, template) in submit.templates.enumerated() {
             try check(template, number: UInt64(first.template) + UInt64(offset), submit, first.object, session)
         }
+        for upload in submit.uploads
+        where upload.label.utf8.count + upload.contentType.utf8.count > SubmitLimits.nameBytesMax || upload.attributes.count > SubmitLimits.textBytesMax {
+            throw RequestError(.tooLarge, "object \(UInt64(first.object) + UInt64(upload.offset)): its label, content type or attributes are too long")
+        }
         for option in rows.options {
+            guard option.options.name.utf8.count <= SubmitLimits.nameBytesMax else {
+                throw RequestError(.tooLarge, "row \(option.row): a name of more than \(SubmitLimits.nameBytesMax) bytes")
+            }
             let outputs = outputCount(rows.template[Int(option.row)], submit, first.template, session)
             for position in option.options.keep where Int(position) >= outputs.count {
                 throw RequestError(.badSubmit, "row \(option.row): keep names output \(position), but its template has \(outputs.count)")
