@@ -4,7 +4,6 @@ import subprocess
 
 from cluster import ROOT
 
-
 # No schema says that a blob's name is the hash of its bytes, so well-formed ones are refused nearly always.
 CONFIG = """
 [[operations]]
