@@ -33,10 +33,11 @@ static csw_status retire(csw_link *link) {
 static csw_status make_room(csw_link *link, size_t room) {
     if (room <= link->capacity - link->end) return CSW_OK;
     size_t used = link->end - link->begin;
-    if (!link->is_pinned && used + room <= link->capacity) {
+    /* Moving is paid for by the bytes that came since the last time: half of the buffer at least. */
+    if (!link->is_pinned && used <= link->capacity / 2 && used + room <= link->capacity) {
         memmove(link->bytes, link->bytes + link->begin, used);
     } else {
-        size_t capacity = used + room < buffer_bytes ? buffer_bytes : used + room;
+        size_t capacity = used * 2 + room < buffer_bytes ? buffer_bytes : used * 2 + room;
         uint8_t *bytes = malloc(capacity);
         if (bytes == NULL) return fail(link, CSW_ENOMEM, "no memory for a message", 0);
         if (link->is_pinned) {

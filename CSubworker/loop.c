@@ -310,12 +310,14 @@ static csw_status receive(csw_subworker *subworker) {
     bool received = false;
     csw_status status = CSW_OK;
     if (csw_link_has_stray_descriptors(link)) return malformed(subworker, "descriptors that it does not speak of");
-    if (subworker->results.count != 0) status = csw_link_receive(link, CSW_DONT_WAIT, &received);
-    if (status == CSW_OK && !received) {
-        csw_status flushed = flush(subworker);
-        if (flushed != CSW_OK) return flushed;
-        status = csw_link_receive(link, CSW_WAIT, &received);
+    if (subworker->results.count != 0) {
+        status = csw_link_receive(link, CSW_DONT_WAIT, &received);
+        if (status != CSW_OK) return csw_subworker_fail_link(subworker, status);
+        if (received) return CSW_OK;
+        /* Sending reads too, so there may be a message now: look again before waiting for one. */
+        return flush(subworker);
     }
+    status = csw_link_receive(link, CSW_WAIT, &received);
     return status == CSW_OK ? CSW_OK : csw_subworker_fail_link(subworker, status);
 }
 

@@ -3,7 +3,7 @@
 #   symbols_test.sh LIBRARY HEADER
 set -eu
 exported=$(nm --dynamic --defined-only "$1" | awk '{print $3}' | sort)
-declared=$(sed -n '/^CSW_API/s/.*[ *]\(csw_[a-z_]*\)(.*/\1/p' "$2" | sort)
+declared=$(tr '\n' ' ' <"$2" | grep -o 'CSW_API [a-z_0-9 *]*(' | sed 's/.*[ *]\(csw_[a-z_]*\)(/\1/' | sort)
 [ -n "$declared" ]
 if [ "$exported" != "$declared" ]; then
     echo "the library exports something else than the header declares (< library, > header):"
