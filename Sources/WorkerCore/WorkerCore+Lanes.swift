@@ -69,6 +69,7 @@ extension WorkerCore {
         guard let lane = templates[attempts[attempt].template].lane else { preconditionFailure("an attempt without a lane is ready") }
         lanes[lane].readyCount -= 1
         lanes[lane].isHeadKnown = false
+        if lanes[lane].queue.first == attempt { lanes[lane].queue.popFront() }
         if lanes[lane].readyCount == 0 { lanes[lane].queue.removeAll() }
         if case .subworkers(let pool) = lanes[lane].runner { pools[pool].readyCount -= 1 }
     }

@@ -25,6 +25,7 @@ struct RandomServer {
     var nextSession: UInt32 = 1
     var toWorker: [ServerToWorkerFrame] = []
     var isConnected = false
+    var unansweredRevokes: Set<AttemptID> = []
 
     init(seed: UInt64) throws {
         shell = RandomShell(seed: seed)
@@ -82,7 +83,11 @@ struct RandomServer {
         link = ServerLink(incarnation: Harness.incarnation, worker: WorkerID(epoch.rawValue), epoch: epoch, now: shell.now)
         sessions = []
         nextSession = 1
+        unansweredRevokes = []
         try connect()
+        // Work under the old names comes while the old work is still there.
+        openSession()
+        for _ in 0..<8 { assign() }
     }
 
     // MARK: What the worker says
@@ -104,6 +109,7 @@ struct RandomServer {
             shell.count("cancelled")
             _ = try end(id)
         case .revoked(let id, let wasTakenBack):
+            unansweredRevokes.remove(id)
             guard let index = session(of: id) else { return }
             if wasTakenBack {
                 shell.count("taken back")
@@ -135,12 +141,16 @@ struct RandomServer {
         case 0..<3 where sessions.count < 3: openSession()
         case 3..<8: defineTemplate()
         case 8..<70: for _ in 0..<(1 + shell.random.below(shell.random.chance(10) ? 40 : 3)) { assign() }
-        case 70..<76: if let id = anyAttempt() { link.enqueue(.revoke(id)) }
+        case 70..<76:
+            if let id = anyAttempt() {
+                unansweredRevokes.insert(id)
+                link.enqueue(.revoke(id))
+            }
         case 76..<82: if let id = anyAttempt() { link.enqueue(.cancel(id)) }
         case 82..<92: drop()
         case 92..<95: if shell.random.chance(30), let index = sessions.indices.randomElement(using: &shell.random) { close(index) }
         case 95..<97 where shell.random.chance(40): try connect()
-        case 97..<98 where shell.random.chance(15):
+        case 97..<98 where shell.random.chance(40):
             shell.count("new servers")
             try replace()
         default: break
@@ -245,6 +255,7 @@ struct RandomServer {
         }
         shell.isCalm = true
         try settle { server in server.sessions.allSatisfy { $0.isClosing || $0.open.isEmpty } }
+        for id in unansweredRevokes where session(of: id).map({ !sessions[$0].isClosing }) ?? false { throw Violation("the revoke of \(id) is not answered") }
         for index in sessions.indices { close(index) }
         flush()
         try settle { server in server.sessions.isEmpty }
