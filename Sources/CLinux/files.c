@@ -124,6 +124,10 @@ int64_t rain_copy(int from, int to, const volatile int32_t *stop) {
     }
 }
 
+int rain_pipe(int ends[2], bool nonblocking) {
+    return pipe2(ends, O_CLOEXEC | (nonblocking ? O_NONBLOCK : 0)) < 0 ? -errno : 0;
+}
+
 int rain_set_nonblocking(int descriptor) {
     int flags = fcntl(descriptor, F_GETFL);
     if (flags < 0 || fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;

@@ -21,6 +21,10 @@ char **rain_environment(void) {
     return environ;
 }
 
+void rain_set_name(const char *name) {
+    prctl(PR_SET_NAME, name, 0, 0, 0);
+}
+
 int rain_usable_cpus(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) < 0 ? -errno : CPU_COUNT(&set);

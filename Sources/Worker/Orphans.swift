@@ -67,18 +67,19 @@ func children() -> [pid_t] {
 
 /// Kills children and everything that is given to this process when they end, until there is none.
 ///
+/// - Parameter spared: the one child that may stay.
 /// - Returns: whether all are gone; one that hangs in the kernel is not waited for.
-@discardableResult func endAllChildren(within nanoseconds: UInt64) -> Bool {
+@discardableResult func endAllChildren(except spared: pid_t = 0, within nanoseconds: UInt64) -> Bool {
     let end = monotonicNanoseconds() &+ nanoseconds
     while true {
-        for pid in children() {
+        var ended = rain_ended()
+        while rain_reap(-1, &ended) == 1 {}
+        let left = children().filter { $0 != spared }
+        if left.isEmpty { return true }
+        for pid in left {
             kill(-pid, SIGKILL)
             kill(pid, SIGKILL)
         }
-        var ended = rain_ended()
-        var result = rain_reap(-1, &ended)
-        while result == 1 { result = rain_reap(-1, &ended) }
-        if result == -ECHILD { return true }
         if monotonicNanoseconds() > end { return false }
         // They are dying: SIGCHLD is blocked or goes elsewhere, and the wait is a matter of some 100 µs.
         usleep(500)

@@ -13,7 +13,7 @@ package func runWorker(_ options: WorkerOptions, command: [String] = ["/proc/sel
 }
 
 /// The sub-reaper. One thread, no library that could take it down, nothing that it could run out of.
-struct WorkerParent: ~Copyable {
+struct WorkerParent {
     /// A worker that lived for less has failed at once.
     private static let shortLifeNanoseconds: UInt64 = 5_000_000_000
     private static let failuresMax = 5
@@ -23,9 +23,11 @@ struct WorkerParent: ~Copyable {
     private var options: WorkerOptions
     private let command: [String]
     private let signals: Int32
-    private let environment = ProgramEnvironment([])
     private var isStopping = false
     private var isReadyTold = false
+    /// Both ends of the janitor's pipe; the reading one until the janitor has it.
+    private var lifeline: (read: Int32, write: Int32)
+    private var janitor: pid_t = 0
 
     init(_ options: WorkerOptions, command: [String]) throws(SystemError) {
         self.options = options
@@ -35,10 +37,18 @@ struct WorkerParent: ~Copyable {
         let numbers = [SIGTERM, SIGINT, SIGHUP, SIGCHLD]
         signals = try check(rain_signal_pipe(numbers, numbers.count), "sigaction")
         signal(SIGPIPE, SIG_IGN)
+        var ends: [Int32] = [-1, -1]
+        try check(rain_pipe(&ends, false), "pipe")
+        lifeline = (ends[0], ends[1])
         if let file = options.readyFile { _ = unlink(file) }
     }
 
     mutating func run() throws(SystemError) -> Int32 {
+        defer { endJanitor() }
+        return try runUntilEnded()
+    }
+
+    private mutating func runUntilEnded() throws(SystemError) -> Int32 {
         var failures = 0
         while true {
             let started = monotonicNanoseconds()
@@ -97,24 +107,52 @@ struct WorkerParent: ~Copyable {
     }
 
     private func spawn(_ socket: Int32) throws(SystemError) -> pid_t {
-        let arguments = [CommandLine.arguments.first ?? "rain"] + command.dropFirst() + ["3"]
+        try spawn(
+            CommandLine.arguments.first ?? "rain", "3", standard: (0, 1, 2), inherited: [socket, 3, lifeline.write, Janitor.lifeline])
+    }
+
+    /// Once the worker works: then there is something to clean up, and the start is not made longer.
+    private mutating func startJanitor() {
+        guard janitor == 0, lifeline.read >= 0, let null = try? Descriptor.open("/dev/null", O_RDWR) else { return }
+        let text = Janitor.plan(storeName: options.storeName, directories: ["/dev/shm", options.workDirectory])
+        let written = text.withUnsafeBytes { write(lifeline.write, $0.baseAddress, $0.count) }
+        guard written == text.count else { return }
+        // It gets none of our standard descriptors: nobody shall wait for it to close a pipe.
+        guard let pid = try? spawn("rain-janitor", "j3", standard: (null.raw, null.raw, null.raw), inherited: [lifeline.read, 3]) else { return }
+        janitor = pid
+        _ = close(lifeline.read)
+        lifeline.read = -1
+    }
+
+    /// There is nothing left for it.
+    private mutating func endJanitor() {
+        guard janitor > 0 else { return }
+        kill(janitor, SIGKILL)
+        while waitpid(janitor, nil, 0) < 0 && errno == EINTR {}
+        janitor = 0
+    }
+
+    private func spawn(
+        _ name: String, _ argument: String, standard: (input: Int32, output: Int32, error: Int32), inherited: [Int32]
+    ) throws(SystemError) -> pid_t {
+        let arguments = [name] + command.dropFirst() + [argument]
         let pointers = arguments.map { strdup($0) } + [nil]
         defer { for pointer in pointers { free(pointer) } }
         let blocked = [SIGTERM, SIGINT, SIGHUP, SIGCHLD]
         let result = command[0].withCString { path in
             pointers.withUnsafeBufferPointer { pointers in
-                [socket, 3].withUnsafeBufferPointer { inherited in
+                inherited.withUnsafeBufferPointer { inherited in
                     blocked.withUnsafeBufferPointer { blocked in
                         var plan = rain_spawn()
                         plan.path = path
                         plan.arguments = pointers.baseAddress
                         plan.environment = UnsafePointer(rain_environment())
                         plan.working_directory = -1
-                        plan.input = 0
-                        plan.output = 1
-                        plan.error = 2
+                        plan.input = standard.input
+                        plan.output = standard.output
+                        plan.error = standard.error
                         plan.inherited = inherited.baseAddress
-                        plan.inherited_count = 1
+                        plan.inherited_count = inherited.count / 2
                         // From the first instruction on: threads that a library starts must not get them.
                         plan.blocked_signals = blocked.baseAddress
                         plan.blocked_signal_count = blocked.count
@@ -142,6 +180,7 @@ struct WorkerParent: ~Copyable {
     /// Hands the news on, with the process that a signal should go to.
     private mutating func tellReady(_ news: [UInt8]) {
         guard let value = try? JSONParser.parse(news), value["ready"]?.bool == true else { return }
+        startJanitor()
         let text =
             JSONValue.object([
                 ("ready", .bool(true)), ("worker", value["worker"] ?? .null), ("pid", .number(Double(getpid()))), ("process", value["process"] ?? .null),
@@ -184,7 +223,7 @@ struct WorkerParent: ~Copyable {
 
     /// The worker's process is gone: what it left is ended, and its files are removed.
     private func cleanUp() {
-        if !endAllChildren(within: 5_000_000_000) { writeNote("some processes of the worker do not go after SIGKILL") }
+        if !endAllChildren(except: janitor, within: 5_000_000_000) { writeNote("some processes of the worker do not go after SIGKILL") }
         for directory in ["/dev/shm", options.workDirectory] { _ = rain_remove_tree(AT_FDCWD, "\(directory)/\(options.storeName)") }
         if let file = options.readyFile, isStopping { _ = unlink(file) }
     }

@@ -12,15 +12,20 @@ import WorkerCore
 ///
 /// - Parameter arguments: what followed the hidden command: the number of that descriptor.
 package func runWorkerProcess(_ arguments: [String]) -> Int32 {
+    if arguments.count == 1, let descriptor = Janitor.descriptor(arguments[0]) { return Janitor.run(descriptor) }
     guard arguments.count == 1, let parent = Int32(arguments[0]), parent >= 3, fcntl(parent, F_GETFD) >= 0 else {
         writeNote("this command is for the worker's own use; start a worker by `rain worker SERVER`")
         return WorkerExit.unusable
     }
     _ = rain_set_close_on_exec(parent, true)
+    // The janitor waits until nobody holds this one any more.
+    _ = rain_set_close_on_exec(Janitor.lifeline, true)
+    rain_set_name("rain-worker")
     guard let options = readOptions(from: parent) else {
         writeNote("the parent process ended before it said what to do")
         return WorkerExit.unusable
     }
+    setenv(Janitor.variable, options.storeName, 1)
     // Orphans of programs come to this process while it lives, so that it can end them with their task or session.
     _ = rain_set_child_subreaper()
     signal(SIGPIPE, SIG_IGN)

@@ -31,6 +31,8 @@ int rain_fallocate(int descriptor, int64_t size);
  *   stop      looked at between pieces; NULL for never. Not 0 ends the copy with -ECANCELED
  *   returns   bytes copied */
 int64_t rain_copy(int from, int to, const volatile int32_t *stop);
+/* Reading end and writing end, close-on-exec. */
+int rain_pipe(int ends[2], bool nonblocking);
 int rain_set_nonblocking(int descriptor);
 int rain_set_close_on_exec(int descriptor, bool on);
 /* Removes what `path` below `directory` names, with everything in it; what is missing is no error. Does not follow links. */
@@ -92,6 +94,8 @@ int64_t rain_children(pid_t *pids, size_t capacity);
  *   returns   -errno; -ENOENT or -ESRCH when there is none */
 int64_t rain_start_time(pid_t pid);
 char **rain_environment(void);
+/* What `ps` calls this process; at most 15 bytes. */
+void rain_set_name(const char *name);
 /* CPUs of this thread's affinity mask. */
 int rain_usable_cpus(void);
 
