@@ -202,9 +202,9 @@ public:
     /// Whether nothing comes for so long.
     bool isSilent(int milliseconds) { return inbox.empty() && !waitReadable(milliseconds); }
 
-    /// The exit status; 1000 plus the signal when there was one. Fails when it takes longer than two seconds.
-    int waitForExit() {
-        for (int i = 0; i < 2000; i += 1) {
+    /// The exit status; 1000 plus the signal when there was one. Fails when it takes longer than that.
+    int waitForExit(int milliseconds = 10000) {
+        for (int i = 0; i < milliseconds; i += 1) {
             int status = 0;
             if (waitpid(child, &status, WNOHANG) == child) {
                 child = -1;

@@ -215,7 +215,7 @@ TEST("the worker's end is its end, idle or busy") {
         }
         close(host.socket);
         host.socket = -1;
-        EXPECT_EQ(host.waitForExit(), 0);
+        EXPECT_EQ(host.waitForExit(3000), 0);
         EXPECT_EQ(host.log(), "");
         if (isBusy) EXPECT_EQ(host.page[1].state.load(), 1u);
     }
@@ -1005,7 +1005,12 @@ TEST("a call costs microseconds") {
         }
     }
     double ns = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
-    std::printf("      %.0f ns a call, host included, %u calls in %u messages\n", ns / answered, answered, rounds);
+    std::ifstream scheduled("/proc/" + std::to_string(host.child) + "/schedstat");
+    double cpu = 0; // ns of the subworker, from its start
+    scheduled >> cpu;
+    std::printf(
+        "      %.0f ns a call, host included; %.0f of the subworker, system calls included; %u calls in %u messages\n",
+        ns / answered, cpu / answered, answered, rounds);
     EXPECT(ns / answered < 50000);
     for (uint32_t slot = 0; slot < 64; slot += 1)
         host.page[slot].state = 0;
