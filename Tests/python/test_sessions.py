@@ -19,7 +19,7 @@ from rain.client import (
     tasks,
 )
 from rain.client.access import parse_token
-from rain.client.session import parse_results, ranges
+from rain.client.results import parse_results, ranges
 from rain.common import decode_value
 
 
@@ -408,6 +408,28 @@ def test_results_come_in_bulk(paper, session):
     assert instances[3].info.user == {"k": 1} == items[3].output.info.user
     assert items[4].output.fetch().get_str() == "4"
     assert [i.get_bytes() for i in items[5].fetch_outputs()] == [b"5"]
+
+
+def test_fetching_one_after_the_other_brings_more_at_once(paper, session):
+    items = [tasks.Concat(()) for _ in range(1000)]
+    session.keep_all()
+    items[7].output.unkeep()
+    session.submit()
+    paper.results = {item.output.id: b"%d" % item.id for item in items}
+    del paper.results[750]
+    paper.finish(0, 800)
+    session.wait(items[:800])
+    items[500].output.unkeep()
+    asked = len(paper.requests)
+    for item in items:
+        if item.id == 750:
+            with pytest.raises(RainException, match="let go"):
+                item.output.fetch()
+        elif item.id not in (7, 500):
+            assert item.output.fetch().get_bytes() == b"%d" % item.id
+    wanted = [request[2] for request in paper.requests[asked:]]
+    assert len(wanted) < 20 + 200  # Of the last 200 it is not known that they are finished.
+    assert not any(b"[7," in body or b"[500," in body for body in wanted)
 
 
 def test_a_large_result_comes_alone(paper, session):

@@ -1,5 +1,6 @@
 """A small HTTP/1.1 client on sockets: what Rain's server speaks, and nothing that would take time to import."""
 
+import select
 import socket
 
 from ..common.errors import RainException
@@ -211,6 +212,12 @@ class LineStream:
         *lines, rest = self._body.split(b"\n")
         self._body = bytearray(rest)
         return [bytes(line) for line in lines if line.strip()]
+
+    def has_bytes(self) -> bool:
+        """Whether `read` would return at once."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _take_head(self) -> bool:
         end = self._data.find(b"\r\n\r\n")

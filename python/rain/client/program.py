@@ -3,8 +3,9 @@
 import os
 
 from ..common.errors import RainException
-from .graph import DataObject, Task, Template, active_session, call_site, to_dataobj, to_json
+from .graph import DataObject, Task, active_session, to_dataobj
 from .io import Input, Output, OutputSpec
+from .template import Template, call_site, to_json
 
 
 class Command:

@@ -6,8 +6,9 @@ import types
 from ..common.content_type import check_content_type, merge_content_types
 from ..common.errors import RainException
 from ..common.pickling import cloudpickle, dump, dump_parts
-from .graph import DataObject, Task, Template, active_session, call_site, pickling, to_dataobj, to_json
+from .graph import DataObject, Task, active_session, pickling, to_dataobj
 from .io import Input, Output, OutputSpec
+from .template import Template, call_site, to_json
 
 #: Pickled arguments that are longer are objects of their own, so that the rows stay short.
 ARGUMENT_BYTES_MAX = 4096

@@ -1,0 +1,79 @@
+"""Submits: how new tasks and constants become lines of text."""
+
+import base64
+
+from .template import to_json
+
+#: Larger constants are uploaded on their own, before the submit.
+INLINE_BYTES_MAX = 4096
+
+
+class Batch:
+    """A submit on its way: kept until the server has answered it, so that it can be sent again as it was.
+
+    Attributes:
+        nodes: tasks, and (data object, bytes) for constants, in the order of their numbers.
+        first: numbers of the first new template, task and object.
+        next_template: the number after those of its templates.
+        uploads: (SHA-256 in hex, bytes) of constants that are not inside the body.
+    """
+
+    __slots__ = ("nodes", "first", "next_template", "uploads", "body", "_new_templates")
+
+    def __init__(self, nodes, first):
+        self.nodes = nodes
+        self.first = first
+        self.next_template = first[0]
+        self.uploads = []
+        self._new_templates = []
+        names = ("first_template", "first_task", "first_object")
+        lines = [to_json({"submit": dict(zip(names, first))})]
+        add = lines.append
+        for node in nodes:
+            if type(node) is tuple:
+                add(self._constant_line(*node))
+                continue
+            template_id = None
+            if not node._attributes:
+                template_id = node._template.ids.get(node._keep_mask)
+            if template_id is None:
+                template_id = self._template_id(node, lines)
+            if node._name is None:
+                add(f"[{template_id},{node._row}]")
+            else:
+                add(f'[{template_id},{node._row},{{"name":{to_json(node._name)}}}]')
+        self.body = ("\n".join(lines) + "\n").encode()
+
+    def _template_id(self, task, lines) -> int:
+        """The number of the template with what tasks of their own have: kept outputs, attributes."""
+        attributes = to_json(task._attributes) if task._attributes else None
+        key = (task._keep_mask, attributes) if attributes else task._keep_mask
+        template_id = task._template.ids.get(key)
+        if template_id is None:
+            template_id = task._template.ids[key] = self.next_template
+            self.next_template += 1
+            lines.append(task._template.line(task._keep_mask, attributes))
+            self._new_templates.append((task._template, key))
+        return template_id
+
+    def _constant_line(self, obj, data) -> str:
+        fields = {"label": obj.label or ""}
+        if obj._content_type:
+            fields["content_type"] = obj._content_type
+        if obj._is_kept:
+            fields["keep"] = True
+        if obj._attributes:
+            fields["attributes"] = obj._attributes
+        if len(data) <= INLINE_BYTES_MAX:
+            fields["data64"] = base64.b64encode(data).decode()
+        else:
+            import hashlib
+
+            fields["blob"] = hashlib.sha256(data).hexdigest()
+            self.uploads.append((fields["blob"], data))
+        return to_json({"object": fields})
+
+    def forget_templates(self):
+        """The server did not take the batch: its templates have no numbers."""
+        for template, key in self._new_templates:
+            del template.ids[key]

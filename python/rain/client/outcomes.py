@@ -1,0 +1,188 @@
+"""What became of a session's tasks, as its lease tells it."""
+
+import json
+import threading
+import time
+
+from ..common.errors import RainException, SessionException, TaskException
+from ..common.states import TaskState
+from .http import ConnectionLost, Refused
+
+#: The server writes to the lease every 10 s at least.
+LEASE_SILENCE_SECONDS = 35
+
+UNFINISHED, FINISHED, FAILED, CANCELLED = range(4)
+STATES = {FINISHED: TaskState.finished, FAILED: TaskState.failed, CANCELLED: TaskState.cancelled}
+
+
+class Outcomes:
+    """The outcomes of all tasks of a session, and the lease over which they come.
+
+    Waiting is local: one thread of those that wait reads the lease, the others wait for it.
+
+    Attributes:
+        states: one byte for each task.
+        submitted: how many tasks the server has taken.
+        unfinished: how many of `states` are UNFINISHED.
+        failures: as the server sent them, by task, in order.
+        failure: the one that ended the session, or None.
+        closed_reason: None while the session is open.
+    """
+
+    def __init__(self, client, session_id, resume, grace):
+        self._client = client
+        self._session_id = session_id
+        self._path = f"/api/v1/sessions/{session_id}/lease?resume={resume}"
+        self._grace = grace
+        self.states = bytearray()
+        self.submitted = 0
+        self.unfinished = 0
+        self.failures = {}
+        self.failure = None
+        self.closed_reason = None
+        self._lock = threading.Lock()
+        self._news = threading.Condition()
+        self._is_reading = False
+        self._reading_count = 0
+        self._lease = client._stream(self._path)
+
+    @property
+    def progress(self) -> tuple:
+        """(tasks with an outcome, tasks submitted)."""
+        return self.submitted - self.unfinished, self.submitted
+
+    def set_count(self, count):
+        """Makes place for as many tasks; those that are taken away have no outcome."""
+        with self._lock:
+            more = count - len(self.states)
+            if more > 0:
+                self.states += bytes(more)
+            else:
+                del self.states[count:]
+            self.unfinished += more
+
+    def mark(self, task_ranges, state):
+        states = self.states
+        with self._lock:
+            for first, count in task_ranges:
+                if first < 0 or count < 0 or first + count > len(states):
+                    raise RainException(
+                        f"the lease of session {self._session_id} speaks of tasks that it does not have"
+                    )
+                self.unfinished -= states.count(UNFINISHED, first, first + count)
+                states[first : first + count] = bytes((state,)) * count
+
+    def fail(self, failure):
+        """The session has failed as a whole."""
+        if self.failure is None:
+            self.failure = failure
+            task = failure.get("task")
+            if isinstance(task, int) and 0 <= task < len(self.states):
+                self.mark([[task, 1]], FAILED)
+
+    def check_open(self):
+        if self.closed_reason is not None:
+            raise SessionException(f"session {self._session_id} is closed: {self.closed_reason}")
+
+    def check_usable(self):
+        if self.failure is not None:
+            raise TaskException(self.failure)
+        self.check_open()
+
+    def wait_task(self, task_id, progress):
+        while self.states[task_id] == UNFINISHED:
+            self.advance(progress)
+        state = self.states[task_id]
+        if state == FAILED:
+            raise TaskException(self.failures[task_id])
+        if state == CANCELLED:
+            raise TaskException({"task": task_id, "message": "the task was cancelled"})
+
+    def wait_all(self, progress):
+        while self.unfinished:
+            self.advance(progress)
+        if self.failures:
+            raise TaskException(next(iter(self.failures.values())))
+
+    def advance(self, progress=None):
+        """Waits for news and takes them in."""
+        with self._news:
+            seen = self._reading_count
+            if self._is_reading:
+                while self._is_reading and self._reading_count == seen:
+                    self._news.wait()
+                self.check_usable()
+                return
+            self._is_reading = True
+        try:
+            for line in self._read():
+                self._take(line)
+        finally:
+            with self._news:
+                self._is_reading = False
+                self._reading_count += 1
+                self._news.notify_all()
+        self.check_usable()
+        if progress is not None:
+            progress(*self.progress)
+
+    def take_waiting(self):
+        """Takes in what has come already, without waiting."""
+        while not self._is_reading and self.unfinished and self._lease.has_bytes():
+            self.advance()
+
+    def close(self):
+        self._lease.close()
+
+    def _read(self) -> list:
+        try:
+            return self._lease.read(LEASE_SILENCE_SECONDS)
+        except Refused as error:
+            raise self._client._refusal(error.status, error.body) from None
+        except ConnectionLost as error:
+            self._lease.close()
+            self.check_open()
+            self._resume(error)
+            return []
+        except BaseException:
+            # Interrupted, perhaps with bytes in hand: a lease taken up anew begins with all that it had said.
+            self._lease.close()
+            self._lease = self._client._stream(self._path)
+            raise
+
+    def _resume(self, error):
+        """Takes up a broken lease again, for as long as the session outlives it."""
+        deadline = time.monotonic() + self._grace
+        pause = 0.02
+        while True:
+            try:
+                self._lease = self._client._stream(self._path)
+                return
+            except RainException:
+                if time.monotonic() + pause > deadline:
+                    raise RainException(
+                        f"the server at {self._client.address}:{self._client.port} is gone ({error}), and session "
+                        f"{self._session_id} with it"
+                    ) from None
+            time.sleep(pause)
+            pause = min(1, pause * 2)
+
+    def _take(self, line):
+        try:
+            news = json.loads(line)
+        except ValueError:
+            raise RainException(
+                f"the lease of session {self._session_id} has a line that is no JSON: {line[:60]!r}"
+            ) from None
+        if "finished" in news:
+            self.mark(news["finished"], FINISHED)
+        if "cancelled" in news:
+            self.mark(news["cancelled"], CANCELLED)
+        if "failed" in news:
+            failure = news["failed"]
+            self.failures.setdefault(failure["task"], failure)
+            self.mark([[failure["task"], 1]], FAILED)
+        if "session_failed" in news:
+            self.fail(news["session_failed"])
+        if "closed" in news and self.closed_reason is None:
+            self.closed_reason = news["closed"] or "the server closed it"

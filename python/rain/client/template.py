@@ -1,0 +1,124 @@
+"""Templates: what tasks of one place in the program share, and where that place is."""
+
+import json
+import sys
+
+from ..common.errors import RainException
+
+#: Frames of the program that are remembered with a task.
+ORIGIN_FRAMES_MAX = 6
+
+
+def to_json(value) -> str:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RainException(f"this must be JSON: {error}") from None
+
+
+def call_site():
+    """Where the program is, outside of this package.
+
+    Returns:
+        (key, frames): a key that is equal for the same place, and (code, instruction) for up to six frames, innermost
+        first. Codes are kept by whoever keeps the frames, so that the key stays unique.
+    """
+    frame = sys._getframe(1)
+    while frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    key = []
+    frames = []
+    for _ in range(ORIGIN_FRAMES_MAX):
+        code = frame.f_code
+        at = frame.f_lasti
+        key.append(id(code))
+        key.append(at)
+        frames.append((code, at))
+        frame = frame.f_back
+        if frame is None:
+            break
+    return tuple(key), frames
+
+
+def describe_site(frames) -> str:
+    """The lines of a call site: `flow.py:12 in main`, innermost first."""
+    lines = []
+    for code, at in frames:
+        number = code.co_firstlineno
+        for start, end, line in code.co_lines():
+            if start <= at < end and line is not None:
+                number = line
+                break
+        lines.append(f"{code.co_filename}:{number} in {code.co_name}")
+    return "\n".join(lines)
+
+
+class Template:
+    """What tasks of one place in the program share. Made once for each place and kind of call; sent once."""
+
+    __slots__ = (
+        "type",
+        "name",
+        "config",
+        "input_labels",
+        "outputs",
+        "constants",
+        "cpus",
+        "frames",
+        "attributes",
+        "ids",
+    )
+
+    def __init__(
+        self,
+        type,
+        frames,
+        *,
+        name=None,
+        config=None,
+        input_labels=(),
+        outputs=(),
+        constants=(),
+        cpus=1,
+        attributes=None,
+    ):
+        self.type = type
+        self.frames = frames
+        self.name = name
+        #: JSON text or None.
+        self.config = config
+        self.input_labels = input_labels
+        #: (label, content type or None) for each output.
+        self.outputs = outputs
+        #: Data objects.
+        self.constants = constants
+        self.cpus = cpus
+        self.attributes = attributes
+        #: The template's number in its session, by (mask of kept outputs, JSON of attributes).
+        self.ids = {}
+
+    def line(self, keep_mask, attributes_json) -> str:
+        fields = [f'"type":{to_json(self.type)}']
+        if self.name:
+            fields.append(f'"name":{to_json(self.name)}')
+        if self.config is not None:
+            fields.append(f'"config":{self.config}')
+        if any(self.input_labels):
+            fields.append(f'"inputs":{to_json([label or "" for label in self.input_labels])}')
+        if self.constants:
+            fields.append(f'"constants":{to_json([c._id for c in self.constants])}')
+        outputs = []
+        for i, (label, content_type) in enumerate(self.outputs):
+            output = {"label": label or ""}
+            if content_type:
+                output["content_type"] = content_type
+            if keep_mask >> i & 1:
+                output["keep"] = True
+            outputs.append(output)
+        fields.append(f'"outputs":{to_json(outputs)}')
+        if self.cpus != 1:
+            fields.append(f'"cpus":{self.cpus}')
+        fields.append(f'"origin":{to_json(describe_site(self.frames))}')
+        if attributes_json:
+            fields.append(f'"attributes":{attributes_json}')
+        return '{"template":{' + ",".join(fields) + "}}"
