@@ -68,7 +68,7 @@ import WorkerCore
         try harness.send(.closeSession(Make.session))
         let round = try harness.handle(.recalled(SubworkerID(1), slots: Make.slots(1)))
         #expect(round == Harness.Round(effects: [.forgetSession(Make.session)], messages: [.sessionClosed(Make.session)]))
-        #expect(try harness.answer(1, [0]).messages == [Make.answered(0, session: 2)])
+        #expect(try harness.answer(1, [0]).messages == [Make.answered(0, session: 2, started: 1_000_002)])
     }
 
     @Test func `closing does not wait for a transfer, and what it brings goes`() throws {

@@ -114,7 +114,8 @@ struct Harness {
     mutating func answer(
         _ id: UInt32, _ slots: [UInt8], nanoseconds: UInt64 = 1000, _ result: CallAnswer.Result = .outputs([])
     ) throws -> Round {
-        try handle(
+        now = Instant(nanoseconds: now.nanoseconds + nanoseconds)
+        return try handle(
             .callsAnswered(
                 SubworkerID(id), ContiguousArray(slots.map { CallAnswer(slot: $0, durationNanoseconds: nanoseconds, result: result) })))
     }
@@ -195,9 +196,9 @@ enum Make {
             FinishedAttempt(outputs: outputs, startedUnixMicroseconds: started, durationNanoseconds: nanoseconds))
     }
 
-    /// The outcome of a call that took 1 µs and ended just now.
+    /// The outcome of a call that took 1 µs, sent after one that warmed its subworker up.
     static func answered(
-        _ task: UInt32, session: UInt32 = 1, started: UInt64 = 999_999, nanoseconds: UInt64 = 1000
+        _ task: UInt32, session: UInt32 = 1, started: UInt64 = 1_000_001, nanoseconds: UInt64 = 1000
     ) -> WorkerMessage {
         finished(task, session: session, started: started, nanoseconds: nanoseconds)
     }

@@ -51,7 +51,7 @@ import WorkerCore
         #expect(try harness.register(1).calls.map(\.count) == [1])
         let filled = try harness.answer(1, [0], nanoseconds: 5000)
         #expect(filled.calls.map(\.count) == [40], "200 µs of work")
-        #expect(filled.messages == [Make.answered(0, started: 999_995, nanoseconds: 5000)])
+        #expect(filled.messages == [Make.answered(0, started: 1_000_000, nanoseconds: 5000)])
         #expect(try harness.answer(1, (0..<19).map { $0 }, nanoseconds: 5000).calls.isEmpty, "more than half is left")
         let refilled = try harness.answer(1, [19], nanoseconds: 5000)
         #expect(refilled.calls.map(\.count) == [20])
@@ -106,12 +106,12 @@ import WorkerCore
         try wide.answer(1, [0])
         #expect(try wide.send(Make.assign(1), Make.assign(2), Make.assign(3)).calls.map(\.count) == [3])
         try wide.handle(.jobEnded(sleep, .finished([], durationNanoseconds: 1, debug: "")))
-        #expect(wide.core.nextTick == Instant(nanoseconds: 1_002_000_000))
+        #expect(wide.core.nextTick == Instant(nanoseconds: 1_002_001_000))
         #expect(try wide.tick(afterMilliseconds: 2).effects == [.recall(Self.worker(1), slots: Make.slots(1, 2))])
         let back = try wide.handle(.recalled(Self.worker(1), slots: Make.slots(1, 2)))
         #expect(back.effects == [.startSubworker(Self.worker(2), Harness.count)])
         #expect(try wide.register(2).calls == [[Make.call(0, 2), Make.call(1, 3)]])
-        #expect(try wide.answer(1, [0], nanoseconds: 3_000_000).messages == [Make.answered(1, started: 999_000 + 0, nanoseconds: 3_000_000)])
+        #expect(try wide.answer(1, [0], nanoseconds: 3_000_000).messages == [Make.answered(1, started: 1_002_001, nanoseconds: 3_000_000)])
     }
 
     @Test func `a recall that comes back empty is not repeated for the same call`() throws {
@@ -144,6 +144,17 @@ import WorkerCore
         #expect(try harness.handle(.callsAnswered(Self.worker(1), [answer])) == Harness.Round(messages: [Make.failed(0, error)]))
         let twice = try harness.handle(.callsAnswered(Self.worker(1), [answer]))
         #expect(twice.effects == [.note("subworker 1 answered in slot 0, in which it has no call")])
+    }
+
+    @Test func `a subworker that claims absurd durations is not believed`() throws {
+        var harness = try Self.opened(cpus: 1)
+        try harness.send((0..<9).map { Make.assign($0) })
+        try harness.register(1)
+        harness.wait(microseconds: 4)
+        let answer = CallAnswer(slot: 0, durationNanoseconds: .max, result: .outputs([]))
+        let round = try harness.handle(.callsAnswered(Self.worker(1), [answer]))
+        #expect(round.messages == [Make.answered(0, started: 1_000_000, nanoseconds: 4000)])
+        #expect(round.calls.map(\.count) == [8])
     }
 
     // MARK: Constants

@@ -1,0 +1,151 @@
+import Link
+import TaskModel
+
+/// What the code of an attempt made, and how it becomes objects.
+extension WorkerCore {
+    /// The code of an attempt gave its outputs.
+    mutating func complete(
+        _ attempt: AttemptHandle, _ outputs: [LocalOutput], started: Instant, durationNanoseconds: UInt64, debug: String,
+        attributes: [UInt8], into effects: inout ContiguousArray<WorkerEffect>
+    ) {
+        guard attempts[attempt].stop != .sessionClosed else {
+            discard(outputs, of: attempt)
+            settle(attempt, .vanished)
+            return
+        }
+        if let error = contractError(attempt, outputs, debug: debug) {
+            discard(outputs, of: attempt)
+            settle(attempt, .failed(error))
+            return
+        }
+        var message = FinishedAttempt(
+            startedUnixMicroseconds: unixMicroseconds(started), durationNanoseconds: durationNanoseconds,
+            debug: debug, attributes: attributes)
+        message.outputs.reserveCapacity(outputs.count)
+        var made: ContiguousArray<NewObject> = []
+        made.reserveCapacity(outputs.count)
+        var renamed: ContiguousArray<(position: Int, from: ObjectHandle)> = []
+        for (position, output) in outputs.enumerated() {
+            let new = newObject(output, position: position, of: attempt)
+            if case .sameAsInput(let input) = output.value, new.representation == .stored {
+                renamed.append((position, attempts[attempt].inputs[Int(input)]))
+            }
+            var finished = FinishedOutput(
+                sizeBytes: new.sizeBytes, contentType: output.contentType, isDirectory: new.isDirectory, attributes: output.attributes)
+            if case .inline(let bytes) = new.representation { finished.inline = bytes }
+            // Passed through: unless somebody says otherwise it stays what it was.
+            if case .sameAsInput = output.value, output.contentType.isEmpty { finished.contentType = new.contentType }
+            message.outputs.append(finished)
+            made.append(new)
+        }
+        if renamed.isEmpty {
+            publish(made, of: attempt)
+            settle(attempt, .finished(message))
+        } else {
+            let files = storedOutputs(outputs, of: attempt)
+            rename(renamed, of: attempt, Finish(attempt: attempt, message: message, outputs: made, made: files, missing: UInt32(renamed.count)), into: &effects)
+        }
+    }
+
+    private func contractError(_ attempt: AttemptHandle, _ outputs: [LocalOutput], debug: String) -> TaskError? {
+        let declared = templates[attempts[attempt].template].outputCount
+        var error: TaskError?
+        if outputs.count != declared { error = ContractErrors.outputCount(made: outputs.count, declared: declared) }
+        let inputCount = attempts[attempt].inputs.count
+        for (position, output) in outputs.enumerated() where error == nil {
+            if case .sameAsInput(let input) = output.value, Int(input) >= inputCount {
+                error = ContractErrors.noSuchInput(input, output: position, inputCount: inputCount)
+            }
+        }
+        error?.debug = debug
+        return error
+    }
+
+    private func newObject(_ output: LocalOutput, position: Int, of attempt: AttemptHandle) -> NewObject {
+        let declared = templates[attempts[attempt].template].template.outputs[position]
+        let contentType = output.contentType.isEmpty ? declared.contentType : output.contentType
+        let isDirectory = output.isDirectory || declared.isDirectory
+        switch output.value {
+        case .inline(let bytes):
+            return NewObject(
+                representation: .inline(bytes), sizeBytes: UInt64(bytes.count), contentType: contentType, isDirectory: isDirectory)
+        case .stored(let sizeBytes):
+            return NewObject(representation: .stored, sizeBytes: sizeBytes, contentType: contentType, isDirectory: isDirectory)
+        case .sameAsInput(let input):
+            let object = attempts[attempt].inputs[Int(input)]
+            return NewObject(
+                representation: objects[object].representation, sizeBytes: objects[object].sizeBytes,
+                contentType: contentType.isEmpty ? objects[object].contentType : contentType, isDirectory: objects[object].isDirectory)
+        }
+    }
+
+    private mutating func publish(_ made: ContiguousArray<NewObject>, of attempt: AttemptHandle) {
+        for position in made.indices {
+            let waiters = objects.publish(attempts[attempt].output(position), made[position])
+            if !waiters.isEmpty { wake(waiters) }
+        }
+    }
+
+    /// Outputs that are files already. Those beyond what the template declares have no name: theirs would be another task's.
+    func storedOutputs(_ outputs: [LocalOutput], of attempt: AttemptHandle) -> [Replica] {
+        var files: [Replica] = []
+        for (position, output) in outputs.prefix(templates[attempts[attempt].template].outputCount).enumerated() {
+            if case .stored = output.value { files.append(attempts[attempt].output(position)) }
+        }
+        return files
+    }
+
+    /// Nobody will hear of these outputs.
+    mutating func discard(_ outputs: [LocalOutput], of attempt: AttemptHandle) {
+        for file in storedOutputs(outputs, of: attempt) { objects.removeFile(file) }
+    }
+
+    private mutating func rename(
+        _ renamed: ContiguousArray<(position: Int, from: ObjectHandle)>, of attempt: AttemptHandle, _ finish: Finish,
+        into effects: inout ContiguousArray<WorkerEffect>
+    ) {
+        let finish = finishes.insert(finish)
+        attempts[attempt].handle(.renaming(finish))
+        for (position, from) in renamed {
+            let to = attempts[attempt].output(position)
+            let alias = aliases.insert(Alias(finish: finish, output: to))
+            effects.append(.alias(AliasToken(alias.packed), from: objects[from].replica, to: to))
+        }
+    }
+
+    mutating func aliased(_ token: AliasToken, _ error: TaskError?) {
+        let alias = Table<Alias>.Handle(packed: token.rawValue)
+        guard aliases.contains(alias) else { return }
+        let finish = aliases[alias].finish
+        let output = aliases[alias].output
+        aliases.remove(alias)
+        if let error {
+            finishes[finish].failure = error
+        } else {
+            finishes[finish].named.append(output)
+        }
+        finishes[finish].missing -= 1
+        if finishes[finish].missing == 0 { conclude(finish) }
+    }
+
+    private mutating func conclude(_ handle: Table<Finish>.Handle) {
+        let finish = finishes[handle]
+        finishes.remove(handle)
+        let attempt = finish.attempt
+        if finish.failure == nil, attempts[attempt].stop != .sessionClosed {
+            publish(finish.outputs, of: attempt)
+            settle(attempt, .finished(finish.message))
+            return
+        }
+        // Nobody will hear of the outputs that are there already: those with a second name, and those that were made.
+        for file in finish.named { objects.removeFile(file) }
+        for file in finish.made { objects.removeFile(file) }
+        if let error = finish.failure, attempts[attempt].stop != .sessionClosed {
+            settle(attempt, .failed(error))
+        } else {
+            settle(attempt, .vanished)
+        }
+    }
+
+    func unixMicroseconds(_ instant: Instant) -> UInt64 { unixMicrosecondsAtZero &+ instant.nanoseconds / 1000 }
+}
