@@ -76,8 +76,11 @@ let package = Package(
         .testTarget(name: "CLITests", dependencies: ["rain", "TaskModel"], swiftSettings: strict),
         .testTarget(name: "JournalTests", dependencies: ["Journal", "ServerCore", "Link", "TaskModel"], swiftSettings: strict),
         .testTarget(
-            name: "ServerTests", dependencies: ["Server", "Journal", "ServerCore", "Link", "TaskModel", "Transport", "Wire"],
-            swiftSettings: strict),
+            name: "ServerTests",
+            dependencies: [
+                "Server", "Journal", "ServerCore", "Link", "TaskModel", "Transport", "Wire",
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            ], swiftSettings: strict),
         .testTarget(
             name: "WorkerTests",
             dependencies: [

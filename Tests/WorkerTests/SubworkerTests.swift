@@ -148,7 +148,7 @@ enum Bag {
     }
 
     @Test func `one that closes its socket is ended`() throws {
-        let harness = try started(shell("sleep 1000 & echo $! >&2; exec 3>&-; wait"))
+        let harness = try started(shell("exec 3>&-; sleep 1000 & echo $! >&2; wait"))
         let (evidence, _) = try ended(harness)
         #expect(evidence.signal == SIGKILL)
         let child = try #require(pid_t(evidence.detail.dropLast()))
