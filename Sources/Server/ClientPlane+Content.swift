@@ -80,7 +80,8 @@ extension ClientPlane {
                 .conflict, RequestError.Code.taskFailed.rawValue, "object \(object) was never made: task \(failure.name) failed: \(failure.error.message)",
                 failure: failure)
         case .cancelled: throw HTTPFailure(.conflict, RequestError.Code.cancelled.rawValue, "object \(object) was never made: its task was cancelled")
-        default: throw HTTPFailure(.conflict, RequestError.Code.objectDropped.rawValue, "object \(object) is gone: keep it before it is made, to fetch it later")
+        default:
+            throw HTTPFailure(.conflict, RequestError.Code.objectDropped.rawValue, "object \(object) is gone: keep it before it is made, to fetch it later")
         }
     }
 

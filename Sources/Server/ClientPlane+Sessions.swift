@@ -1,3 +1,4 @@
+import Glibc
 import HTTPTypes
 import HummingbirdCore
 import NIOCore
@@ -168,6 +169,9 @@ extension ClientPlane {
 
     private func streamLease(_ call: Call, _ session: SessionID, _ lease: UInt64, _ mailbox: LeaseMailbox) -> Response {
         let inbox = inbox
+        // A client whose machine vanished acknowledges nothing: its connection ends when a beat is that old. It is no error when the
+        // socket has no such option; TCP then takes minutes to find out.
+        _ = call.channel.setOption(.socket(SocketOptionLevel(IPPROTO_TCP), SocketOptionName(TCP_USER_TIMEOUT)), value: 30_000)
         // Nothing tells a client that leaves from one that dies; a client that means to leave closes its session.
         let token = call.watch.onEnd {
             inbox.post(.event(.leaseLost(session, lease: lease, isClean: false)))

@@ -26,7 +26,8 @@ struct ClientPlane: Sendable {
         let path: [Substring]
         let query: Substring
         let watch: ConnectionWatch
-        let loop: any EventLoop
+        let channel: any Channel
+        var loop: any EventLoop { channel.eventLoop }
         var method: HTTPRequest.Method { request.method }
     }
 
@@ -35,7 +36,7 @@ struct ClientPlane: Sendable {
         let target = request.head.path ?? "/"
         let query = target.firstIndex(of: "?").map { target[target.index(after: $0)...] } ?? ""
         let path = target.prefix { $0 != "?" }.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
-        let call = Call(request: request, path: Array(path), query: query, watch: watch, loop: channel.eventLoop)
+        let call = Call(request: request, path: Array(path), query: query, watch: watch, channel: channel)
         var response: Response
         do throws(HTTPFailure) {
             let handler = try route(call)

@@ -53,7 +53,8 @@ private func copyFile(_ from: String, _ to: String) throws {
 
     @Test func `sessions that an earlier start left open are closed by the next`() throws {
         let first = try Journal(path: path) { _ in }
-        first.append(entries([.sessionOpened(SessionID(1), SessionOptions()), .sessionOpened(SessionID(2), SessionOptions()), .sessionClosed(SessionID(1), reason: "")]))
+        first.append(
+            entries([.sessionOpened(SessionID(1), SessionOptions()), .sessionOpened(SessionID(2), SessionOptions()), .sessionClosed(SessionID(1), reason: "")]))
         first.close()
         let second = try Journal(path: path) { _ in }
         #expect(second.abandonedSessionCount == 1)

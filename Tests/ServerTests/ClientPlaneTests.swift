@@ -39,7 +39,9 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
         var bytes = [UInt8](repeating: 0, count: 500)
         let count = read(descriptor, &bytes, 500)
         try #require(count > 0)
-        let expected = #"{"ready": true, "host": "127.0.0.1", "port": \#(server.server.port), "control_port": \#(server.server.controlPort), "pid": \#(getpid()), "epoch": 1}"# + "\n"
+        let expected =
+            #"{"ready": true, "host": "127.0.0.1", "port": \#(server.server.port), "control_port": \#(server.server.controlPort), "pid": \#(getpid()), "epoch": 1}"#
+            + "\n"
         #expect(String(decoding: bytes[..<count], as: UTF8.self) == expected)
     }
 
@@ -64,10 +66,14 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
     }
 
     @Test(arguments: [
-        ("GET", "/", 404), ("GET", "/api/v1/nothing", 404), ("POST", "/api/v1/status", 405), ("GET", "/api/v1/sessions/1/submit", 405), ("PATCH", "/api/v1/sessions", 405),
-        ("GET", "/api/v1/sessions/x", 400), ("GET", "/api/v1/sessions/-1", 400), ("GET", "/api/v1/sessions/4294967296", 400), ("GET", "/api/v1/sessions/77", 404),
-        ("GET", "/api/v1/sessions/77/objects/0/content", 404), ("GET", "/api/v1/sessions/77/objects/4294967295/content", 404), ("GET", "/api/v1/sessions/1/lease", 400),
-        ("GET", "/api/v1/sessions/77/lease?resume=x", 404), ("DELETE", "/api/v1/sessions/77", 404), ("PUT", "/api/v1/blobs/xyz", 400), ("GET", "/objects/1/0/0-0", 401),
+        ("GET", "/", 404), ("GET", "/api/v1/nothing", 404), ("POST", "/api/v1/status", 405), ("GET", "/api/v1/sessions/1/submit", 405),
+        ("PATCH", "/api/v1/sessions", 405),
+        ("GET", "/api/v1/sessions/x", 400), ("GET", "/api/v1/sessions/-1", 400), ("GET", "/api/v1/sessions/4294967296", 400),
+        ("GET", "/api/v1/sessions/77", 404),
+        ("GET", "/api/v1/sessions/77/objects/0/content", 404), ("GET", "/api/v1/sessions/77/objects/4294967295/content", 404),
+        ("GET", "/api/v1/sessions/1/lease", 400),
+        ("GET", "/api/v1/sessions/77/lease?resume=x", 404), ("DELETE", "/api/v1/sessions/77", 404), ("PUT", "/api/v1/blobs/xyz", 400),
+        ("GET", "/objects/1/0/0-0", 401),
         ("GET", "/objects/1/0/1-1", 404), ("GET", "/objects/1/0/0-0?expires=99999999999&mac=00", 401), ("GET", "/api/v1/sessions/77/lease?resume=%zz", 400),
     ]) func `other requests are refused as JSON`(method: String, path: String, status: Int) {
         let answer = client.call(method, path, nil as String?)
@@ -77,7 +83,10 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
     }
 
     @Test func `junk ends its connection and nothing else`() {
-        for junk in ["\r\n\r\n\u{0}", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "POST /api/v1/sessions HTTP/1.1\r\nContent-Length: x\r\n\r\n", "GET http://[ HTTP/1.1\r\n\r\n", "GET ? HTTP/1.1\r\n\r\n"] {
+        for junk in [
+            "\r\n\r\n\u{0}", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "POST /api/v1/sessions HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            "GET http://[ HTTP/1.1\r\n\r\n", "GET ? HTTP/1.1\r\n\r\n",
+        ] {
             let other = server.connect()
             other.send(Array(junk.utf8))
             _ = other.receive()
@@ -88,7 +97,10 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
     // MARK: Sessions
 
     @Test func `a session is opened, listed and closed`() throws {
-        let session = try openSession(client, #"{"name": "mine \"1\"", "detached": true, "on_error": "fail_descendants", "grace_ms": 0, "subworkers": [{"name": "c", "command": ["x", "y"], "env": ["A=b"]}]}"#)
+        let session = try openSession(
+            client,
+            #"{"name": "mine \"1\"", "detached": true, "on_error": "fail_descendants", "grace_ms": 0, "subworkers": [{"name": "c", "command": ["x", "y"], "env": ["A=b"]}]}"#
+        )
         let status = client.call("GET", session.path, nil as String?)
         #expect(status.status == 200 && status.has(#""name":"mine \"1\"""#) && status.has(#""state":"open""#) && status.has(#""lease":false"#))
         #expect(client.call("GET", "/api/v1/sessions", nil as String?).has(#"{"sessions":[{"session":1,"#))
@@ -185,7 +197,10 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
         #expect(results.status == 409 && results.has("timeout"))
     }
 
-    @Test(arguments: [#"{}"#, #"{"all": false}"#, #"{"all": true, "tasks": []}"#, #"{"tasks": [[0]]}"#, #"{"tasks": [[0, 1, 2]]}"#, #"{"tasks": [0, 1]}"#, #"{"tasks": [[0, 1.5]]}"#, #"{"tasks": [[0, 1e0]]}"#, #"{"tasks": [], "x": 1}"#])
+    @Test(arguments: [
+        #"{}"#, #"{"all": false}"#, #"{"all": true, "tasks": []}"#, #"{"tasks": [[0]]}"#, #"{"tasks": [[0, 1, 2]]}"#, #"{"tasks": [0, 1]}"#,
+        #"{"tasks": [[0, 1.5]]}"#, #"{"tasks": [[0, 1e0]]}"#, #"{"tasks": [], "x": 1}"#,
+    ])
     func `wrong selections are refused`(body: String) throws {
         let session = try openSession(client)
         let answer = client.call("POST", session.path + "/wait", body)
@@ -214,7 +229,9 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
         #expect(client.call("POST", session.path + "/wait", #"{"all": true}"#).status == 200)
         let info = client.call("POST", session.path + "/info", #"{"tasks": [[0, 1]], "objects": [[0, 3]]}"#)
         #expect(info.has(#"{"task":0,"name":"builtin/concat","type":"builtin/concat","state":"cancelled""#), "\(info.text)")
-        #expect(info.has(#"{"object":0,"label":"greeting","state":"finished","kept":true,"directory":false,"content_type":"text","size":6,"attributes":{}}"#), "\(info.text)")
+        #expect(
+            info.has(#"{"object":0,"label":"greeting","state":"finished","kept":true,"directory":false,"content_type":"text","size":6,"attributes":{}}"#),
+            "\(info.text)")
         #expect(client.call("GET", session.path + "/objects/2/content", nil as String?).status == 409)
     }
 
@@ -278,7 +295,9 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
         #expect(whole.status == 200 && whole.text == "hello " && whole.headers["content-type"] == "text/plain; charset=utf-8")
         #expect(whole.headers["rain-content-type"] == "text" && whole.headers["accept-ranges"] == "bytes")
         let tag = try #require(whole.headers["etag"])
-        for (range, text, header) in [("bytes=1-2", "el", "bytes 1-2/6"), ("bytes=4-", "o ", "bytes 4-5/6"), ("bytes=-2", "o ", "bytes 4-5/6"), ("bytes=0-99", "hello ", "bytes 0-5/6")] {
+        for (range, text, header) in [
+            ("bytes=1-2", "el", "bytes 1-2/6"), ("bytes=4-", "o ", "bytes 4-5/6"), ("bytes=-2", "o ", "bytes 4-5/6"), ("bytes=0-99", "hello ", "bytes 0-5/6"),
+        ] {
             let part = client.call("GET", content, nil as String?, headers: ["Range: \(range)"])
             #expect(part.status == 206 && part.text == text && part.headers["content-range"] == header && part.headers["etag"] == tag, "\(range)")
         }

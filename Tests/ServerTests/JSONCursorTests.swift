@@ -41,10 +41,13 @@ private func string(_ bytes: [UInt8]) throws(JSONError) -> String {
         #expect(throws: JSONError.self) { try string(Array(text.utf8)) }
     }
 
-    @Test(arguments: [
-        [0xFF], [0xC0, 0x80], [0xC1, 0xBF], [0xE0, 0x80, 0x80], [0xED, 0xA0, 0x80], [0xF0, 0x80, 0x80, 0x80], [0xF4, 0x90, 0x80, 0x80], [0xF5, 0x80, 0x80, 0x80],
-        [0x80], [0xC3], [0xE2, 0x82], [0xF0, 0x9F, 0x98], [0xE2, 0x28, 0xA1],
-    ] as [[UInt8]]) func `bytes that are not UTF-8 are refused`(bytes: [UInt8]) {
+    @Test(
+        arguments: [
+            [0xFF], [0xC0, 0x80], [0xC1, 0xBF], [0xE0, 0x80, 0x80], [0xED, 0xA0, 0x80], [0xF0, 0x80, 0x80, 0x80], [0xF4, 0x90, 0x80, 0x80],
+            [0xF5, 0x80, 0x80, 0x80],
+            [0x80], [0xC3], [0xE2, 0x82], [0xF0, 0x9F, 0x98], [0xE2, 0x28, 0xA1],
+        ] as [[UInt8]]) func `bytes that are not UTF-8 are refused`(bytes: [UInt8])
+    {
         #expect(throws: JSONError.self) { try string([0x22] + bytes + [0x22]) }
     }
 
@@ -76,7 +79,9 @@ private func string(_ bytes: [UInt8]) throws(JSONError) -> String {
             writer.base64(bytes)
             #expect(decodeBase64(String(decoding: writer.bytes.dropFirst().dropLast(), as: UTF8.self)) == bytes)
         }
-        for text in ["a", "ab", "abc", "=aaa", "a===", "ab=c", "aa==aa==", "a b=", "ab\n=", "aB==", "aaB=", "-_aa", "äaa"] { #expect(decodeBase64(text) == nil) }
+        for text in ["a", "ab", "abc", "=aaa", "a===", "ab=c", "aa==aa==", "a b=", "ab\n=", "aB==", "aaB=", "-_aa", "äaa"] {
+            #expect(decodeBase64(text) == nil)
+        }
     }
 
     @Test func `what the writer escapes is read back`() throws {

@@ -104,12 +104,14 @@ private let fullBody = """
         ("[0,[],null", "where ']' should be"), ("[0,[],null]x", "the end"), ("[0,[1.5],null]", "fraction"), ("[0,[-1],null]", "whole number"),
         ("[0,[4294967296],null]", "larger than 4294967295"), ("[0,{},null]", "an array"), ("[0,[],nil]", "neither string"), ("[\"0\",[],null]", "whole number"),
         ("[0,[],null,{\"count\":0}]", "at least one task"), ("[0,[],null,{\"count\":10000001}]", "larger than"), ("[0,[],null,{\"keep\":[1]}]", "no output 1"),
-        ("[0,[],null,{\"nam\":1}]", "unknown key \"nam\""), ("[0,[],null,{\"name\":1}]", "a string"), ("[0,[],null,{\"name\":\"a\",\"name\":\"b\"}]", "comes twice"),
+        ("[0,[],null,{\"nam\":1}]", "unknown key \"nam\""), ("[0,[],null,{\"name\":1}]", "a string"),
+        ("[0,[],null,{\"name\":\"a\",\"name\":\"b\"}]", "comes twice"),
         ("[0,[],null,5]", "an object"), ("{}", "empty object"), ("{\"what\":1}", "unknown key \"what\""), ("{\"object\":{}}", "one of data"),
         ("{\"object\":{\"data\":\"a\",\"data64\":\"\"}}", "not 2"), ("{\"object\":{\"data\":1}}", "a string"), ("{\"object\":{\"data64\":\"*\"}}", "base64"),
         ("{\"object\":{\"blob\":\"xy\"}}", "64 hexadecimal"), ("{\"object\":{\"data\":\"\",\"attributes\":[]}}", "attributes are an object"),
         ("{\"object\":{\"data\":\"\",\"keep\":1}}", "true or false"), ("{\"object\":{\"data\":\"\"},\"x\":1}", "one key"),
-        ("{\"template\":{\"type\":\"concat\"}}", "RUNNER/METHOD"), ("{\"template\":{}}", "RUNNER/METHOD"), ("{\"template\":{\"type\":\"a/\"}}", "RUNNER/METHOD"),
+        ("{\"template\":{\"type\":\"concat\"}}", "RUNNER/METHOD"), ("{\"template\":{}}", "RUNNER/METHOD"),
+        ("{\"template\":{\"type\":\"a/\"}}", "RUNNER/METHOD"),
         ("{\"template\":{\"type\":\"a/b\",\"cpus\":-1}}", "whole number"), ("{\"template\":{\"type\":\"a/b\",\"cpus\":65536}}", "larger than"),
         ("{\"template\":{\"type\":\"a/b\",\"rerun\":\"maybe\"}}", "rerun is one of"), ("{\"template\":{\"type\":\"a/b\",\"outputs\":[1]}}", "an object"),
         ("{\"template\":{\"type\":\"a/b\",\"typ\":1}}", "unknown key \"typ\""), ("{\"template\":{\"type\":\"a/b\"},\"template\":{}}", "comes twice"),
@@ -132,7 +134,9 @@ private let fullBody = """
     @Test func `ids beyond 32 bits are an error`() {
         let lines = String(repeating: "[0,[],null,{\"count\":10000000}]\n", count: 430)
         #expect(message(lines, earlier: [1])?.contains("line 430") == true)
-        #expect(message("{\"submit\":{\"first_template\":1,\"first_task\":4294967295,\"first_object\":0}}\n[0,[],1]", earlier: [1])?.contains("more than ids") == true)
+        #expect(
+            message("{\"submit\":{\"first_template\":1,\"first_task\":4294967295,\"first_object\":0}}\n[0,[],1]", earlier: [1])?.contains("more than ids")
+                == true)
     }
 
     @Test func `every prefix of a body is an error or a submit, never a trap`() {

@@ -1,0 +1,154 @@
+import Glibc
+import NIOCore
+import NIOPosix
+import TaskModel
+import Testing
+import Transport
+
+@testable import Server
+
+/// A worker's data port that gives prepared answers, one for each request, and keeps what was asked.
+private final class FakeHolder: Sendable {
+    let port: UInt16
+    private let listener: Int32
+
+    init(answers: [String], closes: Bool = true) throws {
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        self.listener = listener
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let code = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                bind(listener, address, length) == 0 && listen(listener, 5) == 0 ? getsockname(listener, address, &length) : -1
+            }
+        }
+        try #require(code == 0)
+        port = UInt16(bigEndian: address.sin_port)
+        var thread = pthread_t()
+        let work = Unmanaged.passRetained(Work(listener, answers, closes))
+        pthread_create(
+            &thread, nil,
+            { context in
+                if let context { Unmanaged<Work>.fromOpaque(context).takeRetainedValue().run() }
+                return nil
+            }, work.toOpaque())
+        pthread_detach(thread)
+    }
+    deinit {
+        shutdown(listener, Int32(SHUT_RDWR))
+        close(listener)
+    }
+
+    var endpoint: Endpoint { Endpoint(host: "127.0.0.1", port: port) }
+
+    private final class Work {
+        let listener: Int32
+        let answers: [String]
+        let closes: Bool
+        init(_ listener: Int32, _ answers: [String], _ closes: Bool) {
+            self.listener = listener
+            self.answers = answers
+            self.closes = closes
+        }
+        func run() {
+            let connection = accept(listener, nil, nil)
+            guard connection >= 0 else { return }
+            var bytes = [UInt8](repeating: 0, count: 4096)
+            for answer in answers {
+                var request = ""
+                while !request.hasSuffix("\r\n\r\n") {
+                    let count = recv(connection, &bytes, bytes.count, 0)
+                    guard count > 0 else { break }
+                    request += String(decoding: bytes[..<count], as: UTF8.self)
+                }
+                // What was asked can be part of the answer.
+                let target = request.split(separator: " ").dropFirst().first.map(String.init) ?? ""
+                let range = request.split(separator: "\r\n").first { $0.lowercased().hasPrefix("range:") }.map(String.init) ?? ""
+                let text = answer.replacing("TARGET", with: target).replacing("RANGE", with: range)
+                _ = send(connection, text, text.utf8.count, Int32(MSG_NOSIGNAL))
+            }
+            if closes { close(connection) }
+        }
+    }
+}
+
+private let secret = [UInt8](repeating: 9, count: 32)
+private let replica = Replica(object: ObjectID(session: SessionID(3), index: 4), generation: Generation(epoch: ServerEpoch(5), number: 6))
+
+private func answer(_ status: String, _ body: String) -> String { "HTTP/1.1 \(status)\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)" }
+
+@Suite struct HolderClientTests {
+    let client = HolderClient(loop: MultiThreadedEventLoopGroup.singleton.next(), dataSecret: secret)
+
+    private func body(_ connection: HolderConnection) async throws -> String {
+        var text = ""
+        while let buffer = try await connection.next() { text += String(buffer: buffer) }
+        return text
+    }
+
+    @Test func `requests carry a ticket that the worker can check`() throws {
+        let target = client.target(replica)
+        let parts = target.split(whereSeparator: { "?=&".contains($0) }).map(String.init)
+        try #require(parts.count == 5 && parts[1] == "expires" && parts[3] == "mac")
+        let expires = try #require(UInt64(parts[2]))
+        #expect(parts[0] == "/objects/3/4/5-6")
+        #expect(DataTicket.verify(path: parts[0], expires: expires, mac: parts[4], secret: secret, now: unixSeconds()) == .valid)
+    }
+
+    @Test func `one connection serves one request after the other`() async throws {
+        let holder = try FakeHolder(answers: [
+            answer("200 OK", "first"), answer("206 Partial Content", "ir"), answer("200 OK", ""),
+        ])
+        let connection = try await client.connect(to: holder.endpoint)
+        #expect(try await connection.get("/x", range: nil) == 5)
+        #expect(try await body(connection) == "first")
+        #expect(try await connection.get("/x", range: 1...2) == 2)
+        #expect(try await body(connection) == "ir")
+        #expect(try await connection.get("/x", range: nil) == 0)
+        #expect(try await body(connection) == "")
+        connection.close()
+    }
+
+    @Test func `a range is asked for as such`() async throws {
+        let holder = try FakeHolder(answers: ["HTTP/1.1 206 Partial Content\r\nContent-Length: 16\r\n\r\nRANGE"])
+        let connection = try await client.connect(to: holder.endpoint)
+        _ = try await connection.get("/x", range: 7...9)
+        #expect(try await body(connection).lowercased() == "range: bytes=7-9")
+        connection.close()
+    }
+
+    @Test(arguments: ["404 Not Found", "410 Gone", "401 Unauthorized", "500 Internal Server Error", "206 Partial Content"])
+    func `another status is an error that names the worker`(status: String) async throws {
+        let holder = try FakeHolder(answers: [answer(status, "x")])
+        let connection = try await client.connect(to: holder.endpoint)
+        let error = try await #require(throws: HolderError.self) { try await connection.get("/x", range: nil) }
+        #expect(error.description.contains("127.0.0.1:\(holder.port)"))
+        connection.close()
+    }
+
+    @Test func `a body that breaks off is an error`() async throws {
+        let holder = try FakeHolder(answers: ["HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"])
+        let connection = try await client.connect(to: holder.endpoint)
+        #expect(try await connection.get("/x", range: nil) == 100)
+        await #expect(throws: HolderError.self) { try await body(connection) }
+        connection.close()
+    }
+
+    @Test(arguments: ["", "rubbish\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]) func `what is no answer is an error`(text: String) async throws {
+        let holder = try FakeHolder(answers: [text])
+        let connection = try await client.connect(to: holder.endpoint)
+        await #expect(throws: HolderError.self) { try await connection.get("/x", range: nil) }
+        connection.close()
+    }
+
+    @Test func `a port where nobody listens is an error`() async throws {
+        let port = try FakeHolder(answers: []).port
+        let error = try await #require(throws: HolderError.self) { try await client.connect(to: Endpoint(host: "127.0.0.1", port: port)) }
+        guard case .unreachable = error else {
+            Issue.record("\(error)")
+            return
+        }
+    }
+}
