@@ -11,10 +11,9 @@ static csw_status hello(csw_call *call, void *context) {
 
 int main(void) {
     static const char *const inputs[] = {"name"}, *const outputs[] = {"greeting"};
-    const csw_task_type task = {
-        CSW_TASK,         .name = "hello",    .function = hello, .inputs = inputs,
-        .input_count = 1, .outputs = outputs, .output_count = 1,
-    };
+    csw_task_type task = {CSW_TASK, .name = "hello", .function = hello};
+    task.inputs = inputs, task.input_count = 1;
+    task.outputs = outputs, task.output_count = 1;
     csw_subworker *subworker;
     csw_open(NULL, &subworker);
     csw_task(subworker, &task);
