@@ -36,9 +36,10 @@ def test_every_snippet_has_a_test():
     assert set(SNIPPETS) == {"run", "start", "python", "c", "cc", "python-c", "ndjson", "submit"}
 
 
-def test_run(tmp_path):
+@pytest.mark.timeout(1200)  # It builds first, when something has changed.
+def test_run():
     for _ in range(2):  # It can be run again.
-        result = subprocess.run(["sh", "-ec", SNIPPETS["run"]], cwd=ROOT, capture_output=True, text=True, timeout=600)
+        result = subprocess.run(["sh", "-ec", SNIPPETS["run"]], cwd=ROOT, capture_output=True, text=True, timeout=550)
         assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
         picture = result.stdout.splitlines()[-1]
         with open(picture, "rb") as file:
