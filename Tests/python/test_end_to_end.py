@@ -255,6 +255,14 @@ def test_a_private_copy_may_be_written(session):
     assert fetched(same) == b"oldnew\n"
 
 
+def test_two_cpus_are_one_program_at_a_time(session):
+    items = [tasks.Execute("sleep 0.2", cpus=2) for _ in range(2)]
+    start = time.monotonic()
+    session.submit()
+    session.wait(items)
+    assert time.monotonic() - start >= 0.4
+
+
 def test_a_program_is_reused(session):
     grep = Program(["grep", "-c", "x", Input("text")], stdout="count")
     items = [grep(text=blob("x\n" * i)) for i in range(1, 5)]
@@ -411,7 +419,7 @@ def test_debug_lines_are_in_the_info(session):
     session.submit()
     session.wait_all()
     task.update()
-    assert task.info.debug.rstrip("\n") == "first 1\nsecond 2"
+    assert task.info.debug == "first 1\nsecond 2"
 
 
 def test_an_exception_tells_all(session):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import licenses_reference as reference
+import numpy
 import pytest
 from rain.client import DataInstance
 
@@ -49,7 +50,9 @@ def test_the_matrix_is_that_of_another_computation(example, expected, tmp_path):
 
 
 def test_the_picture_is_a_png(example, expected):
-    assert example.draw.function(Context(), expected).startswith(b"\x89PNG\r\n\x1a\n")
+    names, matrix = expected
+    picture = example.draw.function(Context(), (names, numpy.array(matrix)))
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_a_missing_program_is_said():

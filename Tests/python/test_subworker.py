@@ -273,8 +273,8 @@ def test_the_work_directory_is_empty_at_the_start_of_a_call(host):
         return json.dumps(found)
 
     task = Task(host, f)
-    assert value_of(task()) == b"[]"
-    assert value_of(task()) == b"[]"
+    for _ in range(20):  # Faster than the clock by which the kernel dates changes.
+        assert value_of(task()) == b"[]"
     assert host.end() == 0
     assert not list(host.staging.iterdir())
 

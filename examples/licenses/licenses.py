@@ -63,13 +63,14 @@ def draw(ctx, similarity: Input(load=True)):
 
     names, matrix = similarity
     figure, axes = pyplot.subplots(figsize=(9, 8), layout="constrained")
-    image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
+    middle = (matrix.min() + 1) / 2
+    image = axes.imshow(matrix, vmin=matrix.min(), vmax=1, cmap="viridis")
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axes.set_yticks(range(len(names)), names)
     for i, row in enumerate(matrix):
         for j, value in enumerate(row):
             axes.text(
-                j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="black" if value > 0.6 else "white"
+                j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="black" if value > middle else "white"
             )
     axes.set_title("Cosine similarity of word counts")
     figure.colorbar(image, shrink=0.8)

@@ -35,7 +35,7 @@ class TaskInfo:
         #: Seconds, or None.
         self.duration = record.get("duration_s")
         #: Lines that the task wrote for debugging.
-        self.debug = record.get("debug") or ""
+        self.debug = (record.get("debug") or "").removesuffix("\n")
         #: Attributes that the task gave itself.
         self.user = record.get("attributes") or {}
         failure = record.get("failure")

@@ -16,6 +16,7 @@ import json
 import os
 import pickle
 import sys
+import time
 from binascii import a2b_base64
 
 from .. import __version__
@@ -25,6 +26,9 @@ from ..common.content_type import encode_parts, merge_content_types
 from ..common.data_instance import DataInstance
 from ..common.errors import RainException
 from .context import Context
+
+#: More than a tick of the slowest kernel clock, by which files are dated.
+CLOCK_STEP_NANOSECONDS = 20_000_000
 
 
 def run():
@@ -66,7 +70,7 @@ class WorkDirectory:
         os.mkdir(self._path)
         os.chdir(self._path)
         self._descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-        self._seen = self._look()
+        self._note()
 
     def _look(self) -> tuple:
         facts = os.fstat(self._descriptor)
@@ -77,10 +81,15 @@ class WorkDirectory:
         if self._look() != self._seen:
             if os.path.isdir(self._path):
                 self._empty()
-                self._seen = self._look()
+                self._note()
             else:  # The task removed it.
                 os.close(self._descriptor)
                 self._make()
+
+    def _note(self):
+        """Remembers how the empty directory looks, as soon as a change would show: files are dated by a coarse clock."""
+        facts = self._look()
+        self._seen = facts if time.time_ns() - facts[0] > CLOCK_STEP_NANOSECONDS else None
 
     def _empty(self):
         import shutil
