@@ -151,7 +151,7 @@ def functions():
 
         import numpy
 
-        array = numpy.frombuffer(data.get_bytes(), dtype=numpy.uint8)
+        array = numpy.frombuffer(data.get_buffer(), dtype=numpy.uint8)
         crossed = int.from_bytes(array[:8].tobytes(), "little") != os.getpid()
         return f"{int(array[::4096].sum(dtype='int64'))} {int(crossed)}"
 
