@@ -75,3 +75,14 @@ extension stat {
     var isLink: Bool { st_mode & S_IFMT == S_IFLNK }
     var sizeBytes: UInt64 { UInt64(max(0, st_size)) }
 }
+
+/// Makes sure that 0, 1 and 2 are open: else the next file that is opened would become a standard descriptor of every process started.
+func holdStandardDescriptors() {
+    while case let descriptor = rain_openat(AT_FDCWD, "/dev/null", O_RDWR, 0), descriptor >= 0 {
+        if descriptor > 2 {
+            _ = close(descriptor)
+            return
+        }
+        _ = rain_set_close_on_exec(descriptor, false)
+    }
+}

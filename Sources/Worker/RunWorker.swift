@@ -8,6 +8,7 @@ import Glibc
 /// - Returns: the exit code: 0 after SIGTERM or SIGINT.
 /// - Throws: `SystemError` when not even the parent can be set up.
 package func runWorker(_ options: WorkerOptions, command: [String] = ["/proc/self/exe", "worker-process"]) throws -> Int32 {
+    holdStandardDescriptors()
     var parent = try WorkerParent(options, command: command)
     return try parent.run()
 }

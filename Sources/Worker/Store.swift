@@ -32,7 +32,8 @@ final class Store: Sendable {
         var room = statvfs()
         if statvfs(memoryDirectory, &room) == 0, access(memoryDirectory, W_OK) == 0,
             UInt64(room.f_bavail).multipliedReportingOverflow(by: UInt64(room.f_frsize)).partialValue >= memoryBytesMin,
-            let store = try? Store(path: memoryDirectory + "/" + name, kind: "tmpfs \(memoryDirectory)") {
+            let store = try? Store(path: memoryDirectory + "/" + name, kind: "tmpfs \(memoryDirectory)")
+        {
             return store
         }
         return try Store(path: workDirectory + "/" + name, kind: "disk \(workDirectory)")

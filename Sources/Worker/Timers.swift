@@ -27,6 +27,8 @@ struct Timers: Sendable {
     /// Nanoseconds on the monotonic clock.
     var next: UInt64? { entries.first?.due }
 
+    func contains(_ kind: Kind) -> Bool { entries.contains { $0.kind == kind } }
+
     mutating func set(_ kind: Kind, at due: UInt64) {
         count &+= 1
         entries.append(Entry(due: due, order: count, kind: kind))

@@ -66,11 +66,10 @@ struct WorkerLoop: ~Copyable {
         while end == nil {
             let ready = try socket.wait(for: [shell.epoll], timeout: timeout(core.nextTick))
             if ready.isReady(0) { takeDescriptors() }
-            // After a long wait or a burst on the descriptors the server's word may lie there as well.
-            try takeControl()
+            if ready.socket { try takeControl() }
             let now = monotonicNanoseconds()
             while let timer = shell.timers.take(now: now) {
-                if timer == .reopen { reopen() } else { shell.timerFired(timer) }
+                if timer != .reopen { shell.timerFired(timer) } else if isReopening { reopen() }
             }
             // Time-outs are judged when everything that had come is taken in.
             if let tick = core.nextTick, tick.nanoseconds <= now { shell.events.append(.tick) }
@@ -153,12 +152,13 @@ struct WorkerLoop: ~Copyable {
     }
 
     private mutating func reopen() {
-        guard !isReopening || shell.timers.next != nil else { return }
         do throws(TransportError) {
             try socket.reopen()
             isReopening = false
         } catch {
             writeNote("\(error); trying again")
+            // Only one timer of this kind may be on its way.
+            if isReopening && shell.timers.contains(.reopen) { return }
             isReopening = true
             shell.timers.set(.reopen, at: monotonicNanoseconds() &+ 1_000_000_000)
         }

@@ -78,7 +78,12 @@ private enum WorkerProcess {
         let secret = DataSecret()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         let address = options.dataAddress
-        let data = try DataServer(host: address, store: store, secret: secret, group: group)
+        let data: DataServer
+        do {
+            data = try DataServer(host: address, store: store, secret: secret, group: group)
+        } catch {
+            throw TransportError.cannotBind(address: address, reason: "\(error)")
+        }
         let fetcher = Fetcher(store: store, secret: secret, serverHost: options.serverHost, group: group) { [mailbox] token, result in
             mailbox.post(.event(.fetched(token, result)))
         }

@@ -15,7 +15,8 @@ import WorkerCore
         #expect(try harness.outputs(of: harness.request(template, inputs: [harness.input("ab"), harness.input("c")])) == ["abc"])
         #expect(try harness.outputs(of: harness.request(template)) == [""])
         let long = String(repeating: "l", count: 5000)
-        #expect(try harness.outputs(of: harness.request(template, inputs: [harness.input(long), harness.input("!"), harness.input(long)])) == [long + "!" + long])
+        #expect(
+            try harness.outputs(of: harness.request(template, inputs: [harness.input(long), harness.input("!"), harness.input(long)])) == [long + "!" + long])
         #expect(try harness.outputs(of: harness.request(template, inputs: [harness.storedInput("s"), harness.input("t")])) == ["st"])
         #expect(harness.stagedFiles.isEmpty)
     }
@@ -85,8 +86,9 @@ struct JSONTextTests {
     private func parse(_ text: String) throws -> JSONValue { try JSONParser.parse(Array(text.utf8)) }
 
     @Test func `values are read`() throws {
-        #expect(try parse(#" {"a": [1, -2.5e1, true, null], "b": "x\n\u00e9\ud83d\ude00\ud800"} "#)
-            == .object([("a", .array([.number(1), .number(-25), .bool(true), .null])), ("b", .string("x\né😀\u{FFFD}"))]))
+        #expect(
+            try parse(#" {"a": [1, -2.5e1, true, null], "b": "x\n\u00e9\ud83d\ude00\ud800"} "#)
+                == .object([("a", .array([.number(1), .number(-25), .bool(true), .null])), ("b", .string("x\né😀\u{FFFD}"))]))
         #expect(try parse("[]") == .array([]))
     }
 

@@ -18,9 +18,9 @@ final class FakeServer {
     private var route: PeerRoute?
     private let epoch = ServerEpoch(1)
 
-    init(stateDirectory: String) throws {
+    init(stateDirectory: String, port: UInt16 = 0) throws {
         self.stateDirectory = stateDirectory
-        socket = try ControlServerSocket(host: "127.0.0.1", port: 0, access: try AccessFile.loadOrCreate(stateDirectory: stateDirectory))
+        socket = try ControlServerSocket(host: "127.0.0.1", port: port, access: try AccessFile.loadOrCreate(stateDirectory: stateDirectory))
     }
 
     var accessFile: String { AccessFile.path(inStateDirectory: stateDirectory) }

@@ -21,7 +21,8 @@ import WorkerCore
         let harness = try Harness()
         let template = harness.define(
             "builtin/run",
-            config: #"{"command": ["sh", "-c", "ls; cat \"$1\" \"$2\" > \"$3\"; echo more > sub/second", "sh", {"input": 0}, {"input": 1}, {"output": 0}], "inputs": [{"path": "d/a.txt"}], "outputs": [null, {"path": "sub/second"}], "stdout": 2}"#,
+            config:
+                #"{"command": ["sh", "-c", "ls; cat \"$1\" \"$2\" > \"$3\"; echo more > sub/second", "sh", {"input": 0}, {"input": 1}, {"output": 0}], "inputs": [{"path": "d/a.txt"}], "outputs": [null, {"path": "sub/second"}], "stdout": 2}"#,
             inputs: ["first", "b"], outputs: ["joined", "two", "list"])
         let results = try harness.outputs(of: harness.request(template, inputs: [harness.storedInput("1"), harness.input("2")]))
         #expect(results == ["12", "more\n", "b\nd\nsub\n"])
@@ -49,7 +50,9 @@ import WorkerCore
     @Test func `a read-only input can't be written, a writable one is a private copy`() throws {
         let harness = try Harness()
         let template = harness.define(
-            "builtin/run", config: #"{"command": ["stat -c %a a; echo more >> w; cat w"], "shell": true, "inputs": [{"path": "a"}, {"path": "w", "write": true}], "stdout": 0}"#,
+            "builtin/run",
+            config:
+                #"{"command": ["stat -c %a a; echo more >> w; cat w"], "shell": true, "inputs": [{"path": "a"}, {"path": "w", "write": true}], "stdout": 0}"#,
             outputs: ["out"])
         let writable = try harness.storedInput("text ")
         #expect(try harness.outputs(of: harness.request(template, inputs: [harness.storedInput("x"), writable])) == ["444\ntext more\n"])
@@ -101,7 +104,8 @@ import WorkerCore
             let first = try harness.failure(of: request)
             #expect(first.cause == .contract && first.message.contains("'first'"))
             let both = harness.define(
-                "builtin/run", config: #"{"command": ["yes | head -c 9000 > first; \#(command)"], "shell": true, "outputs": [{"path": "first"}, {"path": "x/out"}]}"#,
+                "builtin/run",
+                config: #"{"command": ["yes | head -c 9000 > first; \#(command)"], "shell": true, "outputs": [{"path": "first"}, {"path": "x/out"}]}"#,
                 outputs: ["a", "b"])
             let second = try harness.failure(of: harness.request(both))
             #expect(second.cause == .contract && second.message.contains(word), "\(second.message)")
@@ -140,7 +144,12 @@ import WorkerCore
         let template = harness.define(
             "builtin/run", config: #"{"command": ["sleep 1000 & echo $$ $! > \#(file); wait"], "shell": true}"#)
         let token = harness.start(harness.request(template))
-        #expect(try eventually { try text(of: file).hasSuffix("\n") } catching: { _ in false })
+        #expect(
+            try eventually {
+                try text(of: file).hasSuffix("\n")
+            } catching: { _ in
+                false
+            })
         let pids = try text(of: file).split { $0 == " " || $0 == "\n" }.compactMap { pid_t($0) }
         #expect(pids.count == 2 && pids.allSatisfy(isAlive))
         harness.shell.perform(.stopJob(token))

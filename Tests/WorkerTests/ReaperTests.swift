@@ -11,7 +11,7 @@ import Testing
     /// A worker of the built program, with a server to talk to and a task that leaves processes everywhere.
     private final class Worker {
         let directory: String
-        let server: FakeServer
+        private(set) var server: FakeServer
         let parent: pid_t
         private(set) var process: pid_t = 0
         private(set) var taskProcesses: [pid_t] = []
@@ -79,7 +79,8 @@ import Testing
             let id = TemplateID(session: session, index: 0)
             try server.send(
                 .session(session, subworkers: []), .template(id, template),
-                .assign(Assignment(attempt: AttemptID(task: TaskID(session: session, index: 0), epoch: ServerEpoch(1), number: 1), template: id, firstOutput: 0)))
+                .assign(
+                    Assignment(attempt: AttemptID(task: TaskID(session: session, index: 0), epoch: ServerEpoch(1), number: 1), template: id, firstOutput: 0)))
             let hasStarted = try server.wait {
                 let numbers = ["\(file).1", "\(file).2"].map { ((try? text(of: $0)) ?? "").split { $0 == " " || $0 == "\n" }.compactMap { pid_t($0) } }
                 self.taskProcesses = numbers.flatMap { $0 }
@@ -87,6 +88,14 @@ import Testing
             }
             try #require(hasStarted, "\(log)")
             try #require(isAlive(taskProcesses[0]) && isAlive(taskProcesses.last!))
+        }
+
+        /// The server goes, and one with the same keys comes to the same port.
+        func replaceServer() throws {
+            let (stateDirectory, port) = (server.stateDirectory, server.port)
+            let unused = directory + "/unused"
+            server = try FakeServer(stateDirectory: unused)
+            server = try FakeServer(stateDirectory: stateDirectory, port: port)
         }
 
         /// Whether what the task started is gone.
@@ -184,6 +193,15 @@ import Testing
         #expect(status.map { ($0 >> 8) & 255 } == WorkerExit.unusable)
         #expect(worker.log.contains("mixed.toml") && worker.log.contains("copy access.toml"), "\(worker.log)")
         #expect(!worker.storeExists)
+    }
+
+    @Test func `a worker finds its server again`() throws {
+        let worker = try Worker()
+        _ = try worker.awaitReady()
+        try worker.replaceServer()
+        #expect(try worker.server.wait { worker.server.hellos.count == 1 }, "\(worker.log)")
+        kill(worker.parent, SIGTERM)
+        #expect(worker.awaitEnd() == 0)
     }
 
     @Test func `a worker without an access file is told what to do`() throws {

@@ -103,6 +103,13 @@ struct StoreTests {
         }
     }
 
+    @Test func `a full store is told as such`() throws {
+        try withStore { store, _ in
+            let error = store.taskError(SystemError("write", code: ENOSPC), doing: "it failed")
+            #expect(error.cause == .resource && error.message.contains("it failed: the store of the worker is full"))
+        }
+    }
+
     @Test func `a deep tree with closed directories is removed`() throws {
         let directory = try temporaryDirectory()
         defer { _ = rain_remove_tree(AT_FDCWD, directory) }

@@ -1,0 +1,70 @@
+import CLinux
+import Glibc
+import TaskModel
+import WorkerCore
+
+/// The outputs of one program on their way into the store.
+struct ProgramCollection: Sendable {
+    let title: String
+    let prepared: PreparedProgram
+    let outputs: [OutputSpec]
+    let replicas: [Replica]
+    let store: Store
+
+    enum Collected {
+        case outputs([LocalOutput])
+        case failed(TaskError)
+        func jobResult(durationNanoseconds: UInt64) -> JobResult {
+            switch self {
+            case .outputs(let outputs): .finished(outputs, durationNanoseconds: durationNanoseconds, debug: "")
+            case .failed(let error): .failed(error)
+            }
+        }
+    }
+
+    /// - Throws: `needsCopy` when a long copy would be needed and is not allowed; what was taken is taken then, and taken once.
+    func collect(mayCopyLong: Bool) throws(AcceptanceError) -> Collected {
+        if !mayCopyLong && needsLongCopy() { throw .needsCopy }
+        var taken: [LocalOutput] = []
+        for position in outputs.indices {
+            do throws(AcceptanceError) {
+                let value =
+                    if let path = prepared.layout.outputPaths[position] {
+                        try store.accept(path, in: prepared.directory.raw, as: replicas[position], mayCopyLong: true)
+                    } else {
+                        try store.accept(prepared.outputName ?? "", in: store.staging, as: replicas[position], mayCopyLong: true)
+                    }
+                taken.append(LocalOutput(value: value))
+            } catch {
+                for replica in replicas.prefix(position) { _ = store.remove(replica) }
+                return .failed(taskError(error, position))
+            }
+        }
+        return .outputs(taken)
+    }
+
+    /// Links and second names are copied; everything else is moved.
+    private func needsLongCopy() -> Bool {
+        for path in prepared.layout.outputPaths {
+            guard let path else { continue }
+            var status = stat()
+            guard fstatat(prepared.directory.raw, path, &status, AT_SYMLINK_NOFOLLOW) == 0, status.isLink || status.st_nlink > 1 else { continue }
+            if fstatat(prepared.directory.raw, path, &status, 0) == 0, status.sizeBytes >= Store.longCopyBytes { return true }
+        }
+        return false
+    }
+
+    private func taskError(_ error: AcceptanceError, _ position: Int) -> TaskError {
+        let path = prepared.layout.outputPaths[position] ?? "standard output"
+        let label = outputs[position].label
+        let name = "output \(position)\(label.isEmpty ? "" : " ('\(label)')")"
+        return switch error {
+        case .missing: TaskError(.contract, "\(title) ended well but made no file '\(path)' for \(name)")
+        case .directory: TaskError(.contract, "\(title) made a directory '\(path)' where \(name) is a file")
+        case .notAFile: TaskError(.contract, "\(title) made '\(path)' for \(name), which is not a regular file")
+        case .stillWritten: TaskError(.contract, "\(title) has ended, but another process still writes to '\(path)' of \(name)")
+        case .needsCopy: TaskError(.contract, "\(title): '\(path)' of \(name) could not be copied")
+        case .system(let error): store.taskError(error, doing: "\(title): \(name) ('\(path)') could not be taken")
+        }
+    }
+}

@@ -1,0 +1,210 @@
+import CLinux
+import Glibc
+import TaskModel
+import Wire
+import WorkerCore
+
+/// What comes from subworkers. Nothing in it is trusted.
+extension WorkerShell {
+    /// Larger outputs must be files.
+    private static let inlineOutputBytesMax: UInt32 = 64 * 1024
+
+    func subworkerReady(_ id: SubworkerID, _ ready: rain_ready) {
+        guard let subworker = subworkers[id], subworker.isSocketOpen else { return }
+        if ready.readable || ready.ended { readAll(subworker) }
+        if ready.writable, subworker.isSocketOpen { flush(subworker) }
+    }
+
+    func readAll(_ subworker: SubworkerProcess) {
+        while subworker.isSocketOpen {
+            var dropped: UInt32 = 0
+            let result = rain_receive(subworker.socket, receiveBuffer.baseAddress, receiveBuffer.count, &dropped)
+            if result == -Int64(EAGAIN) { return }
+            if result <= 0 { return socketEnded(subworker) }
+            guard dropped == 0 else {
+                return condemn(subworker, TaskError(.contract, "subworker '\(subworker.command.name)' sent descriptors, which a worker does not take"))
+            }
+            takeMessages(UnsafeRawBufferPointer(rebasing: receiveBuffer[..<Int(result)]), from: subworker)
+            if result < receiveBuffer.count { return }
+        }
+    }
+
+    private func takeMessages(_ bytes: UnsafeRawBufferPointer, from subworker: SubworkerProcess) {
+        guard subworker.verdict == nil else { return }
+        var messages: [FromSubworker] = []
+        var failure: WireError?
+        if subworker.received.isEmpty {
+            let consumed = decode(bytes, into: &messages, &failure)
+            subworker.received.append(contentsOf: bytes[consumed...])
+        } else {
+            subworker.received.append(contentsOf: bytes)
+            let consumed = subworker.received.withUnsafeBytes { decode($0, into: &messages, &failure) }
+            subworker.received.removeFirst(consumed)
+        }
+        for message in messages where subworker.verdict == nil { receive(message, from: subworker) }
+        if let failure {
+            condemn(subworker, TaskError(.contract, "subworker '\(subworker.command.name)' sent what is no message: \(failure)"))
+        }
+    }
+
+    private func decode(_ bytes: UnsafeRawBufferPointer, into messages: inout [FromSubworker], _ failure: inout WireError?) -> Int {
+        do throws(WireError) { return try codec.decode(bytes, into: &messages) } catch {
+            failure = error
+            return bytes.count
+        }
+    }
+
+    private func receive(_ message: FromSubworker, from subworker: SubworkerProcess) {
+        let name = subworker.command.name
+        switch message {
+        case .register(let registration):
+            guard !subworker.isRegistered else { return condemn(subworker, TaskError(.contract, "subworker '\(name)' registered twice")) }
+            register(subworker, registration)
+        case .results(let results):
+            guard subworker.isRegistered else { return condemn(subworker, TaskError(.contract, "subworker '\(name)' sent results before it registered")) }
+            takeResults(results, from: subworker)
+        case .pong: break
+        }
+    }
+
+    private func register(_ subworker: SubworkerProcess, _ registration: SubworkerRegistration) {
+        let name = subworker.command.name
+        guard registration.protocolVersion == subworkerProtocolVersion else {
+            return refuse(
+                subworker,
+                "this worker speaks version \(subworkerProtocolVersion) of the subworker protocol, \(registration.library) speaks version \(registration.protocolVersion): build subworker '\(name)' with the library of this version of Rain"
+            )
+        }
+        guard registration.name.isEmpty || registration.name == name else {
+            return refuse(
+                subworker,
+                "the subworker calls itself '\(registration.name)' but was started as '\(name)': give both the same name")
+        }
+        subworker.isRegistered = true
+        subworker.takesDescriptors = registration.takesDescriptors
+        subworker.usesPage = registration.hasControlPage
+        send(
+            .welcome(
+                SubworkerWelcome(
+                    workerName: options.name.isEmpty ? hostName : options.name, stagingDirectory: "\(store.path)/staging/\(subworker.stagingName)",
+                    inlineBytesMax: Self.inlineOutputBytesMax)), to: subworker)
+        events.append(
+            .subworkerRegistered(
+                subworker.id,
+                SubworkerCapabilities(
+                    hasControlPage: registration.hasControlPage, threads: registration.threads, hasCaching: registration.hasCaching,
+                    tasks: registration.tasks.map(\.name))))
+    }
+
+    /// Tells it why, and ends it when it has had the time to read that.
+    private func refuse(_ subworker: SubworkerProcess, _ reason: String) {
+        subworker.verdict = TaskError(.setup, "subworker '\(subworker.command.name)' was refused: \(reason)")
+        send(.refused(reason: reason), to: subworker)
+        flush(subworker)
+        _ = shutdown(subworker.socket, Int32(SHUT_RDWR))
+        timers.set(.endSubworker(subworker.id), at: monotonicNanoseconds() &+ 1_000_000_000)
+    }
+    func endSubworker(_ id: SubworkerID) { if let subworker = subworkers[id] { kill(-subworker.pid, SIGKILL) } }
+
+    private func takeResults(_ results: [SubworkerResult], from subworker: SubworkerProcess) {
+        var answers: ContiguousArray<CallAnswer> = []
+        answers.reserveCapacity(results.count)
+        for result in results {
+            guard let slot = Int(exactly: result.slot), slot < ControlPage.slotCount, let call = subworker.calls[slot] else {
+                condemn(subworker, TaskError(.contract, "subworker '\(subworker.command.name)' answered a call that it does not have (slot \(result.slot))"))
+                break
+            }
+            subworker.calls[slot] = nil
+            subworker.page.free(slot)
+            answers.append(
+                CallAnswer(
+                    slot: UInt8(slot), durationNanoseconds: result.durationNanoseconds, debug: result.debug, attributes: result.attributes,
+                    result: answer(result, call, subworker)))
+        }
+        if !answers.isEmpty { events.append(.callsAnswered(subworker.id, answers)) }
+    }
+
+    private func answer(_ result: SubworkerResult, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess) -> CallAnswer.Result {
+        switch result.value {
+        case .cancelled: return .cancelled
+        case .failed(let message, let detail):
+            return .failed(TaskError(.user, message.isEmpty ? "the task failed without a message" : message, detail: detail, debug: result.debug))
+        case .outputs(let outputs):
+            let specs = call.template.template.outputs
+            guard outputs.count == specs.count else {
+                return .failed(
+                    TaskError(.contract, "\(call.template.template.type) gave \(outputs.count) outputs, but its task has \(specs.count)", debug: result.debug))
+            }
+            var accepted: [LocalOutput] = []
+            accepted.reserveCapacity(outputs.count)
+            for (position, output) in outputs.enumerated() {
+                let replica = Replica(
+                    object: ObjectID(session: call.attempt.task.session, index: call.firstOutput &+ UInt32(truncatingIfNeeded: position)),
+                    generation: call.attempt.generation)
+                do throws(TaskError) {
+                    let value = try accept(output, as: replica, call, subworker, position)
+                    accepted.append(LocalOutput(contentType: output.contentType, attributes: output.attributes, value: value))
+                } catch {
+                    for earlier in accepted.indices where accepted[earlier].value.isStored {
+                        _ = store.remove(
+                            Replica(
+                                object: ObjectID(session: call.attempt.task.session, index: call.firstOutput &+ UInt32(truncatingIfNeeded: earlier)),
+                                generation: call.attempt.generation))
+                    }
+                    var error = error
+                    error.debug = result.debug
+                    return .failed(error)
+                }
+            }
+            return .outputs(accepted)
+        }
+    }
+
+    private func accept(
+        _ output: SubworkerOutput, as replica: Replica, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess, _ position: Int
+    ) throws(TaskError) -> LocalOutput.Value {
+        let type = call.template.template.type
+        let label = call.template.template.outputs[position].label
+        let name = "output \(position)\(label.isEmpty ? "" : " ('\(label)')")"
+        if output.isDirectory || call.template.template.outputs[position].isDirectory {
+            throw TaskError(.setup, "\(type): directories as objects are not supported (\(name))")
+        }
+        switch output.value {
+        case .sameAsInput(let input):
+            guard Int(input) < call.inputCount else {
+                throw TaskError(.contract, "\(type) gave its input \(input) as \(name), but has \(call.inputCount) inputs")
+            }
+            return .sameAsInput(input)
+        case .inline(let bytes):
+            if bytes.count <= ControlLimits.inlineBytesMax { return .inline(bytes) }
+            do throws(SystemError) {
+                try store.write(bytes, as: replica)
+                return .stored(sizeBytes: UInt64(bytes.count))
+            } catch {
+                throw store.taskError(error, doing: "\(type): \(name) of \(bytes.count) bytes could not be stored")
+            }
+        case .path(let path):
+            let prefix = "\(store.path)/staging/\(subworker.stagingName)/"
+            let file = path.dropFirst(prefix.count)
+            guard path.hasPrefix(prefix), !file.isEmpty, !file.utf8.contains(UInt8(ascii: "/")), file != ".", file != "..", !file.utf8.contains(0) else {
+                throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which does not lie in its staging directory")
+            }
+            do throws(AcceptanceError) {
+                return try store.accept(String(file), in: subworker.staging.raw, as: replica, mayCopyLong: false)
+            } catch {
+                switch error {
+                case .missing: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), but there is no such file")
+                case .directory: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which is a directory")
+                case .notAFile, .needsCopy: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which is not a file of its own")
+                case .stillWritten:
+                    throw TaskError(.contract, "\(type) gave '\(path)' as \(name), but still has it open for writing or mapped: close it first")
+                case .system(let error): throw store.taskError(error, doing: "\(type): \(name) could not be taken")
+                }
+            }
+        }
+    }
+}
+
+extension LocalOutput.Value {
+    fileprivate var isStored: Bool { if case .stored = self { true } else { false } }
+}
