@@ -99,7 +99,7 @@ class Command:
 def command_of(args, stdout, stdin, input_paths, output_paths, shell, env, is_program) -> Command:
     command = Command()
     if isinstance(args, (str, os.PathLike)):
-        words = [args] if shell else _split(os.fspath(args))
+        words = [args] if shell else split(os.fspath(args))
     else:
         words = list(args)
     if not words:
@@ -147,7 +147,10 @@ def command_of(args, stdout, stdin, input_paths, output_paths, shell, env, is_pr
     return command
 
 
-def _split(text) -> list:
+def split(text) -> list:
+    """The words of a command line, as a shell would take it apart."""
+    if not ("'" in text or '"' in text or "\\" in text):
+        return text.split()
     import shlex
 
     return shlex.split(text)

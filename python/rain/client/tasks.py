@@ -1,11 +1,13 @@
 """The built-in tasks, and programs as tasks."""
 
 import os
+from types import NoneType
 
 from ..common.errors import RainException
-from .graph import Task
+from .graph import Task, active_session
 from .io import Output
-from .program import command_of
+from .program import command_of, split
+from .template import call_site, to_json
 
 __all__ = ["Concat", "Execute", "Load", "Sleep", "Store"]
 
@@ -101,8 +103,26 @@ class Execute(Task):
         cpus=1,
         env=None,
     ):
+        if isinstance(args, str) and not shell:
+            args = split(args)
+        is_plain = not (shell or stdin or input_paths or output_paths or env) and type(stdout) in (NoneType, bool, str)
+        if is_plain and type(args) in (list, tuple) and args and all(type(word) is str for word in args):
+            self._make_plain(args, stdout, name, session or active_session(), cpus)
+            return
         command = command_of(args, stdout, stdin, input_paths, output_paths, shell, env, is_program=False)
         inputs = list(zip(command.labels, command.objects))
         self._make(
             self.TASK_TYPE, inputs, command.outputs, command.config, command.arguments or None, cpus, name, session
         )
+
+    def _make_plain(self, words, stdout, name, session, cpus):
+        """A program with words alone, as loops make them by the thousand: only their template is worked out."""
+        site, frames = call_site()
+        key = (Execute, words[0], stdout, cpus, site)
+        template = session._templates.get(key)
+        if template is None:
+            command = command_of(words[:1], stdout, None, (), (), False, None, is_program=False)
+            template = session._templates[key] = self._new_template(
+                self.TASK_TYPE, frames, to_json(command.config), (), self._declared(command.outputs), cpus
+            )
+        self._begin(session, template, (), f"[],{to_json(words[1:]) if len(words) > 1 else 'null'}", name)

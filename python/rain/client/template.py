@@ -9,9 +9,12 @@ from ..common.errors import RainException
 ORIGIN_FRAMES_MAX = 6
 
 
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
 def to_json(value) -> str:
     try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return _encoder.encode(value)
     except (TypeError, ValueError) as error:
         raise RainException(f"this must be JSON: {error}") from None
 

@@ -87,7 +87,7 @@ class WorkDirectory:
                 self._make()
 
     def _note(self):
-        """Remembers how the empty directory looks, as soon as a change would show: files are dated by a coarse clock."""
+        """Remembers how the empty directory looks, once a change would show: files are dated by a coarse clock."""
         facts = self._look()
         self._seen = facts if time.time_ns() - facts[0] > CLOCK_STEP_NANOSECONDS else None
 
