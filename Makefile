@@ -23,7 +23,10 @@ install: build ## the program, the C library and its header under PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/rain
 	install -m 755 build/bin/rain $(DESTDIR)$(PREFIX)/bin/rain
 	find build/libexec/rain -type f -exec install -m 755 {} $(DESTDIR)$(PREFIX)/libexec/rain/ \;
-	DESTDIR=$(DESTDIR) cmake --install build/cmake --prefix $(PREFIX)
+	cmake -S . -B build/cmake-install -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=$(abspath $(PREFIX)) \
+		-DCMAKE_INSTALL_LIBDIR=lib -DCSW_EXAMPLES=OFF -DCSW_TESTS=OFF
+	cmake --build build/cmake-install
+	DESTDIR=$(DESTDIR) cmake --install build/cmake-install
 	@echo "installed; the Python package: pip install ./python"
 
 clean:

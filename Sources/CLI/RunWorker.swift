@@ -1,4 +1,5 @@
 import ArgumentParser
+import CLinux
 import Glibc
 import TaskModel
 import Transport
@@ -37,8 +38,10 @@ struct RunWorker: ParsableCommand {
     func run() throws {
         let state = try stateDirectory()
         // Two workers of one user must not share a directory.
-        let work = try absolute(workDir ?? "\(state)/work/worker-pid\(getpid())")
-        let logs = try absolute(logDir ?? work + "/log")
+        let name = "worker-pid\(getpid())"
+        let work = try absolute(workDir ?? "\(state)/work/\(name)")
+        let logs = try absolute(logDir ?? "\(state)/log/\(name)")
+        defer { if workDir == nil { _ = rain_remove_tree(AT_FDCWD, work) } }
         if logDir != nil { try writeLog(to: logs, role: .worker) }
         let code = try runWorker(
             WorkerOptions(

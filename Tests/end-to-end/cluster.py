@@ -25,7 +25,7 @@ class Cluster:
         # Every process of the test inherits it, so nobody can hide.
         self.env = dict(os.environ, XDG_STATE_HOME=str(self.state))
         self.port = self.control_port = self.url = self.token = None
-        self.shared_memory_before = set(os.listdir("/dev/shm"))
+        self.pids = set()
 
     def rain(self, *arguments, **options):
         """Runs the program to its end."""
@@ -38,6 +38,7 @@ class Cluster:
         )
         assert result.returncode == 0, result.stderr
         self.read_address()
+        self.pids |= {json.loads(path.read_text())["pid"] for path in (self.state / "rain/run").glob("*.json")}
         return result
 
     def read_address(self):
@@ -128,10 +129,9 @@ class Cluster:
         """No socket of this test's directory, no file in /dev/shm."""
         sockets = [path for path in self.directory.rglob("*") if path.is_socket()]
         assert not sockets
-        # A name has its worker's pid, so that other workers of this machine are told from ours, which have ended.
-        new = set(os.listdir("/dev/shm")) - self.shared_memory_before
-        left = [name for name in new if name.startswith("rain-") and not os.path.exists(f"/proc/{name.split('-')[2]}")]
-        assert not left
+        # A store has its worker's pid in its name, which tells ours from those of other workers of this machine.
+        ours = {str(pid) for pid in self.pids}
+        assert not [name for name in os.listdir("/dev/shm") if name.startswith("rain-") and ours & set(name.split("-"))]
 
 
 def wait_for_end(pid, seconds):
