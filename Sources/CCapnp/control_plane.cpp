@@ -187,6 +187,14 @@ private:
             to.kind = CC_CLOSE_SESSION;
             to.number = from.getCloseSession();
             return to;
+        case control::ServerMessage::PROVIDE: {
+            auto inputs = from.getProvide();
+            to.kind = CC_PROVIDE;
+            to.range = {position(work.inputs), inputs.size()};
+            for (auto each : inputs)
+                work.inputs.push_back(input(each));
+            return to;
+        }
         }
         throw std::runtime_error("a message of the server is of an unknown kind");
     }
@@ -299,6 +307,10 @@ private:
         case control::WorkerMessage::SESSION_CLOSED:
             to.kind = CC_SESSION_CLOSED;
             to.number = from.getSessionClosed();
+            return to;
+        case control::WorkerMessage::MISSING:
+            to.kind = CC_MISSING;
+            to.id = idOf(from.getMissing());
             return to;
         }
         throw std::runtime_error("a message of a worker is of an unknown kind");
@@ -459,6 +471,12 @@ private:
         case CC_CLOSE_SESSION:
             to.setCloseSession(from.number);
             break;
+        case CC_PROVIDE: {
+            auto inputs = to.initProvide(from.range.count);
+            for (uint32_t i = 0; i < from.range.count; i++)
+                input(frame.inputs[from.range.first + i], inputs[i]);
+            break;
+        }
         }
     }
 
@@ -558,6 +576,9 @@ private:
             break;
         case CC_SESSION_CLOSED:
             to.setSessionClosed(from.number);
+            break;
+        case CC_MISSING:
+            setId(to.initMissing(), from.id);
             break;
         }
     }

@@ -28,7 +28,7 @@ struct ObjectTable: Sendable {
 
     // Few objects have these.
     var blobs: [UInt32: (hash: BlobHash, sizeBytes: UInt64)] = [:]
-    var uploads: [UInt32: (label: String, contentType: String, isDirectory: Bool)] = [:]
+    var given: [UInt32: (label: String, contentType: String, isDirectory: Bool)] = [:]
     var contentTypes: [UInt32: String] = [:]
     var attributes: [UInt32: [UInt8]] = [:]
     var directories: Set<UInt32> = []

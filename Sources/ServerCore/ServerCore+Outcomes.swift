@@ -29,6 +29,13 @@ extension ServerCore {
                 sessions[slot]!.objects.addHolder(UInt32(worker), of: replica.object.index)
                 workers[worker]!.objectCount += 1
             }
+        case .missing(let replica):
+            guard let slot = slotOfSession[replica.object.session], replica.object.index < sessions[slot]!.objects.count,
+                sessions[slot]!.objects.generation[Int(replica.object.index)] == replica.generation,
+                sessions[slot]!.objects.isHeld(replica.object.index, by: UInt32(worker))
+            else { return }
+            sessions[slot]!.objects.removeHolder(UInt32(worker), of: replica.object.index)
+            workers[worker]!.objectCount -= 1
         case .sessionClosed(let id):
             guard let slot = slotOfSession[id] else { return }
             sessions[slot]!.openWorkers.removeAll { $0 == UInt32(worker) }

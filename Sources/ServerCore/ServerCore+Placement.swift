@@ -72,6 +72,7 @@ extension ServerCore {
         assignment.inputs.reserveCapacity(constants.count + inputs.count)
         for object in constants { assignment.inputs.append(input(slot, object, for: worker)) }
         for position in inputs { assignment.inputs.append(input(slot, sessions[slot]!.tasks.inputs[position], for: worker)) }
+        provideLargeValues(of: &assignment, to: worker)
         workers[worker]!.link.enqueue(.assign(assignment))
         append(.assigned(attempt, workers[worker]!.id), isDurable: false, into: &effects)
     }
@@ -110,6 +111,27 @@ extension ServerCore {
         sessions[slot]!.objects.addHolder(UInt32(worker), of: object)
         workers[worker]!.objectCount += 1
         return input
+    }
+
+    /// Many small values make a large message: beyond a bound they go ahead of the assignment, in messages of their own.
+    private mutating func provideLargeValues(of assignment: inout Assignment, to worker: Int) {
+        var inlineBytes = 0
+        for input in assignment.inputs { if case .inline(let value) = input.source { inlineBytes += value.count } }
+        guard inlineBytes > ControlLimits.assignmentInlineBytesMax else { return }
+        var values: [InputAssignment] = []
+        var bytes = 0
+        for position in assignment.inputs.indices {
+            guard case .inline(let value) = assignment.inputs[position].source else { continue }
+            values.append(assignment.inputs[position])
+            assignment.inputs[position].source = .held
+            bytes += value.count
+            if bytes > ControlLimits.assignmentInlineBytesMax {
+                workers[worker]!.link.enqueue(.provide(values))
+                values = []
+                bytes = 0
+            }
+        }
+        if !values.isEmpty { workers[worker]!.link.enqueue(.provide(values)) }
     }
 
     func endpoints(_ slot: Int, _ object: UInt32) -> [Endpoint] {

@@ -257,7 +257,7 @@ extension ServerCore {
         sessions[slot]!.objects.state[index] = .finished
         // A constant stays for later submits of its session, whether the client keeps it or not.
         sessions[slot]!.objects.isKept[index] = true
-        sessions[slot]!.objects.uploads[object] = (upload.label, upload.contentType, upload.isDirectory)
+        sessions[slot]!.objects.given[object] = (upload.label, upload.contentType, upload.isDirectory)
         if !upload.attributes.isEmpty { sessions[slot]!.objects.attributes[object] = upload.attributes }
         switch upload.value {
         case .inline(let bytes):

@@ -104,16 +104,16 @@ struct Session: Sendable {
         return template.outputs[Int(object - tasks.firstOutput(of: producer, outputCount: template.outputs.count))]
     }
 
-    func label(of object: UInt32) -> String { outputSpec(of: object)?.label ?? objects.uploads[object]?.label ?? "" }
+    func label(of object: UInt32) -> String { outputSpec(of: object)?.label ?? objects.given[object]?.label ?? "" }
 
     func contentType(of object: UInt32) -> String {
         if let own = objects.contentTypes[object] { return own }
-        if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.uploads[object]?.contentType ?? "" }
+        if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.given[object]?.contentType ?? "" }
         return outputSpec(of: object)?.contentType ?? ""
     }
 
     func isDirectory(_ object: UInt32) -> Bool {
-        if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.uploads[object]?.isDirectory ?? false }
+        if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.given[object]?.isDirectory ?? false }
         return objects.directories.contains(object)
     }
 

@@ -14,29 +14,32 @@ extension ServerMessage: ByteEstimating {
         case .assign(let assignment): assignment.estimatedBytes
         case .revoke, .cancel, .closeSession: 40
         case .drop(let replicas): 32 + replicas.count * 16
+        case .provide(let values): values.reduce(32) { $0 + $1.estimatedBytes }
         }
     }
 }
 
 extension Assignment {
     package var estimatedBytes: Int {
-        var bytes = 96 + arguments.count + name.utf8.count
-        for input in inputs {
-            bytes += 64 + input.contentType.utf8.count
-            switch input.source {
-            case .held, .expect: break
-            case .inline(let value): bytes += value.count + 8
-            case .fetch(let endpoints): bytes += endpoints.count * 40
-            }
+        inputs.reduce(96 + arguments.count + name.utf8.count) { $0 + $1.estimatedBytes }
+    }
+}
+
+extension InputAssignment {
+    package var estimatedBytes: Int {
+        let bytes = 64 + contentType.utf8.count
+        switch source {
+        case .held, .expect: return bytes
+        case .inline(let value): return bytes + value.count + 8
+        case .fetch(let endpoints): return bytes + endpoints.count * 40
         }
-        return bytes
     }
 }
 
 extension WorkerMessage: ByteEstimating {
     package var estimatedBytes: Int {
         switch self {
-        case .started, .cancelled, .revoked, .replicated, .sessionClosed: return 48
+        case .started, .cancelled, .revoked, .replicated, .sessionClosed, .missing: return 48
         case .finished(_, let finished):
             var bytes = 112 + finished.debug.utf8.count + finished.attributes.count
             for output in finished.outputs { bytes += 64 + (output.inline?.count ?? 0) + output.contentType.utf8.count + output.attributes.count }

@@ -13,6 +13,8 @@ package enum ServerMessage: Equatable, Sendable {
     case drop([Replica])
     /// Stop everything of the session and forget it; answered by `sessionClosed` when its last process is gone.
     case closeSession(SessionID)
+    /// Values that are too many for the assignment that needs them; held from now on.
+    case provide([InputAssignment])
 }
 
 /// What a worker tells the server.
@@ -27,6 +29,8 @@ package enum WorkerMessage: Equatable, Sendable {
     /// The worker now has a replica that it fetched.
     case replicated(Replica)
     case sessionClosed(SessionID)
+    /// The worker hasn't got a replica that it was told to fetch: no holder gave it.
+    case missing(Replica)
 }
 
 /// One object's bytes of one generation.
@@ -166,4 +170,6 @@ package enum ControlLimits {
     package static let inlineBytesMax = 4096
     /// A batch is closed before it grows past this; a single larger message travels alone.
     package static let batchBytesMax = 256 * 1024
+    /// An assignment with more inline bytes than this is preceded by `provide`.
+    package static let assignmentInlineBytesMax = 64 * 1024
 }

@@ -14,6 +14,7 @@ package struct TaskID: Hashable, Comparable, Sendable, CustomStringConvertible {
         self.session = session
         self.index = index
     }
+    package func hash(into hasher: inout Hasher) { hasher.combine(UInt64(session.rawValue) << 32 | UInt64(index)) }
     package static func < (a: Self, b: Self) -> Bool { (a.session, a.index) < (b.session, b.index) }
     package var description: String { "\(session).t\(index)" }
 }
@@ -26,6 +27,7 @@ package struct ObjectID: Hashable, Comparable, Sendable, CustomStringConvertible
         self.session = session
         self.index = index
     }
+    package func hash(into hasher: inout Hasher) { hasher.combine(UInt64(session.rawValue) << 32 | UInt64(index)) }
     package static func < (a: Self, b: Self) -> Bool { (a.session, a.index) < (b.session, b.index) }
     package var description: String { "\(session).o\(index)" }
 }
@@ -38,6 +40,7 @@ package struct TemplateID: Hashable, Comparable, Sendable, CustomStringConvertib
         self.session = session
         self.index = index
     }
+    package func hash(into hasher: inout Hasher) { hasher.combine(UInt64(session.rawValue) << 32 | UInt64(index)) }
     package static func < (a: Self, b: Self) -> Bool { (a.session, a.index) < (b.session, b.index) }
     package var description: String { "\(session).k\(index)" }
 }
@@ -68,6 +71,10 @@ package struct AttemptID: Hashable, Sendable, CustomStringConvertible {
         self.epoch = epoch
         self.number = number
     }
+    package func hash(into hasher: inout Hasher) {
+        hasher.combine(task)
+        hasher.combine(generation)
+    }
     package var generation: Generation { Generation(epoch: epoch, number: number) }
     package var description: String { "\(task)#\(epoch)-\(number)" }
 }
@@ -82,6 +89,7 @@ package struct Generation: Hashable, Sendable, CustomStringConvertible {
         self.epoch = epoch
         self.number = number
     }
+    package func hash(into hasher: inout Hasher) { hasher.combine(UInt64(epoch.rawValue) << 32 | UInt64(number)) }
     package static let uploaded = Generation(epoch: ServerEpoch(0), number: 0)
     package var description: String { "\(epoch.rawValue)-\(number)" }
 }

@@ -117,6 +117,10 @@ struct ControlColumns: ~Copyable {
             for replica in replicas { ids.append(cc_id(replica)) }
             append(CC_DROP, range: cc_range(from: first, to: ids.count))
         case .closeSession(let session): append(CC_CLOSE_SESSION, number: session.rawValue)
+        case .provide(let values):
+            let first = inputs.count
+            for value in values { add(value) }
+            append(CC_PROVIDE, range: cc_range(from: first, to: inputs.count))
         }
     }
 
@@ -137,6 +141,7 @@ struct ControlColumns: ~Copyable {
         case .revoked(let attempt, let wasTakenBack): append(CC_REVOKED, id: cc_id(attempt), flag: wasTakenBack ? 1 : 0)
         case .replicated(let replica): append(CC_REPLICATED, id: cc_id(replica))
         case .sessionClosed(let session): append(CC_SESSION_CLOSED, number: session.rawValue)
+        case .missing(let replica): append(CC_MISSING, id: cc_id(replica))
         }
     }
 

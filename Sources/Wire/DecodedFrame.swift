@@ -51,6 +51,7 @@ struct DecodedFrame {
         case CC_CANCEL: .cancel(message.id.attempt)
         case CC_DROP: .drop(message.range.map(plain.pointee.ids) { $0.pointee.replica })
         case CC_CLOSE_SESSION: .closeSession(SessionID(message.number))
+        case CC_PROVIDE: .provide(message.range.map(plain.pointee.inputs) { input($0) })
         default: throw .unexpected(kind: "message \(message.kind)")
         }
     }
@@ -64,6 +65,7 @@ struct DecodedFrame {
         case CC_REVOKED: .revoked(message.id.attempt, wasTakenBack: message.flag != 0)
         case CC_REPLICATED: .replicated(message.id.replica)
         case CC_SESSION_CLOSED: .sessionClosed(SessionID(message.number))
+        case CC_MISSING: .missing(message.id.replica)
         default: throw .unexpected(kind: "message \(message.kind)")
         }
     }

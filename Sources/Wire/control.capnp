@@ -82,6 +82,7 @@ struct ServerMessage {
     cancel @4 :Attempt;
     drop @5 :List(Replica);
     closeSession @6 :UInt32;
+    provide @7 :List(Assignment.Input);
   }
 }
 
@@ -164,6 +165,7 @@ struct WorkerMessage {
     revoked @4 :Revoked;
     replicated @5 :Replica;
     sessionClosed @6 :UInt32;
+    missing @7 :Replica;
   }
 }
 

@@ -24,6 +24,7 @@ extension WorkerCore {
                 case .success(let new): object = new
                 case .failure(let error):
                     if problem == nil { problem = error }
+                    if case .expect = input.source {} else { link.enqueue(.missing(input.replica)) }
                     continue
                 }
             }
@@ -73,6 +74,21 @@ extension WorkerCore {
         }
     }
 
+    /// A value that later assignments name as held; it stays until it is dropped.
+    mutating func take(_ value: InputAssignment) {
+        // A closed session's value is late; anything but bytes is no value.
+        guard let session = sessionByID[value.replica.object.session], sessions[session].closing == .no, case .inline(let bytes) = value.source
+        else { return }
+        if let known = objects.find(value.replica) {
+            objects[known].isDropped = false
+            return
+        }
+        _ = objects.insert(
+            value.replica,
+            NewObject(
+                representation: .inline(bytes), sizeBytes: UInt64(bytes.count), contentType: value.contentType, isDirectory: value.isDirectory))
+    }
+
     private func produces(_ producer: AttemptHandle, _ replica: Replica) -> Bool {
         let id = attempts[producer].id
         let first = attempts[producer].firstOutput
@@ -97,6 +113,7 @@ extension WorkerCore {
         case .failed(let error):
             let waiters = objects[object].waiters
             objects[object].waiters = []
+            link.enqueue(.missing(replica))
             for attempt in waiters where attempts.contains(attempt) { settle(attempt, .failed(SetupErrors.fetchFailed(replica, error))) }
             // Without uses now: the next task that wants it has it fetched anew.
             objects.remove(object)

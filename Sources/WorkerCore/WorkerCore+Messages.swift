@@ -14,6 +14,7 @@ extension WorkerCore {
             // One that is unknown never came or is gone already.
             for replica in replicas { if let object = objects.find(replica) { objects.drop(object) } }
         case .closeSession(let id): closeSession(id, into: &effects)
+        case .provide(let values): for value in values { take(value) }
         }
     }
 

@@ -105,6 +105,13 @@ struct SubmitBuilder {
         self.firstTemplate = firstTemplate
     }
 
+    /// Goes on with a submit that has uploads only.
+    init(adding submit: Submit) {
+        self.init()
+        self.submit = submit
+        objectCount = UInt32(submit.uploads.count)
+    }
+
     mutating func template(_ type: String = "x/y", outputs: Int = 1, kept: Bool = false, edit: (inout TaskTemplate) -> Void = { _ in }) -> UInt32 {
         var template = TaskTemplate(type: type)
         template.outputs = (0..<outputs).map { OutputSpec(label: "out\($0)", isKept: kept) }

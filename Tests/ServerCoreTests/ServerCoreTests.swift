@@ -405,3 +405,49 @@ import Testing
         .replicated(Replica(object: ObjectID(session: session, index: 4), generation: .uploaded)), .sessionClosed(SessionID(5))])
     #expect(harness.records.count == 2, "worker joined, session opened, nothing else")
 }
+
+@Test func `values that are too many for one message go ahead of their task`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1)
+    let session = harness.openSession()
+    var build = SubmitBuilder()
+    let template = build.template()
+    let values = (0..<100).map { build.upload([UInt8](repeating: UInt8($0), count: 4096)) }
+    build.row(template, values)
+    build.row(template, values)
+    _ = harness.request { .submit($0, session, build.submit) }
+    var provided: [InputAssignment] = []
+    var assigned: [Assignment] = []
+    for message in harness.takeInbox(worker) {
+        switch message {
+        case .provide(let values):
+            #expect(message.estimatedBytes < ControlLimits.batchBytesMax)
+            #expect(assigned.isEmpty, "values come first")
+            provided += values
+        case .assign(let assignment): assigned.append(assignment)
+        case .session, .template, .revoke, .cancel, .drop, .closeSession: break
+        }
+    }
+    #expect(provided.map(\.replica.object.index) == values, "each once")
+    #expect(assigned.count == 2)
+    for assignment in assigned { #expect(assignment.inputs.allSatisfy { $0.source == .held }) }
+}
+
+@Test func `a worker that could not fetch an object is no holder of it`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1)
+    let session = harness.openSession(SessionOptions(onError: .failDescendants, isDetached: true))
+    var build = SubmitBuilder()
+    build.submit.uploads.append(.init(offset: 0, value: .blob(BlobHash(bytes: [UInt8](repeating: 1, count: 32))!, sizeBytes: 1 << 20)))
+    build = SubmitBuilder(adding: build.submit)
+    let template = build.template()
+    build.row(template, [0])
+    _ = harness.request { .submit($0, session, build.submit) }
+    let first = harness.takeAssignments(worker)
+    #expect(first[0].inputs[0].source == .fetch([Endpoint(host: "", port: 7210)]))
+    harness.say(worker, [.missing(first[0].inputs[0].replica), .failed(first[0].attempt, TaskError(.setup, "no holder"))])
+    var second = SubmitBuilder(firstObject: 2, firstTemplate: 1)
+    second.row(second.template(), [0])
+    _ = harness.request { .submit($0, session, second.submit) }
+    #expect(harness.takeAssignments(worker).first?.inputs[0].source == .fetch([Endpoint(host: "", port: 7210)]))
+}

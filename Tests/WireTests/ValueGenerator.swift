@@ -106,7 +106,8 @@ struct ValueGenerator {
         case 3: .revoke(attempt())
         case 4: .cancel(attempt())
         case 5: .drop(list { $0.replica() })
-        default: .closeSession(session())
+        case 6: .closeSession(session())
+        default: .provide(list { $0.input() })
         }
     }
     mutating func workerMessage(_ kind: Int) -> WorkerMessage {
@@ -125,10 +126,11 @@ struct ValueGenerator {
         case 3: .cancelled(attempt())
         case 4: .revoked(attempt(), wasTakenBack: bool())
         case 5: .replicated(replica())
-        default: .sessionClosed(session())
+        case 6: .sessionClosed(session())
+        default: .missing(replica())
         }
     }
-    static let messageKindCount = 7
+    static let messageKindCount = 8
 
     /// A frame of each kind in turn; a batch with every kind of message.
     mutating func frame<Payload>(_ kind: Int, _ message: (inout ValueGenerator, Int) -> Payload) -> Frame<Payload> {

@@ -24,6 +24,22 @@ import WorkerCore
         #expect(second.effects == [.runJob(second.jobs[0], Make.request(1, inputs: [Self.local(1, .inline([7, 8]), sizeBytes: 2)]))])
     }
 
+    @Test func `a value that comes ahead is held until it is dropped`() throws {
+        var harness = try Self.opened()
+        #expect(try harness.send(.provide([Make.input(1, .inline([7])), Make.input(2, .inline([]))])) == Harness.Round())
+        let round = try harness.send(Make.assign(0, inputs: [Make.input(1, .held), Make.input(2, .held)]))
+        #expect(
+            round.effects == [
+                .runJob(round.jobs[0], Make.request(0, inputs: [Self.local(1, .inline([7]), sizeBytes: 1), Self.local(2, .inline([]), sizeBytes: 0)]))
+            ])
+        try harness.send(.drop([Make.replica(2)]))
+        _ = try harness.handle(.jobEnded(round.jobs[0], .finished([LocalOutput(value: .inline([]))], durationNanoseconds: 1, debug: "")))
+        #expect(try harness.send(Make.assign(1, inputs: [Make.input(1, .held)])).jobs.count == 1)
+        let gone = try harness.send(Make.assign(2, inputs: [Make.input(2, .held)]))
+        #expect(gone.messages.contains(.missing(Make.replica(2))), "the server learns that it is not held")
+        #expect(gone.failure?.cause == .setup)
+    }
+
     @Test func `one fetch serves every task that wants the object`() throws {
         var harness = try Self.opened()
         let input = Make.input(1, .fetch(holders))
@@ -43,7 +59,7 @@ import WorkerCore
         let round = try harness.send(Make.assign(0, inputs: [input]))
         let failed = try harness.handle(.fetched(round.fetches[0], .failed(TaskError(.user, "404 from 10.0.0.2:9"))))
         #expect(
-            failed == Harness.Round(messages: [Make.failed(0, TaskError(.setup, "object 1.o1 could not be fetched: 404 from 10.0.0.2:9"))]))
+            failed == Harness.Round(messages: [.missing(Make.replica(1)), Make.failed(0, TaskError(.setup, "object 1.o1 could not be fetched: 404 from 10.0.0.2:9"))]))
         #expect(try harness.send(Make.assign(1, inputs: [input])).fetches.count == 1)
     }
 
@@ -59,6 +75,7 @@ import WorkerCore
         #expect(
             round
                 == Harness.Round(messages: [
+                    .missing(Make.replica(1)), .missing(Make.replica(3)),
                     Make.failed(0, TaskError(.setup, "input 0 (object 1.o1, generation 1-1) is not on the worker that was to have it"))
                 ]))
         #expect(try harness.send(Make.assign(1, inputs: [Make.input(2, .held)])).jobs.count == 1)

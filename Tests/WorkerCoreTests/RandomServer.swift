@@ -117,6 +117,10 @@ struct RandomServer {
             }
         case .replicated(let replica):
             if session(of: replica.object.session) == nil { throw Violation("\(replica) of a session that is closed") }
+        case .missing(let replica):
+            shell.count("missing")
+            // The server no longer counts it as held here.
+            if let index = session(of: replica.object.session) { sessions[index].held.removeAll { $0 == replica } }
         case .sessionClosed(let id):
             guard let index = session(of: id), sessions[index].isClosing else { throw Violation("\(id) is closed and nobody asked") }
             sessions.remove(at: index)

@@ -214,6 +214,7 @@ struct ServerMessage {
     CANCEL,
     DROP,
     CLOSE_SESSION,
+    PROVIDE,
   };
 
   struct _capnpPrivate {
@@ -338,6 +339,7 @@ struct WorkerMessage {
     REVOKED,
     REPLICATED,
     SESSION_CLOSED,
+    MISSING,
   };
 
   struct _capnpPrivate {
@@ -1291,6 +1293,10 @@ public:
   inline bool isCloseSession() const;
   inline  ::uint32_t getCloseSession() const;
 
+  inline bool isProvide() const;
+  inline bool hasProvide() const;
+  inline  ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Reader getProvide() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -1371,6 +1377,14 @@ public:
   inline bool isCloseSession();
   inline  ::uint32_t getCloseSession();
   inline void setCloseSession( ::uint32_t value);
+
+  inline bool isProvide();
+  inline bool hasProvide();
+  inline  ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Builder getProvide();
+  inline void setProvide( ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Reader value);
+  inline  ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Builder initProvide(unsigned int size);
+  inline void adoptProvide(::capnp::Orphan< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>&& value);
+  inline ::capnp::Orphan< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>> disownProvide();
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -2203,6 +2217,10 @@ public:
   inline bool isSessionClosed() const;
   inline  ::uint32_t getSessionClosed() const;
 
+  inline bool isMissing() const;
+  inline bool hasMissing() const;
+  inline  ::rain::control::Replica::Reader getMissing() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -2283,6 +2301,14 @@ public:
   inline bool isSessionClosed();
   inline  ::uint32_t getSessionClosed();
   inline void setSessionClosed( ::uint32_t value);
+
+  inline bool isMissing();
+  inline bool hasMissing();
+  inline  ::rain::control::Replica::Builder getMissing();
+  inline void setMissing( ::rain::control::Replica::Reader value);
+  inline  ::rain::control::Replica::Builder initMissing();
+  inline void adoptMissing(::capnp::Orphan< ::rain::control::Replica>&& value);
+  inline ::capnp::Orphan< ::rain::control::Replica> disownMissing();
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -4072,6 +4098,60 @@ inline void ServerMessage::Builder::setCloseSession( ::uint32_t value) {
       ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
 }
 
+inline bool ServerMessage::Reader::isProvide() const {
+  return which() == ServerMessage::PROVIDE;
+}
+inline bool ServerMessage::Builder::isProvide() {
+  return which() == ServerMessage::PROVIDE;
+}
+inline bool ServerMessage::Reader::hasProvide() const {
+  if (which() != ServerMessage::PROVIDE) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool ServerMessage::Builder::hasProvide() {
+  if (which() != ServerMessage::PROVIDE) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Reader ServerMessage::Reader::getProvide() const {
+  KJ_IREQUIRE((which() == ServerMessage::PROVIDE),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Builder ServerMessage::Builder::getProvide() {
+  KJ_IREQUIRE((which() == ServerMessage::PROVIDE),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void ServerMessage::Builder::setProvide( ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Reader value) {
+  _builder.setDataField<ServerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, ServerMessage::PROVIDE);
+  ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Builder ServerMessage::Builder::initProvide(unsigned int size) {
+  _builder.setDataField<ServerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, ServerMessage::PROVIDE);
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), size);
+}
+inline void ServerMessage::Builder::adoptProvide(
+    ::capnp::Orphan< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>&& value) {
+  _builder.setDataField<ServerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, ServerMessage::PROVIDE);
+  ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>> ServerMessage::Builder::disownProvide() {
+  KJ_IREQUIRE((which() == ServerMessage::PROVIDE),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
 inline  ::uint32_t Session::Reader::getId() const {
   return _reader.getDataField< ::uint32_t>(
       ::capnp::bounded<0>() * ::capnp::ELEMENTS);
@@ -5548,6 +5628,60 @@ inline void WorkerMessage::Builder::setSessionClosed( ::uint32_t value) {
       ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::SESSION_CLOSED);
   _builder.setDataField< ::uint32_t>(
       ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
+}
+
+inline bool WorkerMessage::Reader::isMissing() const {
+  return which() == WorkerMessage::MISSING;
+}
+inline bool WorkerMessage::Builder::isMissing() {
+  return which() == WorkerMessage::MISSING;
+}
+inline bool WorkerMessage::Reader::hasMissing() const {
+  if (which() != WorkerMessage::MISSING) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool WorkerMessage::Builder::hasMissing() {
+  if (which() != WorkerMessage::MISSING) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::rain::control::Replica::Reader WorkerMessage::Reader::getMissing() const {
+  KJ_IREQUIRE((which() == WorkerMessage::MISSING),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::rain::control::Replica>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::rain::control::Replica::Builder WorkerMessage::Builder::getMissing() {
+  KJ_IREQUIRE((which() == WorkerMessage::MISSING),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::rain::control::Replica>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void WorkerMessage::Builder::setMissing( ::rain::control::Replica::Reader value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::MISSING);
+  ::capnp::_::PointerHelpers< ::rain::control::Replica>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::rain::control::Replica::Builder WorkerMessage::Builder::initMissing() {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::MISSING);
+  return ::capnp::_::PointerHelpers< ::rain::control::Replica>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void WorkerMessage::Builder::adoptMissing(
+    ::capnp::Orphan< ::rain::control::Replica>&& value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::MISSING);
+  ::capnp::_::PointerHelpers< ::rain::control::Replica>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::rain::control::Replica> WorkerMessage::Builder::disownMissing() {
+  KJ_IREQUIRE((which() == WorkerMessage::MISSING),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::rain::control::Replica>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
 }
 
 inline  ::uint32_t Finished::Reader::getSession() const {

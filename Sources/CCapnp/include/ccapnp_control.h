@@ -19,6 +19,7 @@ enum {
     CC_CANCEL,        /* id */
     CC_DROP,          /* range: of ids */
     CC_CLOSE_SESSION, /* number */
+    CC_PROVIDE,       /* range: of inputs */
 
     CC_STARTED,       /* id */
     CC_FINISHED,      /* number: position in finished */
@@ -26,7 +27,8 @@ enum {
     CC_CANCELLED,     /* id */
     CC_REVOKED,       /* id, flag: taken back */
     CC_REPLICATED,    /* id */
-    CC_SESSION_CLOSED /* number */
+    CC_SESSION_CLOSED, /* number */
+    CC_MISSING        /* id */
 };
 enum { CC_SOURCE_HELD = 0, CC_SOURCE_INLINE, CC_SOURCE_EXPECT, CC_SOURCE_FETCH };
 
