@@ -160,7 +160,10 @@ final class WorkerShell {
         if isReaper {
             endAllChildren(within: 5_000_000_000)
         } else {
-            for pid in owners.keys { kill(-pid, SIGKILL) }
+            for pid in owners.keys {
+                kill(-pid, SIGKILL)
+                while waitpid(pid, nil, 0) < 0 && errno == EINTR {}
+            }
         }
         pool.close()
     }
