@@ -69,11 +69,10 @@ struct ValueGenerator {
         let attempt = attempt()
         return Assignment(
             attempt: attempt, template: TemplateID(session: attempt.task.session, index: uint32()), arguments: data(),
-            inputs: list { generator in
-                InputAssignment(
-                    replica: generator.replica(), sizeBytes: generator.uint64(), contentType: generator.text(),
-                    isDirectory: generator.bool(), source: generator.source())
-            }, firstOutput: uint32(), arrayIndex: uint32(), name: text())
+            inputs: list { $0.input() }, firstOutput: uint32(), arrayIndex: uint32(), name: text())
+    }
+    mutating func input() -> InputAssignment {
+        InputAssignment(replica: replica(), sizeBytes: uint64(), contentType: text(), isDirectory: bool(), source: source())
     }
     mutating func source() -> InputSource {
         switch below(4) {
