@@ -131,8 +131,11 @@ private func answer(_ status: String, _ body: String) -> String { "HTTP/1.1 \(st
     @Test func `a body that breaks off is an error`() async throws {
         let holder = try FakeHolder(answers: ["HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"])
         let connection = try await client.connect(to: holder.endpoint)
-        #expect(try await connection.get("/x", range: nil) == 100)
-        await #expect(throws: HolderError.self) { try await body(connection) }
+        // The end may be seen with the head already, or only while the body is read.
+        await #expect(throws: HolderError.self) {
+            #expect(try await connection.get("/x", range: nil) == 100)
+            _ = try await body(connection)
+        }
         connection.close()
     }
 
