@@ -50,7 +50,8 @@ extension ServerCore {
         guard session.isOpen else { return }
         for object in 0..<session.objects.count {
             let index = Int(object)
-            precondition(session.objects.needCount[index] == needs[index], "object \(object): need \(session.objects.needCount[index]), counted \(needs[index])")
+            precondition(
+                session.objects.needCount[index] == needs[index], "object \(object): need \(session.objects.needCount[index]), counted \(needs[index])")
             let isNeeded = needs[index] > 0 || session.objects.isKept[index]
             switch session.objects.state[index] {
             case .finished: precondition(isNeeded, "object \(object) is kept for nobody")

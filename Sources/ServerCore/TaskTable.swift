@@ -60,7 +60,9 @@ struct TaskTable: Sendable {
         rowFirstOutput[Int(row[Int(task)])] + arrayIndex(of: task) * UInt32(outputCount)
     }
 
-    mutating func appendRow(template: UInt32, firstOutput: UInt32, taskCount: UInt32, inputs new: some Collection<UInt32>, arguments bytes: some Collection<UInt8>) {
+    mutating func appendRow(
+        template: UInt32, firstOutput: UInt32, taskCount: UInt32, inputs new: some Collection<UInt32>, arguments bytes: some Collection<UInt8>
+    ) {
         let index = rowCount
         rowTemplate.append(template)
         rowFirstTask.append(count)

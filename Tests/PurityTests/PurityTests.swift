@@ -15,7 +15,9 @@ private func sources(of module: String) throws -> [SourceFile] {
     let folder = root.appending(path: "Sources/\(module)")
     let files = try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil).filter { $0.pathExtension == "swift" }
     try #require(!files.isEmpty, "no sources of \(module)")
-    return try files.map { SourceFile(name: "\(module)/\($0.lastPathComponent)", lines: try String(contentsOf: $0, encoding: .utf8).components(separatedBy: "\n")) }
+    return try files.map {
+        SourceFile(name: "\(module)/\($0.lastPathComponent)", lines: try String(contentsOf: $0, encoding: .utf8).components(separatedBy: "\n"))
+    }
 }
 
 /// What a file imports, whatever attributes and access level stand before the word.
@@ -31,7 +33,9 @@ private func hashedNames(in files: [SourceFile]) -> Set<String> {
     var names: Set<String> = []
     for file in files {
         for line in file.lines {
-            if let match = line.firstMatch(of: /\b(?:let|var)\s+(\w+)\s*(?::\s*(?:\[[^\[\]()]+:[^\[\]]+.*\]|Set<|Dictionary<)|=\s*(?:\[:\]|Set<|Dictionary<|\[[^\[\]]+:[^\[\]]+\]\(\)))/) {
+            if let match = line.firstMatch(
+                of: /\b(?:let|var)\s+(\w+)\s*(?::\s*(?:\[[^\[\]()]+:[^\[\]]+.*\]|Set<|Dictionary<)|=\s*(?:\[:\]|Set<|Dictionary<|\[[^\[\]]+:[^\[\]]+\]\(\)))/)
+            {
                 names.insert(String(match.1))
             }
         }
@@ -45,7 +49,9 @@ private func iterations(over names: Set<String>, in file: SourceFile) -> [String
         for name in names {
             let loop = "\\bin\\s+(?:[\\w!?.\\[\\]]+\\.)?\(name)\\b(?!\\[|\\.count|\\.isEmpty|\\.contains)"
             let call = "\\b\(name)\\.(?:map|compactMap|flatMap|filter|forEach|reduce|keys|values|first|sorted|min|max|randomElement|popFirst|mapValues)\\b"
-            if code.range(of: loop, options: .regularExpression) != nil, code.contains("for ") || code.contains("where") { return "\(file.name):\(number + 1): \(line)" }
+            if code.range(of: loop, options: .regularExpression) != nil, code.contains("for ") || code.contains("where") {
+                return "\(file.name):\(number + 1): \(line)"
+            }
             if code.range(of: call, options: .regularExpression) != nil { return "\(file.name):\(number + 1): \(line)" }
         }
         return nil
@@ -62,7 +68,8 @@ private func iterations(over names: Set<String>, in file: SourceFile) -> [String
 @Test(arguments: cores) func `a core reads no clock and draws no random number`(module: String) throws {
     for file in try sources(of: module) {
         for (number, line) in file.lines.enumerated() {
-            let isForbidden = line.contains(/\.random\b|SystemRandomNumberGenerator|ContinuousClock|SuspendingClock|\.now\(\)|\bTask\.sleep|\bhashValue\b|\.shuffle/)
+            let isForbidden = line.contains(
+                /\.random\b|SystemRandomNumberGenerator|ContinuousClock|SuspendingClock|\.now\(\)|\bTask\.sleep|\bhashValue\b|\.shuffle/)
             #expect(!isForbidden, "\(file.name):\(number + 1): \(line)")
         }
     }
@@ -79,7 +86,11 @@ private func iterations(over names: Set<String>, in file: SourceFile) -> [String
 
 @Test func `the check finds what it looks for`() {
     let file = SourceFile(
-        name: "x", lines: ["package import Foundation", "var table: [UInt32: Int] = [:]", "for (key, value) in self.table {", "let x = table.values", "let y = table[3]", "@testable import Glibc", "var names: [String] = []", "for name in names {"])
+        name: "x",
+        lines: [
+            "package import Foundation", "var table: [UInt32: Int] = [:]", "for (key, value) in self.table {", "let x = table.values", "let y = table[3]",
+            "@testable import Glibc", "var names: [String] = []", "for name in names {",
+        ])
     #expect(imports(in: file) == ["Foundation", "Glibc"])
     #expect(hashedNames(in: [file]) == ["table"])
     #expect(iterations(over: ["table"], in: file).count == 2)

@@ -149,7 +149,9 @@ import Testing
     let session = harness.openSession()
     _ = harness.request { .openLease($0, session, resumeToken: "token") }
     var build = SubmitBuilder()
-    let template = build.template(kept: true) { $0.name = "boom"; $0.origin = "flow.py:3" }
+    let template = build.template(kept: true) {
+        $0.name = "boom"; $0.origin = "flow.py:3"
+    }
     build.row(template)
     build.row(template)
     _ = harness.request { .submit($0, session, build.submit) }
@@ -401,8 +403,12 @@ import Testing
     let worker = harness.join(1)
     let session = harness.openSession()
     let ghost = AttemptID(task: TaskID(session: session, index: 9), epoch: ServerEpoch(1), number: 1)
-    harness.say(worker, [.finished(ghost, FinishedAttempt()), .started(ghost), .failed(ghost, TaskError(.user, "?")), .cancelled(ghost),
-        .replicated(Replica(object: ObjectID(session: session, index: 4), generation: .uploaded)), .sessionClosed(SessionID(5))])
+    harness.say(
+        worker,
+        [
+            .finished(ghost, FinishedAttempt()), .started(ghost), .failed(ghost, TaskError(.user, "?")), .cancelled(ghost),
+            .replicated(Replica(object: ObjectID(session: session, index: 4), generation: .uploaded)), .sessionClosed(SessionID(5)),
+        ])
     #expect(harness.records.count == 2, "worker joined, session opened, nothing else")
 }
 

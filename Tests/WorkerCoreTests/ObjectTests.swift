@@ -59,7 +59,10 @@ import WorkerCore
         let round = try harness.send(Make.assign(0, inputs: [input]))
         let failed = try harness.handle(.fetched(round.fetches[0], .failed(TaskError(.user, "404 from 10.0.0.2:9"))))
         #expect(
-            failed == Harness.Round(messages: [.missing(Make.replica(1)), Make.failed(0, TaskError(.setup, "object 1.o1 could not be fetched: 404 from 10.0.0.2:9"))]))
+            failed
+                == Harness.Round(messages: [
+                    .missing(Make.replica(1)), Make.failed(0, TaskError(.setup, "object 1.o1 could not be fetched: 404 from 10.0.0.2:9")),
+                ]))
         #expect(try harness.send(Make.assign(1, inputs: [input])).fetches.count == 1)
     }
 
@@ -76,7 +79,7 @@ import WorkerCore
             round
                 == Harness.Round(messages: [
                     .missing(Make.replica(1)), .missing(Make.replica(3)),
-                    Make.failed(0, TaskError(.setup, "input 0 (object 1.o1, generation 1-1) is not on the worker that was to have it"))
+                    Make.failed(0, TaskError(.setup, "input 0 (object 1.o1, generation 1-1) is not on the worker that was to have it")),
                 ]))
         #expect(try harness.send(Make.assign(1, inputs: [Make.input(2, .held)])).jobs.count == 1)
         #expect(try #require(harness.send(Make.assign(2, inputs: [Make.input(3, .fetch([]))])).failure).message.contains("nobody is said to have it"))

@@ -21,14 +21,14 @@ enum {
     CC_CLOSE_SESSION, /* number */
     CC_PROVIDE,       /* range: of inputs */
 
-    CC_STARTED,       /* id */
-    CC_FINISHED,      /* number: position in finished */
-    CC_FAILED,        /* number: position in failed */
-    CC_CANCELLED,     /* id */
-    CC_REVOKED,       /* id, flag: taken back */
-    CC_REPLICATED,    /* id */
+    CC_STARTED,        /* id */
+    CC_FINISHED,       /* number: position in finished */
+    CC_FAILED,         /* number: position in failed */
+    CC_CANCELLED,      /* id */
+    CC_REVOKED,        /* id, flag: taken back */
+    CC_REPLICATED,     /* id */
     CC_SESSION_CLOSED, /* number */
-    CC_MISSING        /* id */
+    CC_MISSING         /* id */
 };
 enum { CC_SOURCE_HELD = 0, CC_SOURCE_INLINE, CC_SOURCE_EXPECT, CC_SOURCE_FETCH };
 
