@@ -82,6 +82,7 @@ extension ServerCore {
         let rows = submit.rows
         var objectCount = UInt64(submit.uploads.count)
         var taskCount: UInt64 = 0
+        var inputUseCount = session.tasks.inputUseCount
         // Uploads and outputs share the ids of objects; the scanner numbered them as the lines came.
         var producedBelow: UInt64 = 0
         var uploadIndex = 0
@@ -118,12 +119,15 @@ extension ServerCore {
             producedBelow += added
             objectCount += added
             taskCount += UInt64(rows.count[rowIndex])
+            inputUseCount += UInt64(rows.count[rowIndex]) * UInt64(Int(rows.inputEnd[rowIndex]) - start)
         }
         skipUploads()
         guard uploadIndex == submit.uploads.count else { throw RequestError(.badSubmit, "the objects of the submit are not numbered in order") }
         guard UInt64(first.object) + objectCount < UInt64(UInt32.max), UInt64(first.task) + taskCount < UInt64(UInt32.max),
-            UInt64(session.tasks.inputs.count) + UInt64(rows.inputs.count) < UInt64(UInt32.max)
-        else { throw RequestError(.tooLarge, "a session holds at most 4 billion tasks, objects and inputs: open another one") }
+            inputUseCount < UInt64(UInt32.max)
+        else {
+            throw RequestError(.tooLarge, "a session holds at most 4 billion tasks, objects, and inputs of all its tasks: open another one")
+        }
         for (offset, template) in submit.templates.enumerated() {
             try check(template, number: UInt64(first.template) + UInt64(offset), submit, first.object, session)
         }

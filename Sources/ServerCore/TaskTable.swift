@@ -16,6 +16,8 @@ struct TaskTable: Sendable {
     /// Inputs that don't exist yet; at 0 the row's tasks can run.
     var rowMissing: ContiguousArray<UInt32> = []
     var inputs: ContiguousArray<UInt32> = []
+    /// Inputs of all tasks, those of an array counted for each of its tasks. No object is needed more often.
+    var inputUseCount: UInt64 = 0
     var arguments: [UInt8] = []
     /// Names that rows gave to their tasks; most have the template's.
     var rowNames: [UInt32: String] = [:]
@@ -68,6 +70,7 @@ struct TaskTable: Sendable {
         rowFirstTask.append(count)
         rowFirstOutput.append(firstOutput)
         inputs.append(contentsOf: new)
+        inputUseCount += UInt64(taskCount) * UInt64(new.count)
         rowInputStart.append(UInt32(inputs.count))
         arguments.append(contentsOf: bytes)
         rowArgumentStart.append(UInt64(arguments.count))
