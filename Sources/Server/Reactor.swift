@@ -256,7 +256,7 @@ struct Reactor: ~Copyable {
             sessions.close(session)
             logger.info("\(note)")
         case .workerJoined: logger.info("\(note)")
-        case .workerLost, .peerRefused, .sessionFailed: logger.warning("\(note)")
+        case .workerLost, .peerRefused, .sessionFailed, .taskTooLarge: logger.warning("\(note)")
         }
     }
 }

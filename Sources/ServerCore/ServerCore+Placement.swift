@@ -14,13 +14,40 @@ extension ServerCore {
                     sessions[slot]!.ready.removeFirst()  // Cancelled while it waited.
                     continue
                 }
-                guard let worker = chooseWorker(slot, task) else { break }
+                guard let worker = chooseWorker(slot, task) else {
+                    if setAside(slot, task, into: &effects) { continue }
+                    break
+                }
                 sessions[slot]!.ready.removeFirst()
                 assign(slot, task, to: worker, into: &effects)
             }
             if scheduler.isFull {
                 nextSlotToPlace = (slot + 1) % sessions.count
                 return
+            }
+        }
+    }
+
+    /// A task that no worker is large enough for makes way for those behind it, until another worker joins.
+    private mutating func setAside(_ slot: Int, _ task: UInt32, into effects: inout ContiguousArray<ServerEffect>) -> Bool {
+        let template = Int(sessions[slot]!.tasks.template(of: task))
+        let cpus = sessions[slot]!.templates[template].resources.cpus
+        guard !scheduler.fits(cpus: cpus) else { return false }
+        if sessions[slot]!.oversized.isEmpty {
+            let largest = scheduler.loads.reduce(0) { max($0, $1?.cpus ?? 0) }
+            effects.append(.note(.taskTooLarge(TaskID(session: sessions[slot]!.id, index: task), cpus: cpus, largest: largest)))
+        }
+        sessions[slot]!.ready.removeFirst()
+        sessions[slot]!.oversized.append(task..<task + 1)
+        return true
+    }
+
+    /// A worker has joined that may be large enough.
+    mutating func takeBackOversized() {
+        for slot in sessions.indices where sessions[slot] != nil {
+            while let task = sessions[slot]!.oversized.first {
+                sessions[slot]!.oversized.removeFirst()
+                sessions[slot]!.ready.append(task..<task + 1)
             }
         }
     }

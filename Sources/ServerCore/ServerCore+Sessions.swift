@@ -14,7 +14,10 @@ extension ServerCore {
         let id = SessionID(nextSession)
         nextSession += 1
         var session = Session(id: id, options: options)
-        if !options.isDetached { session.leaseDeadline = now.advanced(byMilliseconds: UInt64(options.graceMilliseconds)) }
+        if !options.isDetached {
+            // The grace is for a lease that broke; however short it is, the first one needs time to come.
+            session.leaseDeadline = now.advanced(byMilliseconds: max(UInt64(options.graceMilliseconds), Session.firstLeaseMilliseconds))
+        }
         if let slot = freeSlots.popLast() {
             sessions[slot] = session
             slotOfSession[id] = slot
@@ -107,6 +110,7 @@ extension ServerCore {
             sessions[slot]!.cancelledCount += 1
         }
         sessions[slot]!.ready.removeAll()
+        sessions[slot]!.oversized.removeAll()
         for object in 0..<sessions[slot]!.objects.count {
             forgetHolders(slot, object)
             sessions[slot]!.objects.releaseValue(of: object)

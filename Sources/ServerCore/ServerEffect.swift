@@ -27,6 +27,8 @@ package enum Note: Equatable, Sendable, CustomStringConvertible {
     case sessionOpened(SessionID, name: String)
     case sessionClosed(SessionID, reason: String)
     case sessionFailed(SessionID, task: TaskID, message: String)
+    /// Told once for all such tasks of a session.
+    case taskTooLarge(TaskID, cpus: UInt32, largest: UInt32)
 
     package var description: String {
         switch self {
@@ -37,6 +39,8 @@ package enum Note: Equatable, Sendable, CustomStringConvertible {
         case .sessionOpened(let id, let name): "session \(id) opened" + (name.isEmpty ? "" : ": \(name)")
         case .sessionClosed(let id, let reason): "session \(id) closed: \(reason)"
         case .sessionFailed(let id, let task, let message): "session \(id) failed at task \(task): \(message)"
+        case .taskTooLarge(let task, let cpus, let largest):
+            "task \(task) waits: it asks for \(cpus) cpus, but the largest worker has \(largest); lower the request or add a worker"
         }
     }
 }

@@ -18,6 +18,8 @@ struct Session: Sendable {
     var tasks = TaskTable()
     var objects = ObjectTable()
     var ready = ReadyQueue()
+    /// Tasks that could run, but ask for more CPUs than any worker has.
+    var oversized = ReadyQueue()
     /// Rows below are committed and may run.
     var activeRowCount: UInt32 = 0
 
@@ -46,6 +48,8 @@ struct Session: Sendable {
     var leaseCount: UInt64 = 0
     /// When the session closes unless a lease is held again.
     var leaseDeadline: Instant?
+    /// From the answer to `open` to the lease, over a slow network.
+    static let firstLeaseMilliseconds: UInt64 = 5000
     var newlyFinished = RangeList()
     var newlyCancelled = RangeList()
     var newLines: [LeaseLine] = []

@@ -457,3 +457,48 @@ import Testing
     _ = harness.request { .submit($0, session, second.submit) }
     #expect(harness.takeAssignments(worker).first?.inputs[0].source == .fetch([Endpoint(host: "", port: 7210)]))
 }
+
+@Test func `a session without grace leaves its client the time to take the first lease, and ends with that`() {
+    var harness = CoreHarness()
+    let session = harness.openSession(SessionOptions(graceMilliseconds: 0, resumeToken: "token"))
+    harness.now = harness.now.advanced(byMilliseconds: 1000)
+    harness.send(.tick)
+    let lease = harness.request { .openLease($0, session, resumeToken: "token") }
+    #expect(harness.replies[lease] == .lease(lease: 1))
+    harness.send(.leaseLost(session, lease: 1, isClean: false))
+    let status = harness.request { .sessionStatus($0, session) }
+    guard case .refused(let error)? = harness.replies[status] else { Issue.record("the session lives"); return }
+    #expect(error.code == .unknownSession)
+}
+
+@Test func `a task that is too large for every worker is told of, holds up nobody, and runs on a larger one`() {
+    var harness = CoreHarness()
+    let small = harness.join(1, cpus: 2)
+    let session = harness.openSession()
+    var build = SubmitBuilder()
+    let wide = build.template { $0.resources.cpus = 8 }
+    let narrow = build.template()
+    build.row(wide, count: 2)
+    build.row(narrow)
+    harness.commitsAtOnce = false
+    _ = harness.request { .submit($0, session, build.submit) }
+    harness.send(.committed(through: harness.appended))
+    #expect(harness.effects.contains(.note(.taskTooLarge(TaskID(session: session, index: 0), cpus: 8, largest: 2))))
+    harness.commitsAtOnce = true
+    #expect(harness.takeAssignments(small).map(\.attempt.task.index) == [2])
+    let cancelled = harness.request { .cancel($0, session, .ranges([0..<1])) }
+    #expect(harness.replies[cancelled] == .done)
+    let large = harness.join(2, cpus: 8)
+    #expect(harness.takeAssignments(large).map(\.attempt.task.index) == [1])
+}
+
+@Test func `a task array whose inputs are more than can be counted is refused`() {
+    var harness = CoreHarness()
+    let session = harness.openSession()
+    var build = SubmitBuilder()
+    let input = build.upload([1])
+    build.row(build.template(outputs: 0), Array(repeating: input, count: 430), count: 10_000_000)
+    let answer = harness.request { .submit($0, session, build.submit) }
+    guard case .refused(let error)? = harness.replies[answer] else { Issue.record("taken"); return }
+    #expect(error.code == .tooLarge)
+}
