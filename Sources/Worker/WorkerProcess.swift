@@ -95,6 +95,7 @@ private enum WorkerProcess {
             dataEndpoint: Endpoint(host: isOpenToAll ? "" : address, port: data.port), store: store.kind)
         var core = WorkerCore(description: description, incarnation: UInt64.random(in: 1...UInt64.max), subworkers: options.subworkers)
         core.unixMicrosecondsAtZero = unixMicroseconds() &- monotonicNanoseconds() / 1000
+        core.gatherNanoseconds = 2_000_000
         var loop = try WorkerLoop(
             shell: shell, secret: secret, mailbox: mailbox, parent: parent, signals: signals, dataPort: data.port,
             server: "\(options.serverHost):\(options.controlPort)", socket: socket)

@@ -5,7 +5,7 @@ import TaskModel
 extension WorkerCore {
     mutating func closeSession(_ id: SessionID, into effects: inout ContiguousArray<WorkerEffect>) {
         guard let session = sessionByID[id] else {
-            link.enqueue(.sessionClosed(id))  // It never came this far, or is gone already.
+            tell(.sessionClosed(id))  // It never came this far, or is gone already.
             return
         }
         guard sessions[session].closing == .no else { return }
@@ -60,7 +60,7 @@ extension WorkerCore {
             let id = sessions[session].id
             sendRemovals(into: &effects)
             effects.append(.forgetSession(id))
-            if sessions[session].closing == .asked { link.enqueue(.sessionClosed(id)) }
+            if sessions[session].closing == .asked { tell(.sessionClosed(id)) }
             for template in sessions[session].templates {
                 if let lane = templates[template].lane { exitLane(lane) }
                 templates.remove(template)

@@ -70,7 +70,7 @@ extension WorkerCore {
     private mutating func answerRevokeOfBegun(_ attempt: AttemptHandle) {
         guard attempts[attempt].isRevoking else { return }
         attempts[attempt].isRevoking = false
-        link.enqueue(.revoked(attempts[attempt].id, wasTakenBack: false))
+        tell(.revoked(attempts[attempt].id, wasTakenBack: false))
     }
 
     /// The attempt was running when its process died: it fails, or runs again while its template allows that.

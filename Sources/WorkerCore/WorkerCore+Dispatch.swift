@@ -98,7 +98,7 @@ extension WorkerCore {
     mutating func reportStart(_ attempt: AttemptHandle) {
         guard !attempts[attempt].isStartReported else { return }
         attempts[attempt].isStartReported = true
-        if sessions[attempts[attempt].session].closing == .no { link.enqueue(.started(attempts[attempt].id)) }
+        if sessions[attempts[attempt].session].closing == .no { tell(.started(attempts[attempt].id)) }
     }
 
     /// The least loaded of the pool's processes that can take the call.

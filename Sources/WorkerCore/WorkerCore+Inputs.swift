@@ -24,7 +24,7 @@ extension WorkerCore {
                 case .success(let new): object = new
                 case .failure(let error):
                     if problem == nil { problem = error }
-                    if case .expect = input.source {} else { link.enqueue(.missing(input.replica)) }
+                    if case .expect = input.source {} else { tell(.missing(input.replica)) }
                     continue
                 }
             }
@@ -44,7 +44,7 @@ extension WorkerCore {
         guard objects[object].isDropped else { return }
         // Dropped while it was in use, and now wanted again.
         objects[object].isDropped = false
-        if case .fetch = input.source, objects[object].isLocal { link.enqueue(.replicated(input.replica)) }
+        if case .fetch = input.source, objects[object].isLocal { tell(.replicated(input.replica)) }
     }
 
     private mutating func bring(
@@ -113,7 +113,7 @@ extension WorkerCore {
         case .failed(let error):
             let waiters = objects[object].waiters
             objects[object].waiters = []
-            link.enqueue(.missing(replica))
+            tell(.missing(replica))
             for attempt in waiters where attempts.contains(attempt) { settle(attempt, .failed(SetupErrors.fetchFailed(replica, error))) }
             // Without uses now: the next task that wants it has it fetched anew.
             objects.remove(object)
@@ -132,7 +132,7 @@ extension WorkerCore {
             objects.remove(object)
             return
         }
-        if !objects[object].isDropped { link.enqueue(.replicated(replica)) }
+        if !objects[object].isDropped { tell(.replicated(replica)) }
         wake(waiters)
     }
 }

@@ -94,14 +94,14 @@ extension WorkerCore {
         if let session = sessionByID[assignment.attempt.task.session], sessions[session].closing != .no { return }
         var error = SetupErrors.unknownTemplate(assignment.template)
         error.host = description.hostName
-        link.enqueue(.failed(assignment.attempt, error))
+        tell(.failed(assignment.attempt, error))
     }
 
     private mutating func revoke(_ id: AttemptID, into effects: inout ContiguousArray<WorkerEffect>) {
         guard let attempt = attemptByID[id] else {
             // Reported already, taken back before, or of a session that left nothing here.
             let wasTakenBack = sessionByID[id.task.session].map { sessions[$0].takenBack.contains(id) } ?? true
-            link.enqueue(.revoked(id, wasTakenBack: wasTakenBack))
+            tell(.revoked(id, wasTakenBack: wasTakenBack))
             return
         }
         guard sessions[attempts[attempt].session].closing == .no else { return }
@@ -109,13 +109,13 @@ extension WorkerCore {
         case .waiting, .ready:
             settle(attempt, .takenBack)
         case .running, .finishing:
-            link.enqueue(.revoked(id, wasTakenBack: false))
+            tell(.revoked(id, wasTakenBack: false))
         case .calling(let subworker, let slot):
             if subworkers[subworker].canRecall, subworkers[subworker].state == .open {
                 attempts[attempt].isRevoking = true
                 recall(SlotSet(slot), from: subworker, into: &effects)
             } else {
-                link.enqueue(.revoked(id, wasTakenBack: false))
+                tell(.revoked(id, wasTakenBack: false))
             }
         }
     }

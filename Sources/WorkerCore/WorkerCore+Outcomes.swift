@@ -51,8 +51,8 @@ extension WorkerCore {
 
     private mutating func report(_ attempt: AttemptHandle, _ message: WorkerMessage) {
         guard sessions[attempts[attempt].session].closing == .no else { return }
-        link.enqueue(message)
-        if attempts[attempt].isRevoking { link.enqueue(.revoked(attempts[attempt].id, wasTakenBack: false)) }
+        tell(message)
+        if attempts[attempt].isRevoking { tell(.revoked(attempts[attempt].id, wasTakenBack: false)) }
     }
 
     /// What waited for its outputs ends with it. When it was taken back so is what waited: the server places them together again.

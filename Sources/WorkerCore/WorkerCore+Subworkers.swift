@@ -147,7 +147,7 @@ extension WorkerCore {
     private mutating func begun(_ attempt: AttemptHandle, on subworker: SubworkerHandle, into effects: inout ContiguousArray<WorkerEffect>) {
         if attempts[attempt].isRevoking {
             attempts[attempt].isRevoking = false
-            link.enqueue(.revoked(attempts[attempt].id, wasTakenBack: false))
+            tell(.revoked(attempts[attempt].id, wasTakenBack: false))
         }
         if attempts[attempt].stop != .no { stopSubworker(subworker, isKilled: true, into: &effects) }
     }

@@ -6,6 +6,7 @@ extension WorkerCore {
     /// When `tick` has something to judge; `nil` while there is nothing to wait for.
     package var nextTick: Instant? {
         var next = link.nextTick
+        if let gatherDeadline { next = next.map { min($0, gatherDeadline) } ?? gatherDeadline }
         for index in subworkers.indices {
             guard let handle = subworkers.handle(at: index), let deadline = deadline(of: handle) else { continue }
             next = next.map { min($0, deadline) } ?? deadline

@@ -18,6 +18,8 @@ package struct WorkerCore: Sendable {
     let ownCommands: [SubworkerCommand]
     /// The wall clock at zero of the monotonic one, in µs since 1970, for the start times of outcomes; set by the shell.
     package var unixMicrosecondsAtZero: UInt64 = 0
+    /// How long outcomes may wait for company while more work is queued; 0 for not at all. Set by the shell.
+    package var gatherNanoseconds: UInt64 = 0
 
     var link: WorkerLink
     var cpus: CPULedger
@@ -39,6 +41,10 @@ package struct WorkerCore: Sendable {
     /// The template that was used last: rows of one template come in a row.
     var latestTemplate: (id: TemplateID, handle: TemplateHandle)?
 
+    /// Somebody waits for a message that is gathered.
+    var isUrgent = false
+    /// When what is gathered must go; `nil` while nothing waits.
+    var gatherDeadline: Instant?
     var round: UInt64 = 0
     var nextSequence: UInt64 = 0
     var nextSubworker: UInt32 = 1
@@ -120,7 +126,7 @@ package struct WorkerCore: Sendable {
         recallBehindSlowCalls(into: &effects)
         stopIdleSubworkers(into: &effects)
         sendGathered(into: &effects)
-        link.flush(now: now, into: &frames)
+        if isTimeToTell() { link.flush(now: now, into: &frames) }
         for frame in frames { effects.append(.send(frame)) }
         frames.removeAll(keepingCapacity: true)
     }

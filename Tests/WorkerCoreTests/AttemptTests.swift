@@ -36,6 +36,27 @@ import WorkerCore
             end.messages == [Make.finished(0, started: 1_700_000_001_000_000, nanoseconds: 50_000)], "what was not measured is measured here")
     }
 
+    @Test func `outcomes wait for company while more work is queued, but not for long, and failures never`() throws {
+        var harness = try Self.opened(Make.define(0, "builtin/sleep"))
+        harness.setGatherNanoseconds(2_000_000)
+        let jobs = try harness.send((0..<6).map { Make.assign($0) }).jobs
+        func done(_ job: JobToken) -> WorkerEvent { .jobEnded(job, .finished([], durationNanoseconds: 1000, debug: "")) }
+        let first = try harness.handle(done(jobs[0]))
+        #expect(first.messages.isEmpty && first.jobs.count == 1, "three more are queued")
+        let deadline = try #require(harness.core.nextTick)
+        #expect(deadline <= Instant(nanoseconds: harness.now.nanoseconds + 2_000_000))
+        harness.wait(microseconds: 2000)
+        let late = try harness.handle(.tick)
+        #expect(late.messages.contains(Make.finished(0)))
+
+        let second = try harness.handle(done(jobs[1]))
+        #expect(second.messages.isEmpty)
+        let failed = try harness.handle(.jobEnded(first.jobs[0], .failed(TaskError(.user, "no"))))
+        #expect(failed.messages.contains(Make.finished(1)) && failed.failure != nil, "an error takes everything with it")
+        let third = try harness.handle(done(second.jobs[0]))
+        #expect(third.messages.contains { if case .finished(Make.attempt(3), _) = $0 { true } else { false } }, "nothing is queued any more")
+    }
+
     @Test func `jobs wait for CPUs in order`() throws {
         var harness = try Self.opened(Make.define(0, "builtin/sleep"))
         let first = try harness.send(Make.assign(0), Make.assign(1), Make.assign(2), Make.assign(3))

@@ -90,6 +90,7 @@ struct Harness {
         return try greet()
     }
 
+    mutating func setGatherNanoseconds(_ nanoseconds: UInt64) { core.gatherNanoseconds = nanoseconds }
     mutating func setUnixMicrosecondsAtZero(_ microseconds: UInt64) { core.unixMicrosecondsAtZero = microseconds }
 
     mutating func wait(microseconds: UInt64) { now = Instant(nanoseconds: now.nanoseconds + microseconds * 1000) }
