@@ -125,6 +125,20 @@ extension ServerCore {
         }
     }
 
+    /// Nothing that happens in the session can be told as true any more: who waits for it hears why.
+    mutating func giveUp(_ slot: Int, _ error: RequestError, into effects: inout ContiguousArray<ServerEffect>) {
+        for request in sessions[slot]!.waits.map(\.request) + sessions[slot]!.closers {
+            sessionOfRequest[request] = nil
+            effects.append(.reply(request, .refused(error)))
+        }
+        sessions[slot]!.waits = []
+        sessions[slot]!.closers = []
+        guard let lease = sessions[slot]!.lease else { return }
+        sessions[slot]!.lease = nil
+        effects.append(.leaseLines(sessions[slot]!.id, lease: lease, [.closed(reason: error.message)]))
+        effects.append(.endLease(sessions[slot]!.id, lease: lease))
+    }
+
     /// A closed session goes when no worker runs anything of it.
     mutating func removeIfOver(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
         guard let reason = sessions[slot]?.closeReason, sessions[slot]!.openWorkers.isEmpty else { return }

@@ -58,6 +58,7 @@ extension ServerCore {
             workerOfIncarnation[hello.incarnation] = worker
             append(.workerJoined(id, hello.description), into: &effects)
             effects.append(.note(.workerJoined(id, hello.description)))
+            takeBackOversized()
         }
         workers[worker]!.peer = peer
         workerOfPeer[peer] = worker

@@ -119,6 +119,7 @@ package struct ServerCore: Sendable {
         for action in gate.takeAll() {
             if case .effect(.reply(let request, _)) = action { effects.append(.reply(request, .refused(journalError))) }
         }
+        for slot in sessions.indices where sessions[slot] != nil { giveUp(slot, journalError, into: &effects) }
     }
 
     private var journalError: RequestError {
@@ -154,6 +155,10 @@ package struct ServerCore: Sendable {
         _ session: SessionID, for request: RequestID, into effects: inout ContiguousArray<ServerEffect>
     ) -> Int? {
         guard let slot = findSession(session, for: request, into: &effects) else { return nil }
+        if journalFailure != nil {
+            refuse(request, .journal, "", into: &effects)  // With the reason that every answer has now.
+            return nil
+        }
         if let failure = sessions[slot]!.failure {
             refuse(request, .sessionFailed, Self.failureMessage(session, failure), failure: failure, into: &effects)
             return nil

@@ -386,6 +386,26 @@ import Testing
     guard case .refused? = harness.replies[next] else { Issue.record("answered"); return }
 }
 
+@Test func `a broken journal ends the waits and the lease of every session, and lets nobody wait anew`() {
+    var harness = CoreHarness()
+    let session = harness.openSession()
+    _ = harness.request { .openLease($0, session, resumeToken: "token") }
+    var build = SubmitBuilder()
+    build.row(build.template(kept: true))
+    _ = harness.request { .submit($0, session, build.submit) }
+    let requests = [
+        harness.request { .wait($0, session, .all) }, harness.request { .locate($0, session, ObjectSelection(ranges: [0..<1])) },
+    ]
+    harness.send(.journalFailed(reason: "disk full"))
+    guard case .closed(let reason)? = harness.leaseLines.last else { Issue.record("the lease was told nothing"); return }
+    #expect(reason.contains("disk full"))
+    #expect(harness.effects.contains(.endLease(session, lease: 1)))
+    for request in requests + [harness.request { .wait($0, session, .all) }] {
+        guard case .refused(let error)? = harness.replies[request] else { Issue.record("held for ever"); return }
+        #expect(error.code == .journal && error.message.contains("disk full"))
+    }
+}
+
 @Test func `a task array runs each of its tasks with its index`() {
     var harness = CoreHarness()
     let worker = harness.join(1, cpus: 8)
