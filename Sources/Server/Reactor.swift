@@ -170,8 +170,9 @@ struct Reactor: ~Copyable {
             waiting[request] = .lease(session, mailbox, continuation)
             core.handle(event, now: .now, into: &effects)
         case .withdraw(let request):
-            // Late news when it has been answered meanwhile.
-            guard case .request(let continuation)? = waiting.removeValue(forKey: request) else { return }
+            // Late news when it has been answered meanwhile, be it that the answer is still among what goes out next.
+            let isAnswered = effects.contains { if case .reply(request, _) = $0 { true } else { false } }
+            guard !isAnswered, case .request(let continuation)? = waiting.removeValue(forKey: request) else { return }
             core.handle(.withdraw(request), now: .now, into: &effects)
             continuation.resume(returning: .withdrawn)
         case .event(let event):

@@ -262,7 +262,6 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
 
     @Test func `a session without grace ends with its lease`() throws {
         let session = try openSession(client, #"{"grace_ms": 0}"#)
-        // Without grace it has until the next judgement to get its lease.
         let lease = server.connect()
         lease.sendHead("GET", session.path + "/lease?resume=\(session.resume)", [])
         try #require(lease.receiveHead().status == 200)
