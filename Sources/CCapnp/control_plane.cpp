@@ -52,6 +52,9 @@ public:
         case control::Frame::BATCH:
             batch(root.getBatch());
             break;
+        case control::Frame::GOODBYE:
+            frame.kind = CC_GOODBYE;
+            break;
         default:
             throw std::runtime_error("it is of an unknown kind");
         }
@@ -99,6 +102,7 @@ private:
         work.frame.kind = CC_HELLO;
         to.protocol_version = from.getProtocolVersion();
         to.incarnation = from.getIncarnation();
+        to.place = from.getPlace();
         to.last_received = from.getLastReceived();
         auto known = from.getKnown();
         to.knows_epoch = known.isEpoch();
@@ -390,6 +394,9 @@ public:
         case CC_BATCH:
             batch(to.initBatch());
             break;
+        case CC_GOODBYE:
+            to.setGoodbye();
+            break;
         }
     }
 
@@ -406,6 +413,7 @@ private:
         const cc_hello &from = frame.hello;
         to.setProtocolVersion(static_cast<uint16_t>(from.protocol_version));
         to.setIncarnation(from.incarnation);
+        to.setPlace(from.place);
         to.setLastReceived(from.last_received);
         if (from.knows_epoch) to.getKnown().setEpoch(from.known_epoch);
         setText(bytes, from.host_name, [&](unsigned n) { return to.initHostName(n); });

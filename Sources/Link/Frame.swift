@@ -6,6 +6,8 @@ package enum Frame<Payload: Equatable & Sendable>: Equatable, Sendable {
     case welcome(Welcome)
     case refused(reason: String)
     case batch(Batch<Payload>)
+    /// The last frame of a worker that ends on purpose: nothing runs there any more, and what it holds goes.
+    case goodbye
 }
 
 /// The first frame of a worker.
@@ -13,17 +15,21 @@ package struct Hello: Equatable, Sendable {
     package var protocolVersion: UInt16
     /// Random, made when the worker's process starts: two processes on one machine are two incarnations.
     package var incarnation: UInt64
+    /// Random, made by the parent that starts the worker's processes one after the other: a new incarnation of a place means that the
+    /// one before is gone. 0 for a worker without a parent.
+    package var place: UInt64
     /// The epoch that the worker last heard of; `nil` for a fresh one.
     package var knownEpoch: ServerEpoch?
     /// The last numbered batch that the worker took from that epoch.
     package var lastReceived: UInt64
     package var description: WorkerDescription
     package init(
-        protocolVersion: UInt16 = linkProtocolVersion, incarnation: UInt64, knownEpoch: ServerEpoch?, lastReceived: UInt64,
-        description: WorkerDescription
+        protocolVersion: UInt16 = linkProtocolVersion, incarnation: UInt64, place: UInt64 = 0, knownEpoch: ServerEpoch?,
+        lastReceived: UInt64, description: WorkerDescription
     ) {
         self.protocolVersion = protocolVersion
         self.incarnation = incarnation
+        self.place = place
         self.knownEpoch = knownEpoch
         self.lastReceived = lastReceived
         self.description = description

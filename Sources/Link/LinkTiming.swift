@@ -2,8 +2,12 @@
 package enum LinkTiming {
     /// An end that sent nothing for so long shows life.
     package static let heartbeatMilliseconds: UInt64 = 1000
-    /// An end that heard nothing for so long gives the other up. Ten heartbeats: a machine that swaps is slow, not gone.
-    package static let silenceMillisecondsMax: UInt64 = 10_000
+    /// An end that heard nothing for so long gives the other up. Nine heartbeats: a machine that swaps is slow, not gone; with the
+    /// time until the next judgement it is still below ten seconds.
+    package static let silenceMillisecondsMax: UInt64 = 9000
+    /// A worker whose connection is gone has so long to come back on another before it is given up. A process that died never does, and
+    /// its tasks should not wait; one that lives is told of the loss by its own kernel and connects again within milliseconds.
+    package static let returnMillisecondsMax: UInt64 = 2000
     /// A hello that got no answer is said again on a new connection.
     package static let greetingMillisecondsMax: UInt64 = 3000
 }

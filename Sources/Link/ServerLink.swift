@@ -2,7 +2,8 @@ import TaskModel
 
 /// The server's end of the Link to one worker, from its first hello until it is given up.
 ///
-///     open ◀──▶ detached (the connection is gone, the worker perhaps not) ──silence──▶ (lost: the owner drops it)
+///     open ◀──▶ detached (the connection is gone, the worker perhaps not) ──no return in time──▶ (lost: the owner drops it)
+///       └──silence──▶ (lost)
 package struct ServerLink: Sendable {
     package enum Delivery: Equatable, Sendable {
         case nothing
@@ -16,9 +17,12 @@ package struct ServerLink: Sendable {
     package let worker: WorkerID
     private let epoch: ServerEpoch
     private var flow = BatchFlow<ServerMessage>()
-    package private(set) var isOpen = true
+    /// When the connection went; `nil` while there is one.
+    private var detachedAt: Instant?
     private var lastHeard: Instant
     private var lastSent: Instant
+
+    package var isOpen: Bool { detachedAt == nil }
 
     /// Whether a batch of the worker was ever received.
     package var hasReceived: Bool { flow.received > 0 }
@@ -35,7 +39,7 @@ package struct ServerLink: Sendable {
     package mutating func greet(
         _ hello: Hello, dataSecret: [UInt8], now: Instant, into out: inout ContiguousArray<ServerToWorkerFrame>
     ) {
-        isOpen = true
+        detachedAt = nil
         lastHeard = now
         lastSent = now
         out.append(.welcome(Welcome(epoch: epoch, worker: worker, lastReceived: flow.received, dataSecret: dataSecret)))
@@ -56,7 +60,7 @@ package struct ServerLink: Sendable {
     /// The batch's outcomes are committed: the worker may forget them.
     package mutating func take(through sequence: UInt64) { flow.take(through: sequence) }
 
-    package mutating func detach() { isOpen = false }
+    package mutating func detach(now: Instant) { if detachedAt == nil { detachedAt = now } }
 
     package mutating func enqueue(_ message: ServerMessage) { flow.enqueue(message) }
 
@@ -74,8 +78,14 @@ package struct ServerLink: Sendable {
         out.append(.batch(flow.bare(epoch: epoch, incarnation: incarnation)))
     }
 
-    /// The worker said nothing for too long: give it up. `lateness` is how late the judge itself is, which is not the worker's fault.
-    package func isSilent(now: Instant, latenessNanoseconds: UInt64) -> Bool {
-        now.since(lastHeard) > LinkTiming.silenceMillisecondsMax * 1_000_000 + latenessNanoseconds
+    /// Why the worker is to be given up, if it is. `lateness` is how late the judge itself is, which is not the worker's fault.
+    package func judge(now: Instant, latenessNanoseconds: UInt64) -> String? {
+        if let detachedAt, now.since(detachedAt) > LinkTiming.returnMillisecondsMax * 1_000_000 + latenessNanoseconds {
+            return "its connection broke, and it did not come back within \(LinkTiming.returnMillisecondsMax / 1000) s"
+        }
+        if now.since(lastHeard) > LinkTiming.silenceMillisecondsMax * 1_000_000 + latenessNanoseconds {
+            return "nothing was heard of it for \(LinkTiming.silenceMillisecondsMax / 1000) s"
+        }
+        return nil
     }
 }

@@ -21,6 +21,7 @@ package struct WorkerLink: Sendable {
 
     package private(set) var state: State = .closed
     private let incarnation: UInt64
+    private let place: UInt64
     private let description: WorkerDescription
     private var flow = BatchFlow<WorkerMessage>()
     package private(set) var epoch: ServerEpoch?
@@ -28,8 +29,9 @@ package struct WorkerLink: Sendable {
     private var lastHeard = Instant(nanoseconds: 0)
     private var lastSent = Instant(nanoseconds: 0)
 
-    package init(incarnation: UInt64, description: WorkerDescription) {
+    package init(incarnation: UInt64, place: UInt64 = 0, description: WorkerDescription) {
         self.incarnation = incarnation
+        self.place = place
         self.description = description
     }
 
@@ -39,7 +41,8 @@ package struct WorkerLink: Sendable {
         state = .greeting
         lastHeard = now
         lastSent = now
-        return .hello(Hello(incarnation: incarnation, knownEpoch: epoch, lastReceived: flow.received, description: description))
+        return .hello(
+            Hello(incarnation: incarnation, place: place, knownEpoch: epoch, lastReceived: flow.received, description: description))
     }
 
     package mutating func receive(
@@ -79,8 +82,8 @@ package struct WorkerLink: Sendable {
             return .nothing  // Late news of an earlier connection.
         case (.open, .welcome):
             return .nothing  // The answer to a hello that we have said twice.
-        case (_, .hello):
-            state = .closed  // A server never says hello: whoever it is, start anew.
+        case (_, .hello), (_, .goodbye):
+            state = .closed  // A server never says so: whoever it is, start anew.
             return .reconnect
         }
     }

@@ -11,19 +11,21 @@ extension ServerCore {
         case .batch(let batch):
             guard let worker = workerOfPeer[peer] else {
                 // It never said hello here: its worker was given up, or greeted another server on this address.
-                return refusePeer(peer, "say hello first", into: &effects)
+                return refusePeer(peer, "say hello first", now: now, into: &effects)
             }
             switch workers[worker]!.link.receive(batch, now: now) {
             case .nothing: break
-            case .broken(let reason): dropPeer(peer, reason: reason, into: &effects)
+            case .broken(let reason): dropPeer(peer, reason: reason, now: now, into: &effects)
             case .messages(let messages, let sequence):
                 for message in messages { handle(message, from: worker, into: &effects) }
                 if case .take? = gate.afterCommit(.take(worker: worker, sequence: sequence)) {
                     workers[worker]!.link.take(through: sequence)
                 }
             }
+        case .goodbye:
+            if let worker = workerOfPeer[peer] { loseWorker(worker, reason: "it was told to end", into: &effects) }
         case .welcome, .refused:
-            refusePeer(peer, "a worker does not send such a frame", into: &effects)
+            refusePeer(peer, "a worker does not send such a frame", now: now, into: &effects)
         }
     }
 
@@ -32,14 +34,19 @@ extension ServerCore {
             return refusePeer(
                 peer,
                 "the worker speaks version \(hello.protocolVersion) of the control protocol, this server \(linkProtocolVersion): install the same Rain on both",
-                into: &effects)
+                now: now, into: &effects)
         }
-        guard hello.description.cpus <= 1_000_000 else { return refusePeer(peer, "a worker of \(hello.description.cpus) cpus", into: &effects) }
+        guard hello.description.cpus <= 1_000_000 else {
+            return refusePeer(peer, "a worker of \(hello.description.cpus) cpus", now: now, into: &effects)
+        }
         var known = workerOfIncarnation[hello.incarnation]
         if let worker = known, hello.knownEpoch != epoch, workers[worker]!.hasBeenHeard {
             // It has forgotten what we know of it.
             loseWorker(worker, reason: "its process forgot the server", into: &effects)
             known = nil
+        }
+        if let predecessor = workerOfPlace[hello.place], predecessor != known {
+            loseWorker(predecessor, reason: "its process ended, and its parent started a new one", into: &effects)
         }
         let worker: Int
         if let known {
@@ -53,9 +60,10 @@ extension ServerCore {
             let id = WorkerID(firstWorker + UInt32(worker))
             workers.append(
                 WorkerEntry(
-                    id: id, description: hello.description,
+                    id: id, description: hello.description, place: hello.place,
                     link: ServerLink(incarnation: hello.incarnation, worker: id, epoch: epoch, now: now), peer: peer))
             workerOfIncarnation[hello.incarnation] = worker
+            if hello.place != 0 { workerOfPlace[hello.place] = worker }
             append(.workerJoined(id, hello.description), into: &effects)
             effects.append(.note(.workerJoined(id, hello.description)))
             takeBackOversized()
@@ -67,22 +75,22 @@ extension ServerCore {
         for frame in frames { effects.append(.send(peer, frame)) }
     }
 
-    private mutating func refusePeer(_ peer: PeerID, _ reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+    private mutating func refusePeer(_ peer: PeerID, _ reason: String, now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
         effects.append(.send(peer, .refused(reason: reason)))
         effects.append(.note(.peerRefused(reason: reason)))
-        dropPeer(peer, reason: reason, into: &effects)
+        dropPeer(peer, reason: reason, now: now, into: &effects)
     }
 
-    private mutating func dropPeer(_ peer: PeerID, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+    private mutating func dropPeer(_ peer: PeerID, reason: String, now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
         effects.append(.closePeer(peer))
-        losePeer(peer, reason: reason, into: &effects)
+        losePeer(peer, reason: reason, now: now)
     }
 
-    /// The connection is gone; the worker has until the silence is too long to come back on another.
-    mutating func losePeer(_ peer: PeerID, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+    /// The connection is gone; the worker has a short time to come back on another.
+    mutating func losePeer(_ peer: PeerID, reason: String, now: Instant) {
         guard let worker = workerOfPeer.removeValue(forKey: peer) else { return }
         workers[worker]!.peer = nil
-        workers[worker]!.link.detach()
+        workers[worker]!.link.detach(now: now)
     }
 
     mutating func tick(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
@@ -91,8 +99,8 @@ extension ServerCore {
         let lateness = now.since(expected)
         lastTick = now
         for worker in workers.indices {
-            guard let entry = workers[worker], entry.link.isSilent(now: now, latenessNanoseconds: lateness) else { continue }
-            loseWorker(worker, reason: "nothing was heard of it for \(LinkTiming.silenceMillisecondsMax / 1000) s", into: &effects)
+            guard let reason = workers[worker]?.link.judge(now: now, latenessNanoseconds: lateness) else { continue }
+            loseWorker(worker, reason: reason, into: &effects)
         }
         for slot in sessions.indices {
             guard let deadline = sessions[slot]?.leaseDeadline, now.nanoseconds >= deadline.nanoseconds + lateness else { continue }
@@ -107,6 +115,7 @@ extension ServerCore {
             effects.append(.closePeer(peer))
         }
         workerOfIncarnation[entry.link.incarnation] = nil
+        if workerOfPlace[entry.place] == worker { workerOfPlace[entry.place] = nil }
         append(.workerLost(entry.id, reason: reason), into: &effects)
         var requeued = 0
         for slot in sessions.indices where sessions[slot] != nil {

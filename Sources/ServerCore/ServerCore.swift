@@ -28,6 +28,8 @@ package struct ServerCore: Sendable {
     let firstWorker: UInt32
     var workerOfPeer: [PeerID: Int] = [:]
     var workerOfIncarnation: [UInt64: Int] = [:]
+    /// By the number that a worker's parent drew; its processes follow one another.
+    var workerOfPlace: [UInt64: Int] = [:]
     var scheduler = Scheduler()
 
     var blobUses: [BlobHash: UInt32] = [:]
@@ -64,7 +66,7 @@ package struct ServerCore: Sendable {
         case .status(let request): status(request, into: &effects)
         case .withdraw(let request): withdraw(request)
         case .frame(let peer, let frame): handleFrame(frame, from: peer, now: now, into: &effects)
-        case .peerGone(let peer, let reason): losePeer(peer, reason: reason, into: &effects)
+        case .peerGone(let peer, let reason): losePeer(peer, reason: reason, now: now)
         case .committed(let number):
             gate.commit(through: number)
             while let action = gate.next() { perform(action, into: &effects) }

@@ -5,6 +5,7 @@ import TaskModel
 struct WorkerEntry: Sendable {
     let id: WorkerID
     let description: WorkerDescription
+    let place: UInt64
     var link: ServerLink
     /// The connection that it is on; `nil` while that is gone.
     var peer: PeerID?

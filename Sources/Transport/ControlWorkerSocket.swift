@@ -97,6 +97,15 @@ package struct ControlWorkerSocket: ~Copyable {
         try dealer.sendPart(bytes, isLast: true) == 0
     }
 
+    /// As `send`, before this end is closed for good: closing then waits a moment until it is on its way.
+    package mutating func sendLast(_ bytes: [UInt8]) throws(TransportError) -> Bool {
+        try dealer.set(ZMQ_LINGER, Self.farewellMilliseconds)
+        return try send(bytes)
+    }
+
+    /// A peer that takes nothing for so long learns of the end by itself.
+    private static let farewellMilliseconds: Int32 = 200
+
     private mutating func meaning(of event: ZMQMonitor.Event) throws(TransportError) -> ControlWorkerEvent? {
         switch event.kind {
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:

@@ -65,6 +65,7 @@ struct ControlColumns: ~Copyable {
         case .hello(let hello):
             plain.kind = UInt32(CC_HELLO)
             plain.hello.incarnation = hello.incarnation
+            plain.hello.place = hello.place
             plain.hello.last_received = hello.lastReceived
             plain.hello.protocol_version = UInt32(hello.protocolVersion)
             plain.hello.knows_epoch = hello.knownEpoch == nil ? 0 : 1
@@ -92,6 +93,9 @@ struct ControlColumns: ~Copyable {
             plain.batch.acknowledged = batch.acknowledged
             plain.batch.epoch = batch.epoch.rawValue
             return batch
+        case .goodbye:
+            plain.kind = UInt32(CC_GOODBYE)
+            return nil
         }
     }
 

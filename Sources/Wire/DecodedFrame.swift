@@ -21,6 +21,7 @@ struct DecodedFrame {
                     epoch: ServerEpoch(welcome.epoch), worker: WorkerID(welcome.worker), lastReceived: welcome.last_received,
                     dataSecret: bytes.data(welcome.data_secret)))
         case CC_REFUSED: return .refused(reason: bytes.text(plain.pointee.refusal))
+        case CC_GOODBYE: return .goodbye
         default:
             let source = plain.pointee.batch
             guard Int(source.direction) != wrongDirection else { throw .unexpected(kind: "batch for the other side") }
@@ -76,7 +77,7 @@ struct DecodedFrame {
 
     private func hello(_ source: cc_hello) -> Hello {
         Hello(
-            protocolVersion: UInt16(truncatingIfNeeded: source.protocol_version), incarnation: source.incarnation,
+            protocolVersion: UInt16(truncatingIfNeeded: source.protocol_version), incarnation: source.incarnation, place: source.place,
             knownEpoch: source.knows_epoch != 0 ? ServerEpoch(source.known_epoch) : nil, lastReceived: source.last_received,
             description: WorkerDescription(
                 hostName: bytes.text(source.host_name), processID: source.process_id, cpus: source.cpus,

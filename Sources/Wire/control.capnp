@@ -15,6 +15,7 @@ struct Frame {
     welcome @1 :Welcome;         # the server's answer
     refused @2 :Text;            # or this; the server then forgets the peer
     batch @3 :Batch;             # everything else, either way
+    goodbye @4 :Void;            # the last frame of a worker that ends on purpose
   }
 }
 
@@ -31,6 +32,7 @@ struct Hello {
   cpus @7 :UInt32;
   dataEndpoint @8 :Endpoint;     # an empty host: the address that the connection comes from
   store @9 :Text;
+  place @10 :UInt64;             # the same for all processes that one parent starts; 0 without a parent
 }
 
 struct Endpoint {

@@ -34,6 +34,7 @@ struct WorkerParent {
         self.options = options
         self.command = command
         self.options.storeName = Store.name(ofProcess: getpid())
+        self.options.place = UInt64.random(in: 1...UInt64.max)
         try check(rain_set_child_subreaper(), "prctl(PR_SET_CHILD_SUBREAPER)")
         let numbers = [SIGTERM, SIGINT, SIGHUP, SIGCHLD]
         signals = try check(rain_signal_pipe(numbers, numbers.count), "sigaction")

@@ -79,6 +79,12 @@ struct WorkerLoop: ~Copyable {
         return end ?? .asked
     }
 
+    /// So that the server need not wait for a worker that will not come back.
+    mutating func sayGoodbye() {
+        // Without a connection nobody hears it, and the server finds out for itself.
+        if let bytes = try? codec.encode(WorkerToServerFrame.goodbye) { _ = try? socket.sendLast(bytes) }
+    }
+
     private func timeout(_ tick: Instant?) -> Duration? {
         var due = shell.timers.next ?? .max
         if let tick { due = min(due, tick.nanoseconds) }

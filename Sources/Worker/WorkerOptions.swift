@@ -25,6 +25,8 @@ package struct WorkerOptions: Equatable, Sendable {
     package var dataHost: String?
     /// Names the worker's files in `/dev/shm`; set by the process that owns them.
     var storeName = ""
+    /// Tells the server that processes follow one another; set by the process that starts them.
+    var place: UInt64 = 0
 
     package init(
         serverHost: String, controlPort: UInt16 = 7211, cpus: UInt32 = availableCPUs(), workDirectory: String, logDirectory: String,
@@ -74,7 +76,8 @@ extension WorkerOptions {
         JSONValue.object([
             ("server_host", .string(serverHost)), ("control_port", .number(Double(controlPort))), ("cpus", .number(Double(cpus))),
             ("work_directory", .string(workDirectory)), ("log_directory", .string(logDirectory)), ("access_file", .string(accessFile)),
-            ("name", .string(name)), ("store_name", .string(storeName)), ("data_host", dataHost.map { .string($0) } ?? .null),
+            ("name", .string(name)), ("store_name", .string(storeName)), ("place", .string(String(place))),
+            ("data_host", dataHost.map { .string($0) } ?? .null),
             (
                 "subworkers",
                 .array(
@@ -94,7 +97,8 @@ extension WorkerOptions {
             let port = value["control_port"]?.index.flatMap({ UInt16(exactly: $0) }),
             let cpus = value["cpus"]?.index.flatMap({ UInt32(exactly: $0) }), let work = value["work_directory"]?.string,
             let log = value["log_directory"]?.string, let access = value["access_file"]?.string, let name = value["name"]?.string,
-            let store = value["store_name"]?.string, let subworkers = value["subworkers"]?.array
+            let store = value["store_name"]?.string, let place = value["place"]?.string.flatMap({ UInt64($0) }),
+            let subworkers = value["subworkers"]?.array
         else { return nil }
         var commands: [SubworkerCommand] = []
         for subworker in subworkers {
@@ -107,5 +111,6 @@ extension WorkerOptions {
             serverHost: host, controlPort: port, cpus: cpus, workDirectory: work, logDirectory: log, accessFile: access,
             subworkers: commands, name: name, dataHost: value["data_host"]?.string)
         storeName = store
+        self.place = place
     }
 }

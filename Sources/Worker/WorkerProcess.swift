@@ -93,7 +93,8 @@ private enum WorkerProcess {
         let description = WorkerDescription(
             hostName: options.name.isEmpty ? hostName : options.name, processID: UInt32(getpid()), cpus: options.cpus,
             dataEndpoint: Endpoint(host: isOpenToAll ? "" : address, port: data.port), store: store.kind)
-        var core = WorkerCore(description: description, incarnation: UInt64.random(in: 1...UInt64.max), subworkers: options.subworkers)
+        var core = WorkerCore(
+            description: description, incarnation: UInt64.random(in: 1...UInt64.max), place: options.place, subworkers: options.subworkers)
         core.unixMicrosecondsAtZero = unixMicroseconds() &- monotonicNanoseconds() / 1000
         core.gatherNanoseconds = 2_000_000
         var loop = try WorkerLoop(
@@ -108,6 +109,8 @@ private enum WorkerProcess {
         }
         // Processes first: what they hold open goes with them. The data plane's threads end with the process.
         shell.shutDown()
+        // Only now is it true that nothing runs here.
+        if end == .asked { loop.sayGoodbye() }
         fetcher.close()
         switch end {
         case .asked, .parentGone: return WorkerExit.asked

@@ -61,10 +61,11 @@ package struct WorkerCore: Sendable {
     var blockedLanes: ContiguousArray<LaneHandle> = []
     var closedSessions: ContiguousArray<SessionHandle> = []
 
-    package init(description: WorkerDescription, incarnation: UInt64, subworkers: [SubworkerCommand]) {
+    /// - Parameter place: of the parent that starts this worker's processes, 0 without one.
+    package init(description: WorkerDescription, incarnation: UInt64, place: UInt64 = 0, subworkers: [SubworkerCommand]) {
         self.description = description
         ownCommands = subworkers
-        link = WorkerLink(incarnation: incarnation, description: description)
+        link = WorkerLink(incarnation: incarnation, place: place, description: description)
         cpus = CPULedger(capacity: description.cpus)
     }
 

@@ -123,8 +123,8 @@ private let attempt = AttemptID(task: TaskID(session: SessionID(1), index: 0), e
     #expect(out.count == 1, "a heartbeat")
     let late = pair.now.advanced(byMilliseconds: LinkTiming.silenceMillisecondsMax + 1)
     #expect(pair.worker.tick(now: late, into: &out) == .reconnect)
-    #expect(pair.server.isSilent(now: late, latenessNanoseconds: 0))
-    #expect(!pair.server.isSilent(now: late, latenessNanoseconds: 5_000_000_000), "the judge itself was late")
+    #expect(pair.server.judge(now: late, latenessNanoseconds: 0) != nil)
+    #expect(pair.server.judge(now: late, latenessNanoseconds: 5_000_000_000) == nil, "the judge itself was late")
 }
 
 @Test func `a refused worker stays refused`() {
@@ -134,4 +134,18 @@ private let attempt = AttemptID(task: TaskID(session: SessionID(1), index: 0), e
     var out: ContiguousArray<WorkerToServerFrame> = []
     #expect(worker.receive(.refused(reason: "old"), now: now, into: &out) == .refused(reason: "old"))
     #expect(worker.connected(now: now) == nil)
+}
+
+@Test func `a worker whose connection is gone has a short time to come back`() {
+    var pair = Pair()
+    _ = pair.connect()
+    pair.server.detach(now: pair.now)
+    let inTime = pair.now.advanced(byMilliseconds: LinkTiming.returnMillisecondsMax)
+    #expect(pair.server.judge(now: inTime, latenessNanoseconds: 0) == nil)
+    let late = inTime.advanced(byMilliseconds: 1)
+    #expect(pair.server.judge(now: late, latenessNanoseconds: 0) != nil)
+    #expect(pair.server.judge(now: late, latenessNanoseconds: 1_000_000) == nil, "the judge itself was late")
+    pair.now = late
+    #expect(pair.connect().delivery == .resumed)
+    #expect(pair.server.judge(now: late.advanced(byMilliseconds: LinkTiming.returnMillisecondsMax + 1), latenessNanoseconds: 0) == nil)
 }

@@ -56,11 +56,11 @@ struct CoreHarness {
         return id
     }
 
-    mutating func join(_ peer: UInt64, cpus: UInt32 = 2) -> PeerID {
+    mutating func join(_ peer: UInt64, cpus: UInt32 = 2, place: UInt64 = 0) -> PeerID {
         let id = PeerID(peer)
         let description = WorkerDescription(
             hostName: "n\(peer)", processID: 1, cpus: cpus, dataEndpoint: Endpoint(host: "127.0.0.1", port: UInt16(peer)), store: "test")
-        send(.frame(id, .hello(Hello(incarnation: peer, knownEpoch: nil, lastReceived: 0, description: description))))
+        send(.frame(id, .hello(Hello(incarnation: peer, place: place, knownEpoch: nil, lastReceived: 0, description: description))))
         sequences[id] = 0
         return id
     }

@@ -87,7 +87,7 @@ struct ControlCodecTests {
     @Test func `a batch for the other side is refused`() throws {
         var codec = ControlCodec()
         var generator = ValueGenerator(seed: 1)
-        let bytes = try codec.encode(generator.serverFrame(4))
+        let bytes = try codec.encode(generator.serverFrame(ValueGenerator.frameKindCount - 1))
         #expect(throws: WireError.unexpected(kind: "batch for the other side")) { try codec.decodeFromWorker(bytes) }
     }
 

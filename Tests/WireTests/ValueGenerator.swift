@@ -137,12 +137,14 @@ struct ValueGenerator {
         case 0:
             .hello(
                 Hello(
-                    protocolVersion: uint16(), incarnation: uint64(), knownEpoch: bool() ? epoch() : nil, lastReceived: uint64(),
+                    protocolVersion: uint16(), incarnation: uint64(), place: uint64(), knownEpoch: bool() ? epoch() : nil,
+                    lastReceived: uint64(),
                     description: WorkerDescription(
                         hostName: text(), processID: uint32(), cpus: uint32(), dataEndpoint: endpoint(), store: text())))
         case 1: .welcome(Welcome(epoch: epoch(), worker: WorkerID(uint32()), lastReceived: uint64(), dataSecret: data()))
         case 2: .refused(reason: text())
         case 3: .batch(Batch(epoch: epoch(), incarnation: uint64(), sequence: uint64(), acknowledged: uint64()))
+        case 4: .goodbye
         default:
             .batch(
                 Batch(
@@ -150,7 +152,7 @@ struct ValueGenerator {
                     payload: ContiguousArray((0..<Self.messageKindCount * 2).map { message(&self, $0 % Self.messageKindCount) })))
         }
     }
-    static let frameKindCount = 5
+    static let frameKindCount = 6
     mutating func serverFrame(_ kind: Int) -> ServerToWorkerFrame { frame(kind) { $0.serverMessage($1) } }
     mutating func workerFrame(_ kind: Int) -> WorkerToServerFrame { frame(kind) { $0.workerMessage($1) } }
 }

@@ -58,7 +58,7 @@ struct RandomServer {
                 for message in messages { try hear(message) }
                 link.take(through: sequence)
             }
-        case .welcome, .refused: throw Violation("a worker does not say that")
+        case .welcome, .refused, .goodbye: throw Violation("a worker does not say that")
         }
         toWorker += out
         flush()

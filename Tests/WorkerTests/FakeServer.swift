@@ -12,6 +12,7 @@ final class FakeServer {
     var port: UInt16 { socket.port }
     private(set) var hellos: [Hello] = []
     private(set) var messages: [WorkerMessage] = []
+    private(set) var goodbyeCount = 0
     private var socket: ControlServerSocket
     private var codec = ControlCodec()
     private var link: ServerLink?
@@ -62,6 +63,7 @@ final class FakeServer {
                 self.messages += messages
                 link?.take(through: sequence)
             }
+        case .goodbye: goodbyeCount += 1
         case .welcome, .refused: break
         }
     }

@@ -119,6 +119,7 @@ import Testing
         #expect(worker.storeExists)
         try worker.startTask()
         kill(worker.parent, SIGTERM)
+        #expect(try worker.server.wait { worker.server.goodbyeCount == 1 }, "the server is told of the end")
         #expect(worker.awaitEnd() == 0)
         // Everything went before the parent did.
         #expect(worker.isQuiet() && !isAlive(worker.process) && !worker.storeExists)
@@ -135,6 +136,7 @@ import Testing
         #expect(monotonicNanoseconds() - before < 500_000_000)
         #expect(try worker.server.wait { worker.server.hellos.count == 2 }, "\(worker.log)")
         #expect(worker.server.hellos[0].incarnation != worker.server.hellos[1].incarnation)
+        #expect(worker.server.hellos[0].place == worker.server.hellos[1].place && worker.server.hellos[0].place != 0)
         #expect(worker.log.contains("SIGKILL"))
         kill(worker.parent, SIGTERM)
         #expect(worker.awaitEnd() == 0)

@@ -75,6 +75,7 @@ struct Frame {
     WELCOME,
     REFUSED,
     BATCH,
+    GOODBYE,
   };
 
   struct _capnpPrivate {
@@ -94,7 +95,7 @@ struct Hello {
   struct Known;
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(826f2f637013aa0d, 4, 3)
+    CAPNP_DECLARE_STRUCT_HEADER(826f2f637013aa0d, 5, 3)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -113,7 +114,7 @@ struct Hello::Known {
   };
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(a69211657be1a5eb, 4, 3)
+    CAPNP_DECLARE_STRUCT_HEADER(a69211657be1a5eb, 5, 3)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -453,6 +454,9 @@ public:
   inline bool hasBatch() const;
   inline  ::rain::control::Batch::Reader getBatch() const;
 
+  inline bool isGoodbye() const;
+  inline  ::capnp::Void getGoodbye() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -513,6 +517,10 @@ public:
   inline  ::rain::control::Batch::Builder initBatch();
   inline void adoptBatch(::capnp::Orphan< ::rain::control::Batch>&& value);
   inline ::capnp::Orphan< ::rain::control::Batch> disownBatch();
+
+  inline bool isGoodbye();
+  inline  ::capnp::Void getGoodbye();
+  inline void setGoodbye( ::capnp::Void value = ::capnp::VOID);
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -577,6 +585,8 @@ public:
 
   inline bool hasStore() const;
   inline  ::capnp::Text::Reader getStore() const;
+
+  inline  ::uint64_t getPlace() const;
 
 private:
   ::capnp::_::StructReader _reader;
@@ -644,6 +654,9 @@ public:
   inline  ::capnp::Text::Builder initStore(unsigned int size);
   inline void adoptStore(::capnp::Orphan< ::capnp::Text>&& value);
   inline ::capnp::Orphan< ::capnp::Text> disownStore();
+
+  inline  ::uint64_t getPlace();
+  inline void setPlace( ::uint64_t value);
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -3050,6 +3063,32 @@ inline ::capnp::Orphan< ::rain::control::Batch> Frame::Builder::disownBatch() {
       ::capnp::bounded<0>() * ::capnp::POINTERS));
 }
 
+inline bool Frame::Reader::isGoodbye() const {
+  return which() == Frame::GOODBYE;
+}
+inline bool Frame::Builder::isGoodbye() {
+  return which() == Frame::GOODBYE;
+}
+inline  ::capnp::Void Frame::Reader::getGoodbye() const {
+  KJ_IREQUIRE((which() == Frame::GOODBYE),
+              "Must check which() before get()ing a union member.");
+  return _reader.getDataField< ::capnp::Void>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+
+inline  ::capnp::Void Frame::Builder::getGoodbye() {
+  KJ_IREQUIRE((which() == Frame::GOODBYE),
+              "Must check which() before get()ing a union member.");
+  return _builder.getDataField< ::capnp::Void>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+inline void Frame::Builder::setGoodbye( ::capnp::Void value) {
+  _builder.setDataField<Frame::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, Frame::GOODBYE);
+  _builder.setDataField< ::capnp::Void>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, value);
+}
+
 inline  ::uint16_t Hello::Reader::getProtocolVersion() const {
   return _reader.getDataField< ::uint16_t>(
       ::capnp::bounded<0>() * ::capnp::ELEMENTS);
@@ -3241,6 +3280,20 @@ inline void Hello::Builder::adoptStore(
 inline ::capnp::Orphan< ::capnp::Text> Hello::Builder::disownStore() {
   return ::capnp::_::PointerHelpers< ::capnp::Text>::disown(_builder.getPointerField(
       ::capnp::bounded<2>() * ::capnp::POINTERS));
+}
+
+inline  ::uint64_t Hello::Reader::getPlace() const {
+  return _reader.getDataField< ::uint64_t>(
+      ::capnp::bounded<4>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint64_t Hello::Builder::getPlace() {
+  return _builder.getDataField< ::uint64_t>(
+      ::capnp::bounded<4>() * ::capnp::ELEMENTS);
+}
+inline void Hello::Builder::setPlace( ::uint64_t value) {
+  _builder.setDataField< ::uint64_t>(
+      ::capnp::bounded<4>() * ::capnp::ELEMENTS, value);
 }
 
 inline  ::rain::control::Hello::Known::Which Hello::Known::Reader::which() const {

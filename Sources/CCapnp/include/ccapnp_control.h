@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-enum { CC_HELLO = 0, CC_WELCOME, CC_REFUSED, CC_BATCH };
+enum { CC_HELLO = 0, CC_WELCOME, CC_REFUSED, CC_BATCH, CC_GOODBYE };
 enum { CC_BATCH_EMPTY = 0, CC_BATCH_TO_WORKER, CC_BATCH_TO_SERVER };
 /* What a message says: of the server, then of a worker. */
 enum {
@@ -128,6 +128,7 @@ typedef struct cc_failed {
 
 typedef struct cc_hello {
     uint64_t incarnation;
+    uint64_t place;
     uint64_t last_received;
     uint32_t protocol_version;
     uint32_t known_epoch;

@@ -1,0 +1,73 @@
+import Link
+import Testing
+
+@testable import ServerCore
+@testable import TaskModel
+
+/// One task on worker 1 of two; what its loss in one of several ways does.
+private struct Loss {
+    var harness = CoreHarness()
+    let first: PeerID
+    let second: PeerID
+    let attempt: AttemptID
+
+    init() {
+        first = harness.join(1, cpus: 1, place: 77)
+        let session = harness.openSession(SessionOptions(isDetached: true))
+        var build = SubmitBuilder()
+        build.row(build.template(kept: true))
+        _ = harness.request { .submit($0, session, build.submit) }
+        attempt = harness.takeAssignments(first)[0].attempt
+        second = harness.join(2, cpus: 1, place: 78)
+    }
+
+    mutating func pass(milliseconds: UInt64) {
+        for _ in 0..<milliseconds / 250 {
+            harness.now = harness.now.advanced(byMilliseconds: 250)
+            harness.say(second, [])
+            harness.send(.tick)
+        }
+    }
+
+    mutating func isRunAgain(on peer: PeerID) -> Bool { harness.takeAssignments(peer).map(\.attempt.number) == [attempt.number + 1] }
+}
+
+private func expectRunAgain(_ loss: inout Loss, sourceLocation: SourceLocation = #_sourceLocation) {
+    let isRunAgain = loss.isRunAgain(on: loss.second)
+    #expect(isRunAgain, sourceLocation: sourceLocation)
+}
+
+@Test func `a worker that says goodbye is given up at once`() {
+    var loss = Loss()
+    loss.harness.send(.frame(loss.first, .goodbye))
+    expectRunAgain(&loss)
+}
+
+@Test func `a worker whose connection is gone is given up when it does not come back`() {
+    var loss = Loss()
+    loss.harness.send(.peerGone(loss.first, reason: "reset"))
+    loss.pass(milliseconds: LinkTiming.returnMillisecondsMax)
+    let isEarly = loss.isRunAgain(on: loss.second)
+    #expect(!isEarly, "it has so long")
+    loss.pass(milliseconds: 250)
+    expectRunAgain(&loss)
+}
+
+@Test func `a worker that is silent is given up within ten seconds`() {
+    var loss = Loss()
+    loss.pass(milliseconds: 9000)
+    let isEarly = loss.isRunAgain(on: loss.second)
+    #expect(!isEarly)
+    loss.pass(milliseconds: 1000)
+    expectRunAgain(&loss)
+}
+
+@Test func `a new process of the same parent replaces the one before at once`() {
+    var loss = Loss()
+    _ = loss.harness.join(3, cpus: 1, place: 77)
+    expectRunAgain(&loss)
+    #expect(loss.harness.core.workers.compactMap { $0?.link.incarnation } == [2, 3])
+    // Late news of the one before change nothing.
+    loss.harness.say(loss.first, [])
+    #expect(loss.harness.core.workers.compactMap { $0?.link.incarnation } == [2, 3])
+}
