@@ -86,8 +86,9 @@ extension ServerCore {
         // Uploads and outputs share the ids of objects; the scanner numbered them as the lines came.
         var producedBelow: UInt64 = 0
         var uploadIndex = 0
-        func skipUploads() {
-            while uploadIndex < submit.uploads.count, UInt64(submit.uploads[uploadIndex].offset) == producedBelow {
+        // A row without outputs has the offset of whatever comes after it, so only what is below belongs before it.
+        func skipUploads(below end: UInt64) {
+            while producedBelow < end, uploadIndex < submit.uploads.count, UInt64(submit.uploads[uploadIndex].offset) == producedBelow {
                 producedBelow += 1
                 uploadIndex += 1
             }
@@ -100,7 +101,7 @@ extension ServerCore {
             let outputs = outputCount(template, submit, first.template, session)
             guard outputs.count <= 65_535 else { throw RequestError(.badSubmit, "template \(template) has more than 65535 outputs") }
             guard rows.count[rowIndex] >= 1 else { throw RequestError(.badSubmit, "row \(rowIndex): a count of 0") }
-            skipUploads()
+            skipUploads(below: UInt64(rows.firstOutputOffset[rowIndex]))
             guard UInt64(rows.firstOutputOffset[rowIndex]) == producedBelow else {
                 throw RequestError(.badSubmit, "row \(rowIndex): its outputs are numbered from \(rows.firstOutputOffset[rowIndex]) instead of \(producedBelow)")
             }
@@ -121,7 +122,7 @@ extension ServerCore {
             taskCount += UInt64(rows.count[rowIndex])
             inputUseCount += UInt64(rows.count[rowIndex]) * UInt64(Int(rows.inputEnd[rowIndex]) - start)
         }
-        skipUploads()
+        skipUploads(below: .max)
         guard uploadIndex == submit.uploads.count else { throw RequestError(.badSubmit, "the objects of the submit are not numbered in order") }
         guard UInt64(first.object) + objectCount < UInt64(UInt32.max), UInt64(first.task) + taskCount < UInt64(UInt32.max),
             inputUseCount < UInt64(UInt32.max)

@@ -522,3 +522,22 @@ import Testing
     guard case .refused(let error)? = harness.replies[answer] else { Issue.record("taken"); return }
     #expect(error.code == .tooLarge)
 }
+
+@Test func `an object may follow a row without outputs`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1)
+    let session = harness.openSession()
+    var build = SubmitBuilder()
+    let mute = build.template(outputs: 0)
+    build.row(mute)
+    let given = build.upload([1])
+    let made = build.row(build.template(), [given])
+    build.row(mute, [made])
+    let after = build.upload([2])
+    build.row(mute, [after])
+    let answer = harness.request { .submit($0, session, build.submit) }
+    #expect(harness.replies[answer] == .submitted(SubmitReceipt(firstTemplate: 0, firstTask: 0, firstObject: 0, taskCount: 4, objectCount: 3)))
+    let assignments = harness.takeAssignments(worker)
+    #expect(assignments.map(\.attempt.task.index) == [0, 1, 3])
+    #expect(assignments.map { $0.inputs.map(\.source) } == [[], [.inline([1])], [.inline([2])]])
+}
