@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run test bench format install clean
+.PHONY: build run test bench profile format install clean
 
 build: ## build/bin/rain, build/lib, build/include, .venv
 	scripts/build
@@ -15,6 +15,9 @@ test: ## the whole suite
 
 bench: ## one JSON line per case
 	bench/run
+
+profile: ## what a task costs on each stage of its way
+	bench/profile --instructions
 
 format:
 	scripts/format

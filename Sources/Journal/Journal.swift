@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import ServerCore
 import TaskModel
@@ -100,6 +101,7 @@ private final class JournalThread: Sendable {
         let code = pthread_create(
             &thread, nil,
             { context in
+                rain_set_name("journal")
                 // The one reference that was made above: the writer ends with its thread.
                 if let context { Unmanaged<Work>.fromOpaque(context).takeRetainedValue().run() }
                 return nil

@@ -202,6 +202,7 @@ private final class ReactorThread: Sendable {
         let code = pthread_create(
             &thread, nil,
             { context in
+                rain_set_name("reactor")
                 // The one reference that was made above.
                 if let context { Unmanaged<Cargo>.fromOpaque(context).takeRetainedValue().run() }
                 return nil
