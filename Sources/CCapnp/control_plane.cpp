@@ -103,6 +103,7 @@ private:
         to.protocol_version = from.getProtocolVersion();
         to.incarnation = from.getIncarnation();
         to.place = from.getPlace();
+        to.known_worker = from.getWorker();
         to.last_received = from.getLastReceived();
         auto known = from.getKnown();
         to.knows_epoch = known.isEpoch();
@@ -414,6 +415,7 @@ private:
         to.setProtocolVersion(static_cast<uint16_t>(from.protocol_version));
         to.setIncarnation(from.incarnation);
         to.setPlace(from.place);
+        to.setWorker(from.known_worker);
         to.setLastReceived(from.last_received);
         if (from.knows_epoch) to.getKnown().setEpoch(from.known_epoch);
         setText(bytes, from.host_name, [&](unsigned n) { return to.initHostName(n); });

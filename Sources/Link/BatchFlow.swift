@@ -109,12 +109,12 @@ package struct BatchFlow<Outgoing: ByteEstimating & Equatable & Sendable>: Senda
         }
     }
 
-    /// Everything that a peer which has `lastReceived` lacks of what was sent, in order, to be sent again.
+    /// Everything that a peer which has `lastReceived` lacks of what was sent, in order, to be sent again. What it has received and
+    /// not acknowledged stays retained: it is not safe there yet.
     package mutating func resume(lastReceived: UInt64, epoch: ServerEpoch, incarnation: UInt64) -> ContiguousArray<Batch<Outgoing>> {
-        acknowledge(lastReceived)
         acknowledgedToPeer = taken
         return ContiguousArray(
-            retained[retainedStart...].map {
+            retained[retainedStart...].drop { $0.sequence <= lastReceived }.map {
                 Batch(epoch: epoch, incarnation: incarnation, sequence: $0.sequence, acknowledged: taken, payload: $0.payload)
             })
     }

@@ -20,17 +20,20 @@ package struct Hello: Equatable, Sendable {
     package var place: UInt64
     /// The epoch that the worker last heard of; `nil` for a fresh one.
     package var knownEpoch: ServerEpoch?
-    /// The last numbered batch that the worker took from that epoch.
+    /// As which that server welcomed it. A worker that was given up is welcomed as another, and both count their batches from 1.
+    package var knownWorker: WorkerID?
+    /// The last numbered batch that the worker took as that.
     package var lastReceived: UInt64
     package var description: WorkerDescription
     package init(
         protocolVersion: UInt16 = linkProtocolVersion, incarnation: UInt64, place: UInt64 = 0, knownEpoch: ServerEpoch?,
-        lastReceived: UInt64, description: WorkerDescription
+        knownWorker: WorkerID? = nil, lastReceived: UInt64, description: WorkerDescription
     ) {
         self.protocolVersion = protocolVersion
         self.incarnation = incarnation
         self.place = place
         self.knownEpoch = knownEpoch
+        self.knownWorker = knownWorker
         self.lastReceived = lastReceived
         self.description = description
     }

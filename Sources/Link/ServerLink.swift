@@ -43,7 +43,9 @@ package struct ServerLink: Sendable {
         lastHeard = now
         lastSent = now
         out.append(.welcome(Welcome(epoch: epoch, worker: worker, lastReceived: flow.received, dataSecret: dataSecret)))
-        let lastReceived = hello.knownEpoch == epoch ? hello.lastReceived : 0
+        // What it said before it heard our first welcome counts batches of a Link that is over.
+        let isResumed = hello.knownEpoch == epoch && hello.knownWorker == worker
+        let lastReceived = isResumed ? hello.lastReceived : 0
         for batch in flow.resume(lastReceived: lastReceived, epoch: epoch, incarnation: incarnation) { out.append(.batch(batch)) }
     }
 

@@ -42,7 +42,9 @@ package struct WorkerLink: Sendable {
         lastHeard = now
         lastSent = now
         return .hello(
-            Hello(incarnation: incarnation, place: place, knownEpoch: epoch, lastReceived: flow.received, description: description))
+            Hello(
+                incarnation: incarnation, place: place, knownEpoch: epoch, knownWorker: worker, lastReceived: flow.received,
+                description: description))
     }
 
     package mutating func receive(

@@ -70,6 +70,7 @@ struct ControlColumns: ~Copyable {
             plain.hello.protocol_version = UInt32(hello.protocolVersion)
             plain.hello.knows_epoch = hello.knownEpoch == nil ? 0 : 1
             plain.hello.known_epoch = hello.knownEpoch?.rawValue ?? 0
+            plain.hello.known_worker = hello.knownWorker?.rawValue ?? 0
             plain.hello.process_id = hello.description.processID
             plain.hello.cpus = hello.description.cpus
             plain.hello.host_name = bytes.add(hello.description.hostName)

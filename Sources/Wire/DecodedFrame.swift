@@ -78,7 +78,8 @@ struct DecodedFrame {
     private func hello(_ source: cc_hello) -> Hello {
         Hello(
             protocolVersion: UInt16(truncatingIfNeeded: source.protocol_version), incarnation: source.incarnation, place: source.place,
-            knownEpoch: source.knows_epoch != 0 ? ServerEpoch(source.known_epoch) : nil, lastReceived: source.last_received,
+            knownEpoch: source.knows_epoch != 0 ? ServerEpoch(source.known_epoch) : nil,
+            knownWorker: source.known_worker != 0 ? WorkerID(source.known_worker) : nil, lastReceived: source.last_received,
             description: WorkerDescription(
                 hostName: bytes.text(source.host_name), processID: source.process_id, cpus: source.cpus,
                 dataEndpoint: endpoint(source.data_endpoint), store: bytes.text(source.store)))

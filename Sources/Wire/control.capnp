@@ -32,6 +32,7 @@ struct Hello {
   cpus @7 :UInt32;
   dataEndpoint @8 :Endpoint;     # an empty host: the address that the connection comes from
   store @9 :Text;
+  worker @11 :UInt32;            # as which the server of that epoch welcomed it last; 0 when none did
   place @10 :UInt64;             # the same for all processes that one parent starts; 0 without a parent
 }
 

@@ -149,3 +149,48 @@ private let attempt = AttemptID(task: TaskID(session: SessionID(1), index: 0), e
     #expect(pair.connect().delivery == .resumed)
     #expect(pair.server.judge(now: late.advanced(byMilliseconds: LinkTiming.returnMillisecondsMax + 1), latenessNanoseconds: 0) == nil)
 }
+
+@Test func `a new link is not taken for the one that it follows`() {
+    var pair = Pair()
+    _ = pair.connect()
+    var frames: ContiguousArray<ServerToWorkerFrame> = []
+    pair.server.enqueue(.closeSession(SessionID(1)))
+    pair.server.flush(now: pair.now, into: &frames)
+    var back: ContiguousArray<WorkerToServerFrame> = []
+    for frame in frames { _ = pair.worker.receive(frame, now: pair.now, into: &back) }
+
+    // The server gives the worker up. Two greetings of it are on their way; the answer to the first is lost with its connection.
+    pair.server = ServerLink(incarnation: 7, worker: WorkerID(2), epoch: ServerEpoch(3), now: pair.now)
+    guard case .hello(let first)? = pair.worker.connected(now: pair.now) else { return }
+    frames = []
+    pair.server.greet(first, dataSecret: [], now: pair.now, into: &frames)
+    pair.server.enqueue(.closeSession(SessionID(2)))
+    pair.server.flush(now: pair.now, into: &frames)
+    let (delivery, toWorker, _) = pair.connect()
+    guard case .fresh = delivery else {
+        Issue.record("the worker is welcomed as another: \(delivery)")
+        return
+    }
+    #expect(toWorker.count == 1)
+    guard case .batch(let batch)? = toWorker.first else { return }
+    #expect(batch.sequence == 1 && batch.payload == [.closeSession(SessionID(2))])
+}
+
+@Test func `a welcome acknowledges nothing that is not committed`() {
+    var pair = Pair()
+    _ = pair.connect()
+    var frames: ContiguousArray<WorkerToServerFrame> = []
+    pair.worker.enqueue(.sessionClosed(SessionID(1)))
+    pair.worker.flush(now: pair.now, into: &frames)
+    guard case .batch(let batch)? = frames.first else { return }
+    _ = pair.server.receive(batch, now: pair.now)
+    let (delivery, _, toServer) = pair.connect()
+    #expect(delivery == .resumed)
+    #expect(toServer.isEmpty)  // It has it,
+    #expect(pair.worker.unacknowledgedCount == 1)  // but not for good.
+    pair.server.take(through: 1)
+    var down: ContiguousArray<ServerToWorkerFrame> = []
+    pair.server.flush(now: pair.now, into: &down)
+    for frame in down { _ = pair.worker.receive(frame, now: pair.now, into: &frames) }
+    #expect(pair.worker.unacknowledgedCount == 0)
+}

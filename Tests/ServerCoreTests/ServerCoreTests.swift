@@ -270,7 +270,7 @@ import Testing
     harness.send(.peerGone(a, reason: "reset"))
     let again = PeerID(99)
     let description = WorkerDescription(hostName: "n1", processID: 1, cpus: 2, dataEndpoint: Endpoint(host: "", port: 1), store: "")
-    harness.send(.frame(again, .hello(Hello(incarnation: 1, knownEpoch: ServerEpoch(1), lastReceived: 1, description: description))))
+    harness.send(.frame(again, .hello(Hello(incarnation: 1, knownEpoch: ServerEpoch(1), knownWorker: WorkerID(1), lastReceived: 1, description: description))))
     harness.send(
         .frame(again, .batch(Batch(epoch: ServerEpoch(1), incarnation: 1, sequence: 1, acknowledged: 1, payload: [CoreHarness.finished(first[0], [[5]])]))))
     let located = harness.request { .locate($0, session, ObjectSelection(ranges: [0..<1])) }

@@ -138,7 +138,7 @@ struct ValueGenerator {
             .hello(
                 Hello(
                     protocolVersion: uint16(), incarnation: uint64(), place: uint64(), knownEpoch: bool() ? epoch() : nil,
-                    lastReceived: uint64(),
+                    knownWorker: bool() ? WorkerID(uint32() | 1) : nil, lastReceived: uint64(),
                     description: WorkerDescription(
                         hostName: text(), processID: uint32(), cpus: uint32(), dataEndpoint: endpoint(), store: text())))
         case 1: .welcome(Welcome(epoch: epoch(), worker: WorkerID(uint32()), lastReceived: uint64(), dataSecret: data()))

@@ -95,7 +95,7 @@ struct Hello {
   struct Known;
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(826f2f637013aa0d, 5, 3)
+    CAPNP_DECLARE_STRUCT_HEADER(826f2f637013aa0d, 6, 3)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -114,7 +114,7 @@ struct Hello::Known {
   };
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(a69211657be1a5eb, 5, 3)
+    CAPNP_DECLARE_STRUCT_HEADER(a69211657be1a5eb, 6, 3)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -588,6 +588,8 @@ public:
 
   inline  ::uint64_t getPlace() const;
 
+  inline  ::uint32_t getWorker() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -657,6 +659,9 @@ public:
 
   inline  ::uint64_t getPlace();
   inline void setPlace( ::uint64_t value);
+
+  inline  ::uint32_t getWorker();
+  inline void setWorker( ::uint32_t value);
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -3294,6 +3299,20 @@ inline  ::uint64_t Hello::Builder::getPlace() {
 inline void Hello::Builder::setPlace( ::uint64_t value) {
   _builder.setDataField< ::uint64_t>(
       ::capnp::bounded<4>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint32_t Hello::Reader::getWorker() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<10>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Hello::Builder::getWorker() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<10>() * ::capnp::ELEMENTS);
+}
+inline void Hello::Builder::setWorker( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<10>() * ::capnp::ELEMENTS, value);
 }
 
 inline  ::rain::control::Hello::Known::Which Hello::Known::Reader::which() const {

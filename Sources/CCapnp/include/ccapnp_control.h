@@ -133,6 +133,7 @@ typedef struct cc_hello {
     uint32_t protocol_version;
     uint32_t known_epoch;
     uint32_t knows_epoch;
+    uint32_t known_worker;
     uint32_t process_id;
     uint32_t cpus;
     cc_bytes host_name;
