@@ -27,7 +27,9 @@ extension ServerCore {
         let count = sessions[slot]!.tasks.count
         switch selection {
         case .all: return [0..<count]
-        case .ranges(let ranges): return checked(ranges, below: count, what: "task", code: .unknownTask, for: request, into: &effects)
+        case .ranges(let ranges): 
+            // Waiting and cancelling cost nothing per task that is asked for.
+            return checked(ranges, atMost: .max, below: count, what: "task", code: .unknownTask, for: request, into: &effects)
         }
     }
 
@@ -99,7 +101,8 @@ extension ServerCore {
         _ request: RequestID, _ id: SessionID, _ selection: TaskSelection, into effects: inout ContiguousArray<ServerEffect>
     ) {
         guard let slot = findSession(id, for: request, into: &effects),
-            let ranges = taskRanges(slot, selection, for: request, into: &effects)
+            let asked = taskRanges(slot, selection, for: request, into: &effects),
+            let ranges = checked(asked, below: sessions[slot]!.tasks.count, what: "task", code: .unknownTask, for: request, into: &effects)
         else { return }
         var infos: [TaskInfo] = []
         infos.reserveCapacity(ranges.reduce(0) { $0 + $1.count })

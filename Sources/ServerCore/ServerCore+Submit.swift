@@ -5,6 +5,8 @@ import TaskModel
 enum SubmitLimits {
     static let textBytesMax = 1 << 20
     static let nameBytesMax = 4096
+    /// Tasks, and objects, of one session: about 10 GB of the server's memory, so that one line can't take all of it.
+    static let sessionCountMax: UInt64 = 100_000_000
     /// Positions of inputs are 16 bits wide on the subworker plane.
     static let inputCountMax = 60_000
     static let constantCountMax = 5_000
@@ -124,10 +126,10 @@ extension ServerCore {
         }
         skipUploads(below: .max)
         guard uploadIndex == submit.uploads.count else { throw RequestError(.badSubmit, "the objects of the submit are not numbered in order") }
-        guard UInt64(first.object) + objectCount < UInt64(UInt32.max), UInt64(first.task) + taskCount < UInt64(UInt32.max),
+        guard UInt64(first.object) + objectCount <= SubmitLimits.sessionCountMax, UInt64(first.task) + taskCount <= SubmitLimits.sessionCountMax,
             inputUseCount < UInt64(UInt32.max)
         else {
-            throw RequestError(.tooLarge, "a session holds at most 4 billion tasks, objects, and inputs of all its tasks: open another one")
+            throw RequestError(.tooLarge, "a session holds at most 100 million tasks and as many objects, and 4 billion inputs of all its tasks: open another one")
         }
         for (offset, template) in submit.templates.enumerated() {
             try check(template, number: UInt64(first.template) + UInt64(offset), submit, first.object, session)

@@ -178,18 +178,18 @@ package struct ServerCore: Sendable {
 
     /// - Returns: the ranges, or `nil` after answering that one reaches past the end.
     mutating func checked(
-        _ ranges: [Range<UInt32>], below count: UInt32, what: String, code: RequestError.Code, for request: RequestID,
+        _ ranges: [Range<UInt32>], atMost most: UInt64 = 1_000_000, below count: UInt32, what: String, code: RequestError.Code, for request: RequestID,
         into effects: inout ContiguousArray<ServerEffect>
     ) -> [Range<UInt32>]? {
         var total: UInt64 = 0
         for range in ranges {
             total += UInt64(range.count)
-            guard range.upperBound <= count, total <= 16_000_000 else {
+            guard range.upperBound <= count, total <= most else {
                 let first = max(range.lowerBound, min(count, range.upperBound))
                 refuse(
                     request, code,
-                    total > 16_000_000
-                        ? "more than 16 million \(what)s in one request: ask in parts"
+                    total > most
+                        ? "more than \(most) \(what)s in one request: ask in parts"
                         : "there is no \(what) \(first): the session has \(count)", into: &effects)
                 return nil
             }
