@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run test bench profile format install clean
+.PHONY: build run test bench profile fuzz sanitize format install clean
 
 build: ## build/bin/rain, build/lib, build/include, .venv
 	scripts/build
@@ -15,6 +15,12 @@ test: ## the whole suite
 
 bench: ## one JSON line per case
 	bench/run
+
+fuzz: ## every fuzzer for 60 s
+	scripts/fuzz
+
+sanitize: ## AddressSanitizer and ThreadSanitizer over cores, codecs, journal, transport
+	scripts/sanitize
 
 profile: ## what a task costs on each stage of its way
 	bench/profile --instructions

@@ -92,3 +92,47 @@ let package = Package(
     cLanguageStandard: .c11,
     cxxLanguageStandard: .cxx17
 )
+
+// What sanitizers and fuzzers look at, without the HTTP stack, so that it builds fast. scripts/reduced-package sets it up in
+// a directory of its own, so that these builds and their resolved dependencies stay apart from the normal ones.
+if let part = Context.environment["RAIN_SANITIZE_TARGETS"] {
+    // The C library has its own tests with sanitizers, by CMake; what looks at texts only needs none.
+    var left: Set = ["CSubworker", "PurityTests"]
+    var leftCount = 0
+    while left.count > leftCount {
+        leftCount = left.count
+        for target in package.targets {
+            for dependency in target.dependencies {
+                switch dependency {
+                case .productItem: left.insert(target.name)
+                case .targetItem(let name, _), .byNameItem(let name, _): if left.contains(name) { left.insert(target.name) }
+                @unknown default: break
+                }
+            }
+        }
+    }
+    package.targets.removeAll { left.contains($0.name) }
+    package.products = []
+    package.dependencies = [.package(url: "https://github.com/apple/swift-http-types", from: "1.8.0")]
+    // What reads the bodies of clients.
+    package.targets.append(
+        .target(
+            name: "Server",
+            dependencies: ["TaskModel", "Link", "ServerCore", "CXXHash", .product(name: "HTTPTypes", package: "swift-http-types")],
+            sources: [
+                "ByteRange.swift", "HTTPFailure.swift", "JSONCursor.swift", "JSONWriter.swift", "JSONWriter+Answers.swift",
+                "RequestBodies.swift", "SubmitScanner.swift",
+            ], swiftSettings: strict))
+    if part == "fuzz" {
+        package.targets.removeAll { $0.type == .test }
+        package.targets.append(
+            .executableTarget(
+                name: "fuzz", dependencies: ["Server", "ServerCore", "WorkerCore", "Wire", "CCapnp", "Link", "TaskModel"], path: "Tests",
+                sources: ["Fuzz/Swift", "WireTests/ValueGenerator.swift"], swiftSettings: strict))
+    } else {
+        package.targets.append(
+            .testTarget(
+                name: "ServerTests", dependencies: ["Server", "ServerCore", "TaskModel"],
+                sources: ["ByteRangeTests.swift", "JSONCursorTests.swift", "SubmitScannerTests.swift"], swiftSettings: strict))
+    }
+}
