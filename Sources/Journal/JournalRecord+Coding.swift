@@ -7,6 +7,7 @@ import Wire
 enum RecordKind: UInt8, CaseIterable {
     case epochBegan = 0, sessionOpened, sessionClosed, submitted, keptChanged, cancelRequested, workerJoined, workerLost
     case finished, failed, cancelled, assigned, started
+    case runAgain, lost
 }
 
 extension JournalRecord {
@@ -25,6 +26,8 @@ extension JournalRecord {
         case .cancelled: .cancelled
         case .assigned: .assigned
         case .started: .started
+        case .runAgain: .runAgain
+        case .lost: .lost
         }
     }
 
@@ -33,10 +36,11 @@ extension JournalRecord {
         switch self {
         case .epochBegan, .workerJoined, .workerLost: nil
         case .sessionOpened(let session, _), .sessionClosed(let session, _), .submitted(let session, _, _),
-            .keptChanged(let session, _, _), .cancelRequested(let session, _):
+            .keptChanged(let session, _, _), .cancelRequested(let session, _), .runAgain(let session, _):
             session
         case .finished(let attempt, _, _), .failed(let attempt, _, _), .assigned(let attempt, _), .started(let attempt): attempt.task.session
         case .cancelled(let task): task.session
+        case .lost(let object, _, _): object.session
         }
     }
 
@@ -86,6 +90,14 @@ extension JournalRecord {
             writer.encode(attempt)
             writer.varint(worker.rawValue)
         case .started(let attempt): writer.encode(attempt)
+        case .runAgain(let session, let tasks):
+            writer.varint(session.rawValue)
+            writer.encode(tasks)
+        case .lost(let object, let obstacle, let error):
+            writer.varint(object.session.rawValue)
+            writer.varint(object.index)
+            writer.varint(obstacle)
+            writer.encode(error)
         }
     }
 
@@ -116,6 +128,10 @@ extension JournalRecord {
         case .cancelled: self = .cancelled(TaskID(session: try reader.sessionID(), index: try reader.varint32()))
         case .assigned: self = .assigned(try reader.attempt(), try reader.workerID())
         case .started: self = .started(try reader.attempt())
+        case .runAgain: self = .runAgain(try reader.sessionID(), try reader.ranges())
+        case .lost:
+            let object = ObjectID(session: try reader.sessionID(), index: try reader.varint32())
+            self = .lost(object, obstacle: try reader.varint32(), try reader.taskError())
         }
     }
 }

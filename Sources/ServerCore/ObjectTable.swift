@@ -3,7 +3,8 @@ import TaskModel
 /// The data objects of one session as columns: about 50 bytes each, without small values.
 ///
 ///     unfinished ──▶ finished ──▶ dropped
-///         └──▶ lost (its task failed or was cancelled: it will never exist)
+///         │  ▲──────────┴───────────┘ (its last copy was lost, and it is needed)
+///         └──▶ lost (its task failed, was cancelled, or must not run again: it will never exist)
 struct ObjectTable: Sendable {
     enum State: UInt8, Sendable { case unfinished = 0, finished, dropped, lost }
 
@@ -21,7 +22,7 @@ struct ObjectTable: Sendable {
     /// The first worker that has it or was told to fetch it; more in `moreHolders`.
     var holder: ContiguousArray<UInt32> = []
     var moreHolders: [UInt32: [UInt32]] = [:]
-    /// Rows that wait for it or use it: heads of lists in `edgeRow` and `edgeNext`.
+    /// Rows that wait for it or use it, if a task makes it: heads of lists in `edgeRow` and `edgeNext`.
     var firstEdge: ContiguousArray<UInt32> = []
     var edgeRow: ContiguousArray<UInt32> = []
     var edgeNext: ContiguousArray<UInt32> = []
@@ -32,6 +33,8 @@ struct ObjectTable: Sendable {
     var contentTypes: [UInt32: String] = [:]
     var attributes: [UInt32: [UInt8]] = [:]
     var directories: Set<UInt32> = []
+    /// Why objects that existed are lost for good, and the task that would have to run again.
+    var losses: [UInt32: (obstacle: UInt32, error: TaskError)] = [:]
 
     static let uploaded = UInt32.max
     static let none = UInt32.max
@@ -55,6 +58,12 @@ struct ObjectTable: Sendable {
         edgeRow.append(row)
         edgeNext.append(firstEdge[Int(object)])
         firstEdge[Int(object)] = UInt32(edgeRow.count - 1)
+    }
+
+    /// Whether it was made, should be there, and nobody has it.
+    func isGone(_ object: UInt32) -> Bool {
+        let index = Int(object)
+        return state[index] == .finished && holder[index] == Self.none && !hasInline[index] && producer[index] != Self.uploaded
     }
 
     func isHeld(_ object: UInt32, by worker: UInt32) -> Bool {
@@ -90,7 +99,9 @@ struct ObjectTable: Sendable {
         moreHolders[object] = nil
     }
 
+    /// What the client gave stays until its session ends: a task that used it may have to run again.
     mutating func releaseValue(of object: UInt32) {
+        guard producer[Int(object)] != Self.uploaded else { return }
         inline[Int(object)] = []
         hasInline[Int(object)] = false
     }

@@ -40,7 +40,13 @@ extension ServerCore {
                 if state == .running { runningOf[worker] += 1 }
             }
             if !state.hasOutcome {
-                for position in tasks.inputRange(ofRow: row) { needs[Int(tasks.inputs[position])] += 1 }
+                var missing: UInt32 = 0
+                for position in tasks.inputRange(ofRow: row) {
+                    let input = Int(tasks.inputs[position])
+                    needs[input] += 1
+                    if session.objects.state[input] == .unfinished || session.objects.state[input] == .lost { missing += 1 }
+                }
+                if session.isOpen { precondition(tasks.rowMissing[Int(row)] == missing, "task \(task): \(tasks.rowMissing[Int(row)]) inputs missing, \(missing) counted") }
                 if state != .waiting { precondition(tasks.rowMissing[Int(row)] == 0, "task \(task) is \(state) without its inputs") }
             }
         }
@@ -54,7 +60,9 @@ extension ServerCore {
                 session.objects.needCount[index] == needs[index], "object \(object): need \(session.objects.needCount[index]), counted \(needs[index])")
             let isNeeded = needs[index] > 0 || session.objects.isKept[index]
             switch session.objects.state[index] {
-            case .finished: precondition(isNeeded, "object \(object) is kept for nobody")
+            case .finished:
+                precondition(isNeeded, "object \(object) is kept for nobody")
+                precondition(!session.objects.isGone(object), "object \(object) has no copy")
             case .dropped: precondition(needs[index] == 0, "object \(object) was dropped under a task")
             case .unfinished, .lost: precondition(session.objects.holder[index] == ObjectTable.none, "object \(object) is held before it exists")
             }

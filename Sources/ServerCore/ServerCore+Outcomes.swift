@@ -29,13 +29,7 @@ extension ServerCore {
                 sessions[slot]!.objects.addHolder(UInt32(worker), of: replica.object.index)
                 workers[worker]!.objectCount += 1
             }
-        case .missing(let replica):
-            guard let slot = slotOfSession[replica.object.session], replica.object.index < sessions[slot]!.objects.count,
-                sessions[slot]!.objects.generation[Int(replica.object.index)] == replica.generation,
-                sessions[slot]!.objects.isHeld(replica.object.index, by: UInt32(worker))
-            else { return }
-            sessions[slot]!.objects.removeHolder(UInt32(worker), of: replica.object.index)
-            workers[worker]!.objectCount -= 1
+        case .missing(let replica): miss(replica, on: worker, into: &effects)
         case .sessionClosed(let id):
             guard let slot = slotOfSession[id] else { return }
             sessions[slot]!.openWorkers.removeAll { $0 == UInt32(worker) }
@@ -66,7 +60,7 @@ extension ServerCore {
     private mutating func finish(
         _ attempt: AttemptID, _ finished: FinishedAttempt, on worker: Int, into effects: inout ContiguousArray<ServerEffect>
     ) {
-        guard let slot = current(attempt, on: worker) else { return }
+        guard let slot = current(attempt, on: worker) else { return dropOutputs(of: attempt, on: worker) }
         let task = attempt.task.index
         let outputs = sessions[slot]!.outputs(of: task)
         guard finished.outputs.count == outputs.count else {
@@ -83,16 +77,33 @@ extension ServerCore {
         if !finished.attributes.isEmpty { sessions[slot]!.tasks.attributes[task] = finished.attributes }
         sessions[slot]!.durations[Int(sessions[slot]!.tasks.template(of: task))].learn(finished.durationNanoseconds)
         sessions[slot]!.finishedCount += 1
-        sessions[slot]!.newlyFinished.append(task)
+        if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyFinished.append(task) }
         for (position, output) in finished.outputs.enumerated() {
             arrive(slot, outputs.lowerBound + UInt32(position), output, attempt.generation, on: worker)
         }
         releaseInputs(slot, task)
     }
 
+    /// What an attempt made that is not the task's any more: nobody wants it.
+    private mutating func dropOutputs(of attempt: AttemptID, on worker: Int) {
+        guard let slot = slotOfSession[attempt.task.session], sessions[slot]!.isOpen, attempt.epoch == epoch,
+            attempt.task.index < sessions[slot]!.tasks.count
+        else { return }
+        for object in sessions[slot]!.outputs(of: attempt.task.index)
+        where sessions[slot]!.objects.generation[Int(object)] != attempt.generation {
+            workers[worker]!.drops.append(
+                Replica(object: ObjectID(session: attempt.task.session, index: object), generation: attempt.generation))
+        }
+    }
+
     /// An output exists now: rows that waited only for it can run.
     private mutating func arrive(_ slot: Int, _ object: UInt32, _ output: FinishedOutput, _ generation: Generation, on worker: Int) {
         let index = Int(object)
+        guard sessions[slot]!.objects.state[index] == .unfinished else {
+            // The task ran again for another of its outputs: this one is still there, or needed no more.
+            workers[worker]!.drops.append(Replica(object: ObjectID(session: sessions[slot]!.id, index: object), generation: generation))
+            return
+        }
         sessions[slot]!.objects.state[index] = .finished
         sessions[slot]!.objects.sizeBytes[index] = output.sizeBytes
         sessions[slot]!.objects.generation[index] = generation
@@ -174,7 +185,7 @@ extension ServerCore {
         switch sessions[slot]!.options.onError {
         case .failSession: fail(slot, with: failure, into: &effects)
         case .failDescendants:
-            sessions[slot]!.newLines.append(.failed(task, failure))
+            if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newLines.append(.failed(task, failure)) }
             loseOutputs(slot, of: task, root: failure)
             releaseInputs(slot, task)
         }
@@ -184,18 +195,30 @@ extension ServerCore {
     private mutating func loseOutputs(_ slot: Int, of first: UInt32, root: TaskFailure?) {
         var worklist: ContiguousArray<UInt32> = [first]
         while let task = worklist.popLast() {
-            for object in sessions[slot]!.outputs(of: task) {
+            // One that ran before may have others that are still there.
+            for object in sessions[slot]!.outputs(of: task) where sessions[slot]!.objects.state[Int(object)] == .unfinished {
                 sessions[slot]!.objects.state[Int(object)] = .lost
-                var edge = sessions[slot]!.objects.firstEdge[Int(object)]
-                while edge != ObjectTable.none {
-                    let row = sessions[slot]!.objects.edgeRow[Int(edge)]
-                    edge = sessions[slot]!.objects.edgeNext[Int(edge)]
-                    // A row that isn't committed yet is looked at when it is.
-                    guard row < sessions[slot]!.activeRowCount else { continue }
-                    worklist.append(contentsOf: abandon(slot, row: row, root: root))
-                }
+                worklist.append(contentsOf: abandonRows(slot, using: object, root: root))
             }
         }
+    }
+
+    /// An object is gone for good: the tasks that need it, and what needs those, have failed.
+    mutating func abandonUsers(_ slot: Int, of object: UInt32, root: TaskFailure) {
+        for task in abandonRows(slot, using: object, root: root) { loseOutputs(slot, of: task, root: root) }
+    }
+
+    private mutating func abandonRows(_ slot: Int, using object: UInt32, root: TaskFailure?) -> ContiguousArray<UInt32> {
+        var abandoned: ContiguousArray<UInt32> = []
+        var edge = sessions[slot]!.objects.firstEdge[Int(object)]
+        while edge != ObjectTable.none {
+            let row = sessions[slot]!.objects.edgeRow[Int(edge)]
+            edge = sessions[slot]!.objects.edgeNext[Int(edge)]
+            // A row that isn't committed yet is looked at when it is.
+            guard row < sessions[slot]!.activeRowCount else { continue }
+            abandoned.append(contentsOf: abandon(slot, row: row, root: root))
+        }
+        return abandoned
     }
 
     /// The tasks of the row that had no outcome, which have one now.
@@ -208,11 +231,13 @@ extension ServerCore {
                 sessions[slot]!.tasks.state[Int(task)] = .failed
                 sessions[slot]!.tasks.errors[task] = error
                 sessions[slot]!.failedCount += 1
-                sessions[slot]!.newLines.append(.failed(task, sessions[slot]!.failure(of: task, error)))
+                if sessions[slot]!.tasks.remaking.remove(task) == nil {
+                    sessions[slot]!.newLines.append(.failed(task, sessions[slot]!.failure(of: task, error)))
+                }
             } else {
                 sessions[slot]!.tasks.state[Int(task)] = .cancelled
                 sessions[slot]!.cancelledCount += 1
-                sessions[slot]!.newlyCancelled.append(task)
+                if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyCancelled.append(task) }
             }
             releaseInputs(slot, task)
         }
@@ -221,6 +246,11 @@ extension ServerCore {
 
     /// A committed row needs an object that will never exist.
     mutating func loseRow(_ slot: Int, row: UInt32, because object: UInt32) {
+        if let loss = sessions[slot]!.objects.losses[object] {
+            let root = sessions[slot]!.failure(of: loss.obstacle, loss.error)
+            for task in abandon(slot, row: row, root: root) { loseOutputs(slot, of: task, root: root) }
+            return
+        }
         let producer = sessions[slot]!.objects.producer[Int(object)]
         let root = sessions[slot]!.tasks.errors[producer].map { sessions[slot]!.failure(of: producer, $0) }
         for task in abandon(slot, row: row, root: root) { loseOutputs(slot, of: task, root: root) }
@@ -260,7 +290,7 @@ extension ServerCore {
         append(.cancelled(TaskID(session: sessions[slot]!.id, index: task)), into: &effects)
         sessions[slot]!.tasks.state[Int(task)] = .cancelled
         sessions[slot]!.cancelledCount += 1
-        sessions[slot]!.newlyCancelled.append(task)
+        if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyCancelled.append(task) }
         loseOutputs(slot, of: task, root: nil)
         releaseInputs(slot, task)
     }

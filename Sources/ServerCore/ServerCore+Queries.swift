@@ -77,6 +77,9 @@ extension ServerCore {
         case .dropped: return .dropped(object)
         case .unfinished: preconditionFailure("an object is located before it exists")
         case .lost:
+            if let loss = sessions[slot]!.objects.losses[object] {
+                return .failed(object, sessions[slot]!.failure(of: loss.obstacle, loss.error))
+            }
             let producer = sessions[slot]!.objects.producer[index]
             guard let error = sessions[slot]!.tasks.errors[producer] else { return .cancelled(object) }
             return .failed(object, sessions[slot]!.failure(of: producer, error))

@@ -251,7 +251,9 @@ extension ServerCore {
                 // A lost one is found when the row is activated: its tasks then fail.
                 missing += 1
                 sessions[slot]!.objects.addEdge(object: input, row: row)
-            case .finished, .dropped: break
+            case .finished, .dropped:
+                // It may be lost, and then the row lacks it.
+                if sessions[slot]!.objects.producer[index] != ObjectTable.uploaded { sessions[slot]!.objects.addEdge(object: input, row: row) }
             }
         }
         sessions[slot]!.tasks.rowMissing[Int(row)] = missing

@@ -102,6 +102,7 @@ extension ServerCore {
             guard let reason = workers[worker]?.link.judge(now: now, latenessNanoseconds: lateness) else { continue }
             loseWorker(worker, reason: reason, into: &effects)
         }
+        for slot in sessions.indices where sessions[slot]?.isOpen == true { resumePostponed(slot) }
         for slot in sessions.indices {
             guard let deadline = sessions[slot]?.leaseDeadline, now.nanoseconds >= deadline.nanoseconds + lateness else { continue }
             close(slot, reason: "its client is gone", into: &effects)
@@ -122,8 +123,9 @@ extension ServerCore {
             if worker < sessions[slot]!.told.count { sessions[slot]!.told[worker] = nil }
             sessions[slot]!.openWorkers.removeAll { $0 == UInt32(worker) }
             if sessions[slot]!.isOpen {
-                loseReplicas(slot, on: worker, entry.id, into: &effects)
-                if sessions[slot]!.isOpen { requeued += takeBackTasks(slot, from: worker, entry.id, into: &effects) }
+                // First what ran there, so that nothing is assigned whose inputs are gone.
+                requeued += takeBackTasks(slot, from: worker, entry.id, into: &effects)
+                if sessions[slot]!.isOpen { loseReplicas(slot, on: worker, entry.id, into: &effects) }
             }
         }
         scheduler.leave(worker)
@@ -155,26 +157,9 @@ extension ServerCore {
         return requeued
     }
 
-    private func attempt(_ slot: Int, _ task: UInt32) -> AttemptID {
+    func attempt(_ slot: Int, _ task: UInt32) -> AttemptID {
         AttemptID(
             task: TaskID(session: sessions[slot]!.id, index: task), epoch: epoch, number: sessions[slot]!.tasks.attemptNumber[Int(task)])
-    }
-
-    /// Objects of which the worker had the only copy fail the session: a clear end instead of a task that waits for ever.
-    private mutating func loseReplicas(
-        _ slot: Int, on worker: Int, _ id: WorkerID, into effects: inout ContiguousArray<ServerEffect>
-    ) {
-        for object in 0..<sessions[slot]!.objects.count where sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) {
-            sessions[slot]!.objects.removeHolder(UInt32(worker), of: object)
-            let index = Int(object)
-            let producer = sessions[slot]!.objects.producer[index]
-            guard sessions[slot]!.objects.state[index] == .finished, sessions[slot]!.objects.holder[index] == ObjectTable.none,
-                !sessions[slot]!.objects.hasInline[index], producer != ObjectTable.uploaded
-            else { continue }
-            let error = TaskError(.workerLost, "worker \(id) was lost with the only copy of output \"\(sessions[slot]!.label(of: object))\" (object \(object))")
-            fail(slot, with: sessions[slot]!.failure(of: producer, error), into: &effects)
-            return
-        }
     }
 
     /// What every worker is to be told, as frames.

@@ -35,6 +35,8 @@ package struct ServerCore: Sendable {
     var blobUses: [BlobHash: UInt32] = [:]
     var sessionOfRequest: [RequestID: SessionID] = [:]
     var lastTick: Instant?
+    /// When the event that is handled came.
+    var now = Instant(nanoseconds: 0)
 
     /// - Parameters:
     ///   - epoch: of this start; its record is already on disk.
@@ -49,6 +51,7 @@ package struct ServerCore: Sendable {
     }
 
     package mutating func handle(_ event: ServerEvent, now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+        self.now = now
         switch event {
         case .openSession(let request, let options): openSession(request, options, now: now, into: &effects)
         case .openLease(let request, let session, let token): openLease(request, session, token: token, into: &effects)

@@ -299,6 +299,10 @@ package enum JournalRecord: Equatable, Sendable {
     case finished(AttemptID, WorkerID, FinishedAttempt)
     case failed(AttemptID, WorkerID?, TaskError)
     case cancelled(TaskID)
+    /// Finished tasks that run again, since outputs of them were lost. Telemetry: a restored server finds out what it lacks.
+    case runAgain(SessionID, [Range<UInt32>])
+    /// An object that existed is lost for good, since this task must not run again.
+    case lost(ObjectID, obstacle: UInt32, TaskError)
     /// Telemetry.
     case assigned(AttemptID, WorkerID)
     /// Telemetry.

@@ -20,6 +20,8 @@ struct Session: Sendable {
     var ready = ReadyQueue()
     /// Tasks that could run, but ask for more CPUs than any worker has.
     var oversized = ReadyQueue()
+    /// Tasks that wait a moment before they are tried again.
+    var postponed: ContiguousArray<(task: UInt32, at: Instant)> = []
     /// Rows below are committed and may run.
     var activeRowCount: UInt32 = 0
 
@@ -136,6 +138,7 @@ struct Session: Sendable {
         var lines: [LeaseLine] = []
         for task in 0..<tasks.count {
             switch tasks.state[Int(task)] {
+            case _ where tasks.remaking.contains(task): finished.append(task)
             case .finished: finished.append(task)
             case .cancelled: cancelled.append(task)
             case .failed:

@@ -3,7 +3,8 @@ import TaskModel
 /// The tasks of one session as columns: about 45 bytes a task, and 28 a row.
 ///
 ///     waiting ──▶ ready ──▶ assigned(attempt) ──▶ running ──▶ finished | failed | cancelled
-///        ▲──────────┴────────────┴───────────────────┘ (worker lost, taken back, retried)
+///        ▲──────────┴────────────┴───────────────────┤ (worker lost, taken back, retried)
+///        └───────────────────────────────────────────┘ (finished, but an output was lost that is needed)
 ///
 /// A row is what the client wrote: one task, or a task array whose tasks share template, inputs and arguments.
 struct TaskTable: Sendable {
@@ -37,11 +38,18 @@ struct TaskTable: Sendable {
     // Few tasks have these.
     var errors: [UInt32: TaskError] = [:]
     var failureCounts: [UInt32: UInt32] = [:]
+    /// How often an input could not be had.
+    var missCounts: [UInt32: UInt32] = [:]
+    /// Tasks that had finished and run again, since an output was lost.
+    var remaking: Set<UInt32> = []
     var cancelRequested: Set<UInt32> = []
     var debug: [UInt32: String] = [:]
     var attributes: [UInt32: [UInt8]] = [:]
 
     static let noWorker = UInt32.max
+
+    /// Whether clients know an outcome of the task.
+    func isHeard(_ task: UInt32) -> Bool { state[Int(task)].hasOutcome || remaking.contains(task) }
 
     var count: UInt32 { UInt32(state.count) }
     var rowCount: UInt32 { UInt32(rowTemplate.count) }

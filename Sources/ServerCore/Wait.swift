@@ -23,14 +23,22 @@ struct Wait: Sendable {
         next = self.ranges.first?.lowerBound ?? 0
     }
 
-    /// Moves on over what is there; true when nothing is left to wait for. Outcomes are never taken back, so the cursor
-    /// visits each index once, however often it is asked.
+    /// Objects are gone that were there: what was seen of them counts no more. Outcomes are never taken back.
+    mutating func restart() {
+        guard kind == .objects else { return }
+        rangeIndex = 0
+        next = ranges.first?.lowerBound ?? 0
+    }
+
+    /// Moves on over what is there; true when nothing is left to wait for. The cursor visits each index once, however often it
+    /// is asked.
     mutating func isOver(tasks: borrowing TaskTable, objects: borrowing ObjectTable) -> Bool {
         while rangeIndex < ranges.count {
             let range = ranges[rangeIndex]
             while next < range.upperBound {
                 switch kind {
-                case .outcomes, .cancellation: if !tasks.state[Int(next)].hasOutcome { return false }
+                case .outcomes: if !tasks.isHeard(next) { return false }
+                case .cancellation: if !tasks.state[Int(next)].hasOutcome { return false }
                 case .objects: if objects.state[Int(next)] == .unfinished { return false }
                 }
                 next += 1

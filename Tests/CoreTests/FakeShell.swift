@@ -32,12 +32,15 @@ struct FakeShell {
         case alias(AliasToken, from: Replica, to: Replica)
     }
 
-    init(index: Int, cpus: UInt32) {
+    /// - Parameters:
+    ///   - life: how many of this index came before.
+    ///   - hasPlace: whether its parent tells the server that it replaces them.
+    init(index: Int, cpus: UInt32, life: Int = 0, hasPlace: Bool = false) {
         self.index = index
         let description = WorkerDescription(
             hostName: "n\(index)", processID: 1, cpus: cpus, dataEndpoint: Endpoint(host: "10.0.0.\(index)", port: 1), store: "fake")
         core = WorkerCore(
-            description: description, incarnation: UInt64(index + 1),
+            description: description, incarnation: UInt64(index + 1 + 100 * life), place: hasPlace ? UInt64(index + 1) : 0,
             subworkers: [SubworkerCommand(name: "c", arguments: ["c"]), SubworkerCommand(name: "d", arguments: ["d"])])
     }
 

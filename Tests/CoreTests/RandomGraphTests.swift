@@ -16,6 +16,9 @@ private struct Cluster {
     var replies: [UInt64: ServerReply] = [:]
     var outcomes: [UInt32: [String]] = [:]
     var records: [JournalRecord] = []
+    /// The connection that each worker is on.
+    private var peers: [UInt64] = [0, 1]
+    private var lives = 0
     private var effects: ContiguousArray<ServerEffect> = []
 
     init(seed: UInt64) {
@@ -37,7 +40,7 @@ private struct Cluster {
                 #expect(replies[request.rawValue] == nil, "request \(request) is answered twice")
                 replies[request.rawValue] = reply
             case .leaseLines(_, _, let lines): for line in lines { note(line) }
-            case .send(let peer, let frame): toWorker[Int(peer.rawValue)].append(frame)
+            case .send(let peer, let frame): if let worker = peers.firstIndex(of: peer.rawValue) { toWorker[worker].append(frame) }
             case .endLease, .closePeer, .releaseBlob, .note: break
             }
         }
@@ -67,12 +70,23 @@ private struct Cluster {
         case let worker where worker < 2: try workers[worker].handle(.frame(toWorker[worker].removeFirst()), now: now)
         case let choice where choice < 4:
             let frame = workers[choice - 2].outbox.removeFirst()
-            send(.frame(PeerID(UInt64(choice - 2)), frame))
+            send(.frame(PeerID(peers[choice - 2]), frame))
         case let choice where choice < 6: try advance(choice - 4, graph, crashPercent: crashPercent)
         default:
             committed += UInt64(1 + random.below(Int(appended - committed)))
             send(.committed(through: committed))
         }
+    }
+
+    /// A worker's process dies with all that it holds, and another takes its place; what was on its way is gone too.
+    mutating func kill(_ worker: Int) throws {
+        let peer = PeerID(peers[worker])
+        lives += 1
+        peers[worker] = UInt64(1 + 2 * lives + worker)
+        toWorker[worker] = []
+        workers[worker] = FakeShell(index: worker, cpus: UInt32(2 + random.below(3)), life: lives, hasPlace: random.chance(50))
+        send(.peerGone(peer, reason: "reset"))
+        try workers[worker].handle(.connected, now: now)
     }
 
     private mutating func advance(_ worker: Int, _ graph: RandomGraph, crashPercent: Int) throws {
@@ -92,16 +106,22 @@ private struct Cluster {
         for worker in 0...1 { try workers[worker].handle(.tick, now: now) }
     }
 
-    mutating func run(_ graph: RandomGraph, crashPercent: Int, until isOver: (Cluster) -> Bool) throws -> Bool {
+    mutating func run(_ graph: RandomGraph, crashPercent: Int, deaths: Int = 0, until isOver: (Cluster) -> Bool) throws -> Bool {
+        var deaths = deaths
         for _ in 0..<100_000 {
             if isOver(self) { return true }
+            if deaths > 0, random.below(60) == 0 {
+                deaths -= 1
+                try kill(random.below(2))
+            }
             try step(graph, crashPercent: crashPercent)
         }
         return false
     }
 }
 
-private func check(seed: UInt64, failurePercent: Int, crashPercent: Int) throws {
+@discardableResult
+private func check(seed: UInt64, failurePercent: Int, crashPercent: Int, deaths: Int = 0) throws -> [JournalRecord] {
     var cluster = Cluster(seed: seed)
     let graph = RandomGraph(random: &cluster.random, taskCount: 1 + cluster.random.below(40), failurePercent: failurePercent)
     for worker in 0...1 { try cluster.workers[worker].handle(.connected, now: cluster.now) }
@@ -110,7 +130,7 @@ private func check(seed: UInt64, failurePercent: Int, crashPercent: Int) throws 
     cluster.send(.openLease(RequestID(2), session, resumeToken: "t"))
     cluster.send(.submit(RequestID(3), session, graph.submit))
     cluster.send(.wait(RequestID(4), session, .all))
-    let isDone = try cluster.run(graph, crashPercent: crashPercent) { $0.replies[4] != nil }
+    let isDone = try cluster.run(graph, crashPercent: crashPercent, deaths: deaths) { $0.replies[4] != nil }
     try #require(isDone, "seed \(seed): the tasks never end")
     #expect(cluster.replies[4] == .waited, "seed \(seed)")
 
@@ -131,6 +151,7 @@ private func check(seed: UInt64, failurePercent: Int, crashPercent: Int) throws 
     let isClosed = try cluster.run(graph, crashPercent: 0) { $0.replies[5] != nil }
     #expect(isClosed && cluster.replies[5] == .done, "seed \(seed): the session never closes")
     for worker in cluster.workers { #expect(worker.store.isEmpty, "seed \(seed): files are left: \(worker.store)") }
+    return cluster.records
 }
 
 /// What was written to the journal suffices to know every outcome and every small value again.
@@ -149,7 +170,8 @@ private func checkJournal(_ records: [JournalRecord], _ graph: RandomGraph, _ ou
                 #expect(output.inline == RandomGraph.bytes(graph.values[Int(object)]), "seed \(seed), object \(object)")
             }
         case .failed(let attempt, _, _): states[Int(attempt.task.index)] = "failed"
-        case .epochBegan, .sessionOpened, .sessionClosed, .keptChanged, .cancelRequested, .workerJoined, .workerLost, .cancelled, .assigned, .started:
+        case .epochBegan, .sessionOpened, .sessionClosed, .keptChanged, .cancelRequested, .workerJoined, .workerLost, .cancelled, .assigned,
+            .started, .runAgain, .lost:
             break
         }
     }
@@ -171,6 +193,15 @@ private func checkJournal(_ records: [JournalRecord], _ graph: RandomGraph, _ ou
 
     @Test func `subworkers that crash cost their task and nothing else`() throws {
         for seed in UInt64(5000)...5100 { try check(seed: seed, failurePercent: 5, crashPercent: 10) }
+    }
+
+    @Test(arguments: batches) func `workers that die cost nothing but time`(seeds: ClosedRange<UInt64>) throws {
+        var againCount = 0
+        for seed in seeds where seed % 2 == 0 {
+            let records = try check(seed: 10_000 + seed, failurePercent: seed % 3 == 0 ? 10 : 0, crashPercent: 0, deaths: 1 + Int(seed / 2 % 4))
+            for case .runAgain in records { againCount += 1 }
+        }
+        #expect(againCount > seeds.count / 20, "hardly anything was lost")
     }
 
     @Test func `the same seed gives the same run`() throws {

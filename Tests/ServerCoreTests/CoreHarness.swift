@@ -19,6 +19,7 @@ struct CoreHarness {
     var leaseLines: [LeaseLine] = []
     /// Messages that each peer was sent and has not handled.
     var inbox: [PeerID: [ServerMessage]] = [:]
+    private(set) var sent: [PeerID: [ServerMessage]] = [:]
 
     mutating func send(_ event: ServerEvent) {
         effects.removeAll()
@@ -38,6 +39,7 @@ struct CoreHarness {
             case .leaseLines(_, _, let lines): leaseLines += lines
             case .send(let peer, .batch(let batch)):
                 inbox[peer, default: []] += batch.payload
+                sent[peer, default: []] += batch.payload
             case .send, .endLease, .closePeer, .releaseBlob, .note: break
             }
         }

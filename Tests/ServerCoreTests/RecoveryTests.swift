@@ -1,0 +1,237 @@
+import Link
+import Testing
+
+@testable import ServerCore
+@testable import TaskModel
+
+/// What a task made that is too large for the server to have.
+private func large(_ assignment: Assignment, outputs: Int = 1) -> WorkerMessage {
+    .finished(assignment.attempt, FinishedAttempt(outputs: (0..<outputs).map { _ in FinishedOutput(sizeBytes: 1_000_000) }, durationNanoseconds: 1000))
+}
+
+/// Runs whatever the worker is given, until there is no more; which tasks ran, with the numbers of their attempts.
+private func work(_ harness: inout CoreHarness, _ peer: PeerID, outputs: Int = 1) -> [[UInt32]] {
+    var ran: [[UInt32]] = []
+    while true {
+        let assignments = harness.takeAssignments(peer)
+        if assignments.isEmpty { return ran }
+        ran += assignments.map { [$0.attempt.task.index, $0.attempt.number] }
+        harness.say(peer, assignments.map { large($0, outputs: outputs) })
+    }
+}
+
+private func open(_ harness: inout CoreHarness, onError: OnError = .failSession) -> SessionID {
+    let session = harness.openSession(SessionOptions(onError: onError, isDetached: true, resumeToken: "t"))
+    _ = harness.request { .openLease($0, session, resumeToken: "t") }
+    return session
+}
+
+/// Every message that the worker was ever sent.
+private func all(_ harness: CoreHarness, _ peer: PeerID) -> [ServerMessage] { harness.sent[peer] ?? [] }
+
+/// Tasks told of as finished, in order.
+private func told(_ harness: CoreHarness) -> [UInt32] {
+    harness.leaseLines.flatMap { line in if case .finished(let ranges) = line { ranges.flatMap { Array($0) } } else { [UInt32]() } }
+}
+
+@Test func `a chain whose only copies are lost is made again from its beginning, and told of once`() {
+    var harness = CoreHarness()
+    let a = harness.join(1, cpus: 1)
+    let session = open(&harness)
+    var build = SubmitBuilder()
+    let template = build.template()
+    let input = build.upload([1])
+    let first = build.row(template, [input])
+    let last = build.row(template, [build.row(template, [first])], options: .init(keep: [0]))
+    _ = harness.request { .submit($0, session, build.submit) }
+    #expect(work(&harness, a) == [[0, 1], [1, 1], [2, 1]])
+    let located = harness.request { .locate($0, session, ObjectSelection(ranges: [last..<last + 1])) }
+    guard case .located? = harness.replies[located] else { Issue.record("not made"); return }
+
+    harness.send(.frame(a, .goodbye))
+    let again = harness.request { .locate($0, session, ObjectSelection(ranges: [last..<last + 1])) }
+    let outcomes = harness.request { .wait($0, session, .all) }
+    #expect(harness.replies[again] == nil, "it waits until the object is there again")
+    #expect(harness.replies[outcomes] == .waited, "what was heard stays heard")
+    let b = harness.join(2, cpus: 1)
+    #expect(work(&harness, b) == [[0, 2], [1, 2], [2, 2]])
+    guard case .located(let locations)? = harness.replies[again], case .remote(let replica, let holders, _, _, _) = locations[0] else {
+        Issue.record("not made again")
+        return
+    }
+    #expect(replica.generation.number == 2 && holders.map(\.port) == [2])
+    #expect(told(harness) == [0, 1, 2])
+}
+
+@Test func `only what is gone is made again`() {
+    var harness = CoreHarness()
+    let a = harness.join(1, cpus: 1)
+    let session = open(&harness)
+    var build = SubmitBuilder()
+    let template = build.template()
+    let kept = build.row(template, options: .init(keep: [0]))
+    build.row(template, [kept], options: .init(keep: [0]))
+    _ = harness.request { .submit($0, session, build.submit) }
+    let first = harness.takeAssignments(a)
+    harness.say(a, [large(first[0])])
+    let second = harness.takeAssignments(a)
+    let b = harness.join(2, cpus: 1)
+    harness.say(b, [.replicated(Replica(object: ObjectID(session: session, index: kept), generation: first[0].attempt.generation))])
+    harness.say(a, [large(second[0])])
+    harness.send(.frame(a, .goodbye))
+    #expect(work(&harness, b) == [[1, 2]])
+}
+
+@Test func `an output that is still there keeps its generation when its task runs again for another`() {
+    var harness = CoreHarness()
+    let a = harness.join(1, cpus: 1)
+    let session = open(&harness)
+    var build = SubmitBuilder()
+    let first = build.row(build.template(outputs: 2, kept: true))
+    _ = harness.request { .submit($0, session, build.submit) }
+    let made = harness.takeAssignments(a)[0]
+    harness.say(a, [large(made, outputs: 2)])
+    let b = harness.join(2, cpus: 1)
+    let alive = Replica(object: ObjectID(session: session, index: first), generation: made.attempt.generation)
+    harness.say(b, [.replicated(alive)])
+    harness.send(.frame(a, .goodbye))
+    #expect(work(&harness, b, outputs: 2) == [[0, 2]])
+    let copy = Replica(object: alive.object, generation: Generation(epoch: ServerEpoch(1), number: 2))
+    #expect(all(harness, b).contains(.drop([copy])))
+    let located = harness.request { .locate($0, session, ObjectSelection(ranges: [first..<first + 2])) }
+    guard case .located(let locations)? = harness.replies[located] else { Issue.record("not there"); return }
+    let generations = locations.map { if case .remote(let replica, _, _, _, _) = $0 { replica.generation.number } else { UInt32(0) } }
+    #expect(generations == [1, 2])
+}
+
+@Test func `a finished task that must not run again fails what needs its lost output`() {
+    for onError in [OnError.failSession, .failDescendants] {
+        var harness = CoreHarness()
+        let a = harness.join(1, cpus: 1)
+        let session = open(&harness, onError: onError)
+        var build = SubmitBuilder()
+        let never = build.template { $0.rerun = .never }
+        let plain = build.template()
+        build.row(plain, [build.row(plain, [build.row(never)])])
+        _ = harness.request { .submit($0, session, build.submit) }
+        for _ in 0..<2 { harness.say(a, harness.takeAssignments(a).map { large($0) }) }
+        harness.send(.frame(a, .goodbye))
+        let b = harness.join(2, cpus: 1)
+        #expect(work(&harness, b).isEmpty)
+        let failures = harness.leaseLines.compactMap { line -> TaskFailure? in
+            switch line {
+            case .sessionFailed(_, let failure): onError == .failSession ? failure : nil
+            case .failed(let task, let failure): task == 2 && onError == .failDescendants ? failure : nil
+            default: nil
+            }
+        }
+        #expect(failures.count == 1)
+        #expect(failures.first?.error.message.contains("worker w1 was lost with the only copy of output \"out0\" (object 1)") == true, "\(failures)")
+        #expect(failures.first?.error.message.contains("rerun: never") == true)
+        #expect(failures.first?.error.cause == (onError == .failSession ? .workerLost : .dependency))
+        #expect(failures.first?.task == (onError == .failSession ? 0 : 2))
+        #expect(harness.records.contains { if case .lost = $0 { true } else { false } })
+    }
+}
+
+@Test func `a kept output that can't be made again is an error for who asks, not for the session`() {
+    var harness = CoreHarness()
+    let a = harness.join(1, cpus: 1)
+    let session = open(&harness)
+    var build = SubmitBuilder()
+    let kept = build.row(build.template(kept: true) { $0.rerun = .never })
+    _ = harness.request { .submit($0, session, build.submit) }
+    _ = work(&harness, a)
+    harness.send(.frame(a, .goodbye))
+    let located = harness.request { .locate($0, session, ObjectSelection(ranges: [kept..<kept + 1])) }
+    guard case .located(let locations)? = harness.replies[located], case .failed(_, let failure) = locations[0] else {
+        Issue.record("\(String(describing: harness.replies[located]))")
+        return
+    }
+    #expect(failure.error.cause == .workerLost)
+}
+
+/// A producer on worker 1 and its consumer on worker 2, which can't fetch the input.
+private struct Miss {
+    var harness = CoreHarness()
+    let holder: PeerID
+    let reader: PeerID
+    let session: SessionID
+    let replica: Replica
+
+    init() {
+        holder = harness.join(1, cpus: 1)
+        let id = open(&harness, onError: .failDescendants)
+        session = id
+        var build = SubmitBuilder()
+        let template = build.template()
+        let wide = build.template(kept: true) { $0.resources = Resources(cpus: 2) }
+        build.row(wide, [build.row(template)])
+        let submit = build.submit
+        _ = harness.request { .submit($0, id, submit) }
+        let made = harness.takeAssignments(holder)[0]
+        harness.say(holder, [large(made)])
+        replica = Replica(object: ObjectID(session: id, index: 0), generation: made.attempt.generation)
+        reader = harness.join(2, cpus: 2)
+    }
+
+    /// The next attempt of the consumer, as far as it comes within the time.
+    mutating func next(within milliseconds: UInt64 = 20_000) -> Assignment? {
+        for _ in 0...milliseconds / 250 {
+            if let assignment = harness.takeAssignments(reader).first { return assignment }
+            harness.now = harness.now.advanced(byMilliseconds: 250)
+            harness.say(holder, [])
+            harness.say(reader, [])
+            harness.send(.tick)
+        }
+        return nil
+    }
+
+    mutating func fail(_ assignment: Assignment) {
+        harness.say(reader, [.missing(replica), .failed(assignment.attempt, TaskError(.setup, "no holder gave it"))])
+    }
+}
+
+@Test func `a task whose input could not be fetched is tried again, and fails in the end with a clear error`() {
+    var miss = Miss()
+    var numbers: [UInt32] = []
+    let begin = miss.harness.now
+    while let assignment = miss.next() {
+        numbers.append(assignment.attempt.number)
+        miss.fail(assignment)
+    }
+    #expect(numbers == Array(1...8))
+    #expect(miss.harness.now.since(begin) > LinkTiming.silenceMillisecondsMax * 1_000_000, "longer than a holder may be silent")
+    let failures = miss.harness.leaseLines.compactMap { if case .failed(1, let failure) = $0 { failure } else { nil } }
+    #expect(failures.count == 1)
+    #expect(failures.first?.error.cause == .workerLost)
+    #expect(failures.first?.error.message.contains("object 0") == true)
+}
+
+@Test func `when the holder dies meanwhile, the input is made again`() {
+    var miss = Miss()
+    guard let first = miss.next() else { Issue.record("not assigned"); return }
+    miss.fail(first)
+    miss.harness.send(.frame(miss.holder, .goodbye))
+    guard let producer = miss.next() else { Issue.record("not made again"); return }
+    #expect(producer.attempt.task.index == 0 && producer.attempt.number == 2)
+    miss.harness.say(miss.reader, [large(producer)])
+    guard let consumer = miss.next() else { Issue.record("not run again"); return }
+    #expect(consumer.attempt.task.index == 1)
+    miss.harness.say(miss.reader, [CoreHarness.finished(consumer)])
+    #expect(told(miss.harness) == [0, 1])
+}
+
+@Test func `what a superseded attempt made is dropped`() {
+    var harness = CoreHarness()
+    let a = harness.join(1, cpus: 1)
+    let session = open(&harness)
+    var build = SubmitBuilder()
+    build.row(build.template(kept: true), [build.upload([1])])
+    _ = harness.request { .submit($0, session, build.submit) }
+    let old = harness.takeAssignments(a)[0]
+    // The worker says that it lacks an input, and finishes all the same: the server has given the attempt up.
+    harness.say(a, [.missing(old.inputs[0].replica), large(old)])
+    let dropped = Replica(object: ObjectID(session: session, index: old.firstOutput), generation: old.attempt.generation)
+    #expect(harness.takeInbox(a) == [.cancel(old.attempt), .drop([dropped])])
+}
