@@ -1,0 +1,142 @@
+import ServerCore
+
+/// Everything that a run is given: cluster, clients with their work, and faults. All of it follows from the seed; a reduction leaves
+/// parts out without changing the others.
+package struct Plan: Sendable {
+    package var seed: UInt64
+    package var cpus: [UInt32]
+    package var clients: [ClientPlan]
+    package var faults: [Fault]
+    /// How fast things are in this run.
+    var commitMicroseconds: ClosedRange<Int>
+    var networkMicroseconds: ClosedRange<Int>
+    var taskMicrosecondsMax: Int
+    var crashPercent: Int
+
+    package struct ClientPlan: Sendable {
+        package var graph: RandomGraph
+        var onError: OnError
+        var startMilliseconds: UInt64
+        var graceMilliseconds: UInt32
+        /// Closes without waiting for its tasks.
+        var closesEarly: Bool
+        /// Goes away for good in the middle, without a word.
+        var vanishesAfterMilliseconds: UInt64?
+        var cancels: Bool
+        var keeps: Bool
+        var repeatsSubmits: Bool
+        var withdraws: Bool
+    }
+
+    package struct Fault: Sendable {
+        package var atMilliseconds: UInt64
+        package var kind: Kind
+        package enum Kind: Sendable {
+            case breakConnection(worker: Int)
+            /// Nothing passes upward, downward or both until then; TCP holds it back.
+            case partition(worker: Int, up: Bool, down: Bool, milliseconds: UInt64)
+            case dataPartition(worker: Int, milliseconds: UInt64)
+            case crashWorker(worker: Int, restartMilliseconds: UInt64)
+            case freezeWorker(worker: Int, milliseconds: UInt64)
+            case freezeServer(milliseconds: UInt64)
+            case crashSubworker(worker: Int)
+            case breakLease(client: Int, resumeMilliseconds: UInt64)
+            /// A batch of an epoch or incarnation that is over arrives on a connection of today.
+            case ghost(worker: Int)
+            case slowDisk(milliseconds: UInt64)
+            case fullDisk
+        }
+    }
+
+    package init(seed: UInt64, reduction: Reduction = Reduction()) {
+        var random = SeededGenerator(seed: seed, part: 1)
+        self.seed = seed
+        cpus = (0..<(1 + random.below(5))).map { _ in UInt32(1 + random.below(4)) }
+        let isQuiet = random.chance(15)
+        commitMicroseconds = random.chance(50) ? 100...2_000 : 1_000...60_000
+        networkMicroseconds = random.chance(60) ? 20...500 : 500...40_000
+        taskMicrosecondsMax = [50, 2_000, 40_000, 400_000][random.below(4)]
+        crashPercent = isQuiet ? 0 : [0, 0, 1, 4][random.below(4)]
+        clients = []
+        let clientCount = 1 + random.below(3)
+        for client in 0..<clientCount {
+            clients.append(Self.client(seed, UInt64(client), cpusMax: cpus.max() ?? 1, tasksMax: reduction.tasksMax))
+        }
+        faults = []
+        let faultCount = isQuiet ? 0 : random.below(7)
+        for fault in 0..<faultCount {
+            var own = SeededGenerator(seed: seed, part: 200 + UInt64(fault))
+            faults.append(Self.fault(&own, workerCount: cpus.count, clientCount: clientCount))
+        }
+        faults = faults.indices.filter { !reduction.withoutFaults.contains($0) }.map { faults[$0] }
+        for client in clients.indices where reduction.withoutClients.contains(client) { clients[client].startMilliseconds = .max }
+    }
+
+    private static func client(_ seed: UInt64, _ number: UInt64, cpusMax: UInt32, tasksMax: Int) -> ClientPlan {
+        var random = SeededGenerator(seed: seed, part: 100 + number)
+        var shape = RandomGraph.Shape()
+        shape.taskCount = random.chance(5) ? 150 : 1 + random.below(40)
+        shape.submitCount = random.chance(30) ? 2 + random.below(2) : 1
+        shape.failurePercent = [0, 0, 3, 10][random.below(4)]
+        shape.cpusMax = cpusMax
+        shape.neverPercent = random.chance(30) ? 25 : 0
+        shape.arrayPercent = random.chance(50) ? 15 : 0
+        shape.largePercent = [10, 30, 70][random.below(3)]
+        let isPlain = random.chance(40)
+        return ClientPlan(
+            graph: RandomGraph(random: &random, shape: shape, tasksMax: tasksMax), onError: random.chance(60) ? .failDescendants : .failSession,
+            startMilliseconds: UInt64(random.below(300)), graceMilliseconds: 5000, closesEarly: !isPlain && random.chance(10),
+            vanishesAfterMilliseconds: !isPlain && random.chance(8) ? UInt64(random.below(1500)) : nil, cancels: !isPlain && random.chance(25),
+            keeps: !isPlain && random.chance(40), repeatsSubmits: !isPlain && random.chance(30), withdraws: !isPlain && random.chance(25))
+    }
+
+    private static func fault(_ random: inout SeededGenerator, workerCount: Int, clientCount: Int) -> Fault {
+        let worker = random.below(workerCount)
+        let at = UInt64(random.chance(70) ? random.below(800) : random.below(15_000))
+        let long = UInt64(random.chance(70) ? 20 + random.below(4000) : 9000 + random.below(8000))
+        let direction = random.below(3)
+        let kind: Fault.Kind
+        switch random.below(100) {
+        case 0..<22: kind = .breakConnection(worker: worker)
+        case 22..<34: kind = .partition(worker: worker, up: direction != 1, down: direction != 2, milliseconds: long)
+        case 34..<40: kind = .dataPartition(worker: worker, milliseconds: long)
+        case 40..<55: kind = .crashWorker(worker: worker, restartMilliseconds: UInt64(20 + random.below(3000)))
+        case 55..<65: kind = .freezeWorker(worker: worker, milliseconds: long)
+        case 65..<71: kind = .freezeServer(milliseconds: long)
+        case 71..<79: kind = .crashSubworker(worker: worker)
+        case 79..<86: kind = .breakLease(client: random.below(clientCount), resumeMilliseconds: UInt64(random.below(3000)))
+        case 86..<93: kind = .ghost(worker: worker)
+        case 93..<98: kind = .slowDisk(milliseconds: UInt64(100 + random.below(3000)))
+        default: kind = .fullDisk
+        }
+        return Fault(atMilliseconds: at, kind: kind)
+    }
+}
+
+/// What is left out of a plan, to find the shortest that still fails; written as `SEED[,tasks=N][,without-faults=1+3][,without-clients=0]`.
+package struct Reduction: Equatable, Sendable {
+    /// Of each client.
+    package var tasksMax: Int = .max
+    package var withoutFaults: [Int] = []
+    package var withoutClients: [Int] = []
+    package init() {}
+
+    package static func parse(_ text: String) -> (seed: UInt64, reduction: Reduction)? {
+        let parts = text.split(separator: ",")
+        guard let first = parts.first, let seed = UInt64(first) else { return nil }
+        var reduction = Reduction()
+        for part in parts.dropFirst() {
+            let pair = part.split(separator: "=")
+            guard pair.count == 2 else { return nil }
+            let numbers = pair[1].split(separator: "+").compactMap { Int($0) }
+            guard let number = numbers.first else { return nil }
+            switch pair[0] {
+            case "tasks": reduction.tasksMax = number
+            case "without-faults": reduction.withoutFaults = numbers
+            case "without-clients": reduction.withoutClients = numbers
+            default: return nil
+            }
+        }
+        return (seed, reduction)
+    }
+}

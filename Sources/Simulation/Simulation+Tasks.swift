@@ -1,0 +1,84 @@
+import Link
+import TaskModel
+import WorkerCore
+
+/// What tasks see and make.
+extension Simulation {
+    func graph(of session: SessionID) throws(Violation) -> RandomGraph {
+        guard let client = clientOfSession[session] else { throw Violation(.wrongAnswer, "nobody opened session \(session)") }
+        return clients[client].plan.graph
+    }
+
+    /// Its first instruction runs: from now on it may have changed the world.
+    func begin(_ job: JobRequest, _ worker: VirtualWorker) throws(Violation) {
+        let place = worker.index << 32 | worker.life
+        if let other = ranOn[job.attempt], other != place {
+            throw Violation(.ranTwice, "\(job.attempt) on workers \(other >> 32) and \(worker.index)")
+        }
+        ranOn[job.attempt] = place
+        write("worker \(worker.index) begins \(job.attempt)")
+        for input in job.inputs where input.value == .stored {
+            guard worker.store[input.replica] != nil else {
+                throw Violation(.brokenContract, "worker \(worker.index): \(job.attempt) begins without \(input.replica)")
+            }
+        }
+    }
+
+    /// Its last instruction: the outputs follow from the inputs.
+    func run(
+        _ job: JobRequest, _ worker: VirtualWorker, process: Int?
+    ) throws(Violation) -> (CallAnswer.Result, made: [(Replica, Content)]) {
+        let graph = try graph(of: job.attempt.task.session)
+        let task = Int(job.attempt.task.index)
+        count("runs")
+        guard job.inputs.map(\.replica.object.index) == graph.inputs[task] else {
+            throw Violation(.wrongValue, "\(job.attempt) got other inputs than its own")
+        }
+        let inputs = try read(job, graph, worker, process: process)
+        if graph.failing[task] { return (.failed(TaskError(.user, "task \(task) says no")), []) }
+        runCount += 1
+        var outputs: [LocalOutput] = []
+        var made: [(Replica, Content)] = []
+        for (position, object) in graph.outputs[task].enumerated() {
+            let replica = Replica(object: ObjectID(session: job.attempt.task.session, index: object), generation: job.attempt.generation)
+            if let same = graph.sameAsInput[Int(object)] {
+                ledger[replica] = inputs[same]
+                outputs.append(LocalOutput(value: .sameAsInput(UInt16(same))))
+                continue
+            }
+            let content = Content(value: RandomGraph.value(task: UInt32(task), position: position, inputs: inputs.map(\.value)), run: runCount)
+            ledger[replica] = content
+            if graph.isLarge[Int(object)] {
+                made.append((replica, content))
+                outputs.append(LocalOutput(value: .stored(sizeBytes: 10_000)))
+            } else {
+                outputs.append(LocalOutput(value: .inline(content.bytes)))
+            }
+        }
+        return (.outputs(outputs), made)
+    }
+
+    private func read(_ job: JobRequest, _ graph: RandomGraph, _ worker: VirtualWorker, process: Int?) throws(Violation) -> [Content] {
+        var contents: [Content] = []
+        for input in job.inputs {
+            let content: Content?
+            switch input.value {
+            case .inline(let bytes): content = Content(bytes)
+            case .stored: content = worker.store[input.replica]
+            case .cached: content = process.flatMap { worker.processes[$0].cached[input.replica] }
+            }
+            guard let content else { throw Violation(.wrongValue, "\(job.attempt) finds nothing under \(input.replica)") }
+            try check(content, is: input.replica, graph, at: "\(job.attempt)")
+            contents.append(content)
+        }
+        return contents
+    }
+
+    /// The value must be the graph's, and the bytes those of the run that made this very generation.
+    func check(_ content: Content, is replica: Replica, _ graph: RandomGraph, at place: String) throws(Violation) {
+        guard content.value == graph.values[Int(replica.object.index)] else {
+            throw Violation(.wrongValue, "\(replica) has another object's bytes at \(place)")
+        }
+        guard ledger[replica] == content else { throw Violation(.wrongValue, "\(replica) has the bytes of another run at \(place)") }
+    }
+}

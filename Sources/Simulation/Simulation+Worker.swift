@@ -1,0 +1,253 @@
+import Link
+import TaskModel
+import WorkerCore
+
+/// A worker's shell: its processes, store and transfers.
+extension Simulation {
+    func start(_ worker: VirtualWorker) throws(Violation) {
+        guard !worker.isAlive else { return }
+        worker.start()
+        try connect(worker)
+    }
+
+    func kill(_ worker: VirtualWorker, restartAt: UInt64) {
+        if worker.connection != nil { leaveConnection(worker) }
+        worker.die()
+        queue.add(.startWorker(worker.index), at: restartAt)
+    }
+
+    func tell(_ event: WorkerEvent, _ worker: VirtualWorker) throws(Violation) {
+        var effects: ContiguousArray<WorkerEffect> = []
+        worker.core.handle(event, now: Instant(nanoseconds: now), into: &effects)
+        do { try worker.core.checkInvariants() } catch { throw Violation(.workerInvariant, "worker \(worker.index): \(error)") }
+        trace.add(effects.count)
+        for effect in effects {
+            try perform(effect, worker)
+            if !worker.isAlive { return }
+        }
+        if let tick = worker.core.nextTick?.nanoseconds, worker.tickAt.map({ tick < $0 || $0 <= now }) ?? true {
+            worker.tickAt = max(tick, now + 1000)
+            queue.add(.workerTick(worker: worker.index, life: worker.life), at: max(tick, now + 1000))
+        }
+    }
+
+    private func perform(_ effect: WorkerEffect, _ worker: VirtualWorker) throws(Violation) {
+        let (index, life) = (worker.index, worker.life)
+        switch effect {
+        case .send(let frame): sendUp(frame, from: worker)
+        case .reconnect:
+            leaveConnection(worker)
+            queue.add(.connect(worker: index, life: life), at: now + random.milliseconds(1...100))
+        case .welcomed, .note: break
+        case .refused(let reason):
+            // The process ends and its parent starts it again.
+            write("worker \(index) is refused: \(reason)")
+            count("workers refused")
+            kill(worker, restartAt: now + 1_000_000_000)
+        case .defineTemplate(let id, _): worker.definitions.append(id.session)
+        case .forgetSession(let id): try forget(id, worker)
+        case .startSubworker(let id, _):
+            worker.processes.append(VirtualWorker.Process(id: id))
+            queue.add(.register(worker: index, life: life, id), at: now + random.milliseconds(2...30))
+        case .call(let id, let calls): try call(id, calls, worker)
+        case .recall(let id, let slots):
+            queue.add(.recalled(worker: index, life: life, id, slots), at: now + random.microseconds(5...500))
+        case .dropCached(let id, let replicas):
+            guard let process = worker.processIndex(id) else { break }
+            for replica in replicas where worker.processes[process].cached.removeValue(forKey: replica) == nil {
+                throw Violation(.brokenContract, "worker \(index): \(replica) is dropped by a subworker that has not got it")
+            }
+        case .stopSubworker(let id, let isKilled):
+            queue.add(
+                .subworkerEnd(worker: index, life: life, id, isCrash: false),
+                at: now + (isKilled ? random.microseconds(50...2000) : random.milliseconds(1...50)))
+        case .runJob(let token, let request):
+            worker.jobs.append(VirtualWorker.Job(token: token, request: request, begunAt: now))
+            try begin(request, worker)
+            queue.add(.jobDone(worker: index, life: life, token), at: now + duration)
+        case .stopJob(let token):
+            guard let job = worker.jobs.firstIndex(where: { $0.token == token }) else {
+                throw Violation(.brokenContract, "worker \(index): a job is stopped that does not run")
+            }
+            worker.jobs[job].isStopped = true
+            queue.add(.jobDone(worker: index, life: life, token), at: now + random.microseconds(50...2000))
+        case .fetch(let token, let input):
+            if worker.store[input.replica] != nil || worker.fetches.contains(where: { $0.input.replica == input.replica }) {
+                throw Violation(.brokenContract, "worker \(index): \(input.replica) is fetched though it is here or on its way")
+            }
+            worker.fetches.append((token, input))
+            queue.add(.fetchDone(worker: index, life: life, token), at: now + 2 * delay + random.microseconds(10...3000))
+        case .alias(let token, let from, let to):
+            worker.aliases.append((token, from, to))
+            queue.add(.aliasDone(worker: index, life: life, token), at: now + random.microseconds(5...300))
+        case .remove(let replicas):
+            for replica in replicas {
+                if let attempt = worker.isInUse(replica) {
+                    throw Violation(.brokenContract, "worker \(index): \(replica) is removed under \(attempt)")
+                }
+                guard worker.store.removeValue(forKey: replica) != nil else {
+                    throw Violation(.brokenContract, "worker \(index): \(replica) is removed and was not here")
+                }
+            }
+        }
+    }
+
+    private var duration: UInt64 {
+        if random.chance(3) { return random.microseconds(5...(plan.taskMicrosecondsMax * 10)) }
+        return random.microseconds(5...plan.taskMicrosecondsMax)
+    }
+
+    private func forget(_ id: SessionID, _ worker: VirtualWorker) throws(Violation) {
+        for job in worker.jobs where job.request.attempt.task.session == id {
+            throw Violation(.brokenContract, "worker \(worker.index): \(job.request.attempt) outlives its session")
+        }
+        for process in worker.processes where !process.isEnding {
+            for call in process.queue where call.request.job.attempt.task.session == id {
+                throw Violation(.brokenContract, "worker \(worker.index): \(call.request.job.attempt) outlives its session")
+            }
+        }
+        worker.definitions.removeAll { $0 == id }
+    }
+
+    private func call(_ id: SubworkerID, _ calls: ContiguousArray<CallRequest>, _ worker: VirtualWorker) throws(Violation) {
+        guard let process = worker.processIndex(id) else { return }  // It has ended, and the core is about to hear.
+        for request in calls {
+            if worker.processes[process].queue.contains(where: { $0.request.slot == request.slot }) {
+                throw Violation(.brokenContract, "worker \(worker.index): slot \(request.slot) is taken")
+            }
+            serialCount += 1
+            worker.processes[process].queue.append(VirtualWorker.Call(request: request, serial: serialCount))
+        }
+        try beginCalls(process, worker)
+    }
+
+    /// A process that is free begins what is first in its queue.
+    private func beginCalls(_ process: Int, _ worker: VirtualWorker) throws(Violation) {
+        let running = min(worker.processes[process].threads, worker.processes[process].queue.count)
+        for position in 0..<running where worker.processes[process].queue[position].begunAt == nil {
+            worker.processes[process].queue[position].begunAt = now
+            let call = worker.processes[process].queue[position]
+            try begin(call.request.job, worker)
+            queue.add(.callDone(worker: worker.index, life: worker.life, worker.processes[process].id, serial: call.serial), at: now + duration)
+        }
+    }
+
+    func handleAtWorker(_ event: Event, _ worker: VirtualWorker) throws(Violation) {
+        switch event {
+        case .connect: if worker.connection == nil { try connect(worker) }
+        case .workerTick:
+            worker.tickAt = nil
+            if let tick = worker.core.nextTick?.nanoseconds, tick > now {
+                worker.tickAt = tick
+                queue.add(.workerTick(worker: worker.index, life: worker.life), at: tick)
+            } else {
+                try tell(.tick, worker)
+            }
+        case .register(_, _, let id): try register(id, worker)
+        case .callDone(_, _, let id, let serial): try finishCall(id, serial, worker)
+        case .recalled(_, _, let id, let slots):
+            guard let process = worker.processIndex(id) else { return }
+            var taken = SlotSet()
+            for call in worker.processes[process].queue where call.begunAt == nil && slots.contains(call.request.slot) {
+                taken.insert(call.request.slot)
+            }
+            worker.processes[process].queue.removeAll { taken.contains($0.request.slot) }
+            try tell(.recalled(id, slots: taken), worker)
+        case .subworkerEnd(_, _, let id, let isCrash): try endSubworker(id, isCrash: isCrash, worker)
+        case .jobDone(_, _, let token): try finishJob(token, worker)
+        case .fetchDone(_, _, let token): try finishFetch(token, worker)
+        case .aliasDone(_, _, let token):
+            guard let index = worker.aliases.firstIndex(where: { $0.token == token }) else { return }
+            let alias = worker.aliases.remove(at: index)
+            guard let content = worker.store[alias.from] else {
+                throw Violation(.brokenContract, "worker \(worker.index): \(alias.from) went before it had its second name")
+            }
+            worker.store[alias.to] = content
+            try tell(.aliased(token, nil), worker)
+        default: preconditionFailure("no event of a worker")
+        }
+    }
+
+    private func register(_ id: SubworkerID, _ worker: VirtualWorker) throws(Violation) {
+        guard let process = worker.processIndex(id) else { return }
+        let capabilities = SubworkerCapabilities(
+            hasControlPage: !random.chance(15), threads: UInt16(random.chance(15) ? 2 : 1), hasCaching: !random.chance(30),
+            tasks: random.chance(50) ? [""] : ["f", "g"])
+        worker.processes[process].capabilities = capabilities
+        try tell(.subworkerRegistered(id, capabilities), worker)
+    }
+
+    private func finishCall(_ id: SubworkerID, _ serial: UInt64, _ worker: VirtualWorker) throws(Violation) {
+        guard let process = worker.processIndex(id), let position = worker.processes[process].queue.firstIndex(where: { $0.serial == serial })
+        else { return }
+        if random.chance(plan.crashPercent) { return try endSubworker(id, isCrash: true, worker) }
+        let call = worker.processes[process].queue.remove(at: position)
+        let job = call.request.job
+        let (result, made) = try run(job, worker, process: process)
+        if worker.processes[process].capabilities?.hasCaching == true {
+            for input in job.inputs where input.isKept { worker.processes[process].cached[input.replica] = ledger[input.replica] }
+        }
+        try beginCalls(process, worker)
+        for (replica, content) in made { worker.store[replica] = content }
+        let answer = CallAnswer(slot: call.request.slot, durationNanoseconds: now - (call.begunAt ?? now), result: result)
+        try tell(.callsAnswered(id, [answer]), worker)
+    }
+
+    func endSubworker(_ id: SubworkerID, isCrash: Bool, _ worker: VirtualWorker) throws(Violation) {
+        guard let index = worker.processIndex(id) else { return }
+        let process = worker.processes.remove(at: index)
+        if isCrash {
+            count("subworker crashes")
+            if process.queue.isEmpty || process.capabilities == nil { hasFutileCrash = true }
+        }
+        var running = SlotSet()
+        let hasPage = process.capabilities?.hasControlPage ?? false
+        for call in process.queue where !hasPage || call.begunAt != nil {
+            running.insert(call.request.slot)
+            if isCrash { crashedTasks.insert(call.request.job.attempt.task) }
+        }
+        let evidence = TaskError(.crash, "killed by signal 11", signal: 11)
+        try tell(.subworkerEnded(id, evidence: evidence, running: running), worker)
+    }
+
+    private func finishJob(_ token: JobToken, _ worker: VirtualWorker) throws(Violation) {
+        guard let index = worker.jobs.firstIndex(where: { $0.token == token }) else { return }
+        let job = worker.jobs.remove(at: index)
+        if job.isStopped, random.chance(80) { return try tell(.jobEnded(token, .cancelled), worker) }
+        let (result, made) = try run(job.request, worker, process: nil)
+        for (replica, content) in made { worker.store[replica] = content }
+        switch result {
+        case .outputs(let outputs): try tell(.jobEnded(token, .finished(outputs, durationNanoseconds: now - job.begunAt, debug: "")), worker)
+        case .failed(let error): try tell(.jobEnded(token, .failed(error)), worker)
+        case .cancelled: try tell(.jobEnded(token, .cancelled), worker)
+        }
+    }
+
+    private func finishFetch(_ token: FetchToken, _ worker: VirtualWorker) throws(Violation) {
+        guard let index = worker.fetches.firstIndex(where: { $0.token == token }) else { return }
+        let input = worker.fetches.remove(at: index).input
+        let content = find(input, for: worker)
+        guard let content else {
+            count("failed fetches")
+            missedObjects.insert(input.replica.object)
+            return try tell(.fetched(token, .failed(TaskError(.setup, "no holder has it"))), worker)
+        }
+        count("fetches")
+        if random.chance(20) { return try tell(.fetched(token, .inline(content.bytes)), worker) }
+        worker.store[input.replica] = content
+        try tell(.fetched(token, .stored(sizeBytes: 10_000)), worker)
+    }
+
+    /// What a holder answers: it must be there, reachable, awake, and have the very generation.
+    private func find(_ input: InputAssignment, for worker: VirtualWorker) -> Content? {
+        guard case .fetch(let endpoints) = input.source else { return nil }
+        for endpoint in endpoints {
+            if endpoint == Self.depot { return ledger[input.replica] }
+            guard worker.dataPartitionedUntil <= now,
+                let holder = workers.first(where: { $0.endpoint == endpoint && $0.isAlive && $0.frozenUntil <= now && $0.dataPartitionedUntil <= now })
+            else { continue }
+            if let content = holder.store[input.replica] { return content }
+        }
+        return nil
+    }
+}

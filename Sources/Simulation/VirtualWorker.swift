@@ -1,0 +1,113 @@
+import Link
+import TaskModel
+import WorkerCore
+
+/// A worker's machine: the real core, and around it a store, subworkers and jobs that exist only as values.
+final class VirtualWorker {
+    struct Process {
+        let id: SubworkerID
+        var capabilities: SubworkerCapabilities?
+        /// Calls without an answer, in order; the first `threads` of them run.
+        var queue: [Call] = []
+        var cached: [Replica: Content] = [:]
+        var isEnding = false
+        var threads: Int { Int(max(capabilities?.threads ?? 1, 1)) }
+    }
+    struct Call {
+        let request: CallRequest
+        let serial: UInt64
+        var begunAt: UInt64?
+    }
+    struct Job {
+        let token: JobToken
+        let request: JobRequest
+        let begunAt: UInt64
+        var isStopped = false
+    }
+
+    let index: Int
+    let cpus: UInt32
+    /// Counts its processes; what was started in an earlier life is not heard any more.
+    var life = 0
+    var isAlive = false
+    var core: WorkerCore
+    var frozenUntil: UInt64 = 0
+    var partitionedUpUntil: UInt64 = 0
+    var partitionedDownUntil: UInt64 = 0
+    var dataPartitionedUntil: UInt64 = 0
+    var connection: Int?
+    var tickAt: UInt64?
+
+    var store: [Replica: Content] = [:]
+    /// Of the templates that were defined, in order.
+    var definitions: ContiguousArray<SessionID> = []
+    var processes: [Process] = []
+    var jobs: [Job] = []
+    var fetches: [(token: FetchToken, input: InputAssignment)] = []
+    var aliases: [(token: AliasToken, from: Replica, to: Replica)] = []
+    var traffic = Traffic()
+
+    /// What went over the Link, to hold the acknowledgements against the journal.
+    struct Traffic {
+        var epoch: ServerEpoch?
+        var worker: WorkerID?
+        /// Attempts whose outcomes a batch carried, by sequence; index 0 is unused.
+        var outcomes: [[AttemptID]] = [[]]
+        var acknowledged = 0
+        var sentDown: UInt64 = 0
+        var acknowledgedDown: UInt64 = 0
+        var isSettled: Bool { acknowledged == outcomes.count - 1 && acknowledgedDown == sentDown }
+    }
+
+    init(index: Int, cpus: UInt32) {
+        self.index = index
+        self.cpus = cpus
+        core = Self.makeCore(index: index, life: 0, cpus: cpus)
+    }
+
+    private static func makeCore(index: Int, life: Int, cpus: UInt32) -> WorkerCore {
+        let description = WorkerDescription(
+            hostName: "host\(index)", processID: UInt32(life + 1), cpus: cpus, dataEndpoint: endpoint(index: index, life: life), store: "virtual")
+        return WorkerCore(
+            description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life),
+            subworkers: [SubworkerCommand(name: "c", arguments: ["c"]), SubworkerCommand(name: "d", arguments: ["d"])])
+    }
+
+    static func endpoint(index: Int, life: Int) -> Endpoint { Endpoint(host: "host\(index)", port: UInt16(truncatingIfNeeded: life + 1)) }
+    var endpoint: Endpoint { Self.endpoint(index: index, life: life) }
+
+    func start() {
+        life += 1
+        isAlive = true
+        core = Self.makeCore(index: index, life: life, cpus: cpus)
+    }
+
+    /// Everything of the process is gone, and with it whatever it had started.
+    func die() {
+        isAlive = false
+        connection = nil
+        tickAt = nil
+        store = [:]
+        definitions = []
+        processes = []
+        jobs = []
+        fetches = []
+        aliases = []
+        traffic = Traffic()
+    }
+
+    func processIndex(_ id: SubworkerID) -> Int? { processes.firstIndex { $0.id == id } }
+
+    /// Nothing of any session is left.
+    var isEmpty: Bool { core.isEmpty && store.isEmpty && jobs.isEmpty && fetches.isEmpty && aliases.isEmpty && definitions.isEmpty }
+
+    /// Whether something that runs has the replica's file as an input.
+    func isInUse(_ replica: Replica) -> AttemptID? {
+        func uses(_ job: JobRequest) -> Bool { job.inputs.contains { $0.replica == replica && $0.value == .stored } }
+        for job in jobs where uses(job.request) { return job.request.attempt }
+        for process in processes {
+            for call in process.queue where uses(call.request.job) { return call.request.job.attempt }
+        }
+        return nil
+    }
+}
