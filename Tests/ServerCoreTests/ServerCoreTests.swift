@@ -370,14 +370,14 @@ import Testing
     #expect(code { .wait($0, SessionID(77), .all) } == .unknownSession)
     #expect(code { .wait($0, session, .ranges([0..<1])) } == .unknownTask)
     #expect(code { .locate($0, session, ObjectSelection(ranges: [0..<UInt32.max])) } == .unknownObject)
+    #expect(code { .setKept($0, session, ObjectSelection(ranges: [5..<6]), isKept: false) } == .unknownObject)
+    #expect(code { .cancel($0, session, .ranges([3..<4])) } == .unknownTask)
     var build = SubmitBuilder()
     build.row(build.template(), count: 1000)
     _ = harness.request { .submit($0, session, build.submit) }
     let often = [Range<UInt32>](repeating: 0..<1000, count: 1001)
     #expect(code { .locate($0, session, ObjectSelection(ranges: often)) } == .unknownObject, "a million ids at most")
     #expect(code { .taskInfo($0, session, .ranges(often)) } == .unknownTask)
-    #expect(code { .setKept($0, session, ObjectSelection(ranges: [5..<6]), isKept: false) } == .unknownObject)
-    #expect(code { .cancel($0, session, .ranges([3..<4])) } == .unknownTask)
 }
 
 @Test func `a broken journal answers every held request with the reason`() {
