@@ -40,6 +40,7 @@ struct ClientPlane: Sendable {
         var response: Response
         do throws(HTTPFailure) {
             let handler = try route(call)
+            try Self.checkEncoding(request)
             // Only a request that will be answered from its body may send it.
             if request.headers[.expect]?.lowercased() == "100-continue" { try? await writer.writeInformationalHead(.init(status: .continue)) }
             response = try await handler()
@@ -215,6 +216,12 @@ struct ClientPlane: Sendable {
     }
 
     // MARK: Bodies
+
+    /// Bodies are taken as they are: what is packed would be misread, and unpacked it has no limit.
+    private static func checkEncoding(_ request: Request) throws(HTTPFailure) {
+        guard let encoding = request.headers[.contentEncoding], !encoding.isEmpty, encoding.lowercased() != "identity" else { return }
+        throw .badRequest("the body has the content encoding \"\(encoding.prefix(32))\": send it as it is")
+    }
 
     /// The body of a call with JSON; empty when there is none.
     func body(_ call: Call) async throws(HTTPFailure) -> [UInt8] {

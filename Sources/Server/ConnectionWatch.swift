@@ -1,4 +1,5 @@
 import NIOCore
+import NIOHTTP1
 import NIOHTTPTypes
 import Synchronization
 
@@ -41,11 +42,23 @@ final class ConnectionWatch: Sendable {
 /// A client that only closes its sending side counts as gone, as with other servers: nothing tells it from one that died.
 final class ConnectionWatchHandler: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
+    /// How long a client whose request could not be read has for reading why.
+    private static let farewell = TimeAmount.seconds(1)
     let watch = ConnectionWatch()
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if let event = event as? ChannelEvent, event == .inputClosed { watch.end() }
         context.fireUserInboundEventTriggered(event)
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // What isn't HTTP is answered and then read no further. A client that goes on sending would hold its connection for ever;
+        // closed at once it might not get to read the answer.
+        if error is HTTPParserError {
+            let channel = context.channel
+            context.eventLoop.scheduleTask(in: Self.farewell) { channel.close(promise: nil) }
+        }
+        context.fireErrorCaught(error)
     }
 
     func channelInactive(context: ChannelHandlerContext) {

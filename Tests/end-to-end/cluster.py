@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import subprocess
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RAIN = os.environ.get("RAIN_PROGRAM", str(ROOT / "build/bin/rain"))
@@ -144,6 +145,14 @@ def wait_for_end(pid, seconds):
         return bool(select.select([descriptor], [], [], seconds)[0])
     finally:
         os.close(descriptor)
+
+
+def wait_for(condition, seconds=5):
+    """Waits until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
 
 
 def free_port():

@@ -4,10 +4,9 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import pytest
-from cluster import RAIN, ndjson, run_program, wait_for_end
+from cluster import RAIN, ndjson, run_program, wait_for, wait_for_end
 
 BUSY = ndjson(
     run_program("setsid sleep 63.5 & exec sleep 63.5", shell=True, outputs=()),
@@ -17,13 +16,6 @@ BUSY = ndjson(
 
 def sleepers(cluster):
     return [pid for pid, command in cluster.processes().items() if command.startswith("sleep 63.5")]
-
-
-def wait_for(condition, seconds=5):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 def test_a_killed_client_takes_its_session_with_it(cluster):
