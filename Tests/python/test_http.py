@@ -144,6 +144,13 @@ def test_a_silent_stream_is_given_up():
         stream.close()
 
 
+def test_a_port_that_never_answers_is_given_up(paper, monkeypatch):
+    monkeypatch.setattr("rain.client.client.CONNECT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with pytest.raises(RainException, match="no answer came within 0.05 s"):
+            Client("127.0.0.1", listener.getsockname()[1])
+
+
 def test_a_stale_connection_is_replaced(serve, paper):
     status = b'{"version": "1", "workers": []}'
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(status), status)

@@ -4,7 +4,7 @@ import json
 
 from ..common.errors import RainException, SessionException, TaskException
 from .access import access_path, read_token
-from .http import Connection, ConnectionLost, LineStream
+from .http import CONNECT_SECONDS, Connection, ConnectionLost, LineStream
 
 #: Connections that are kept for the next request; more are open only while more threads ask.
 IDLE_CONNECTIONS_MAX = 4
@@ -29,7 +29,8 @@ class Client:
         host = f"[{address}]" if ":" in address else address
         self._headers = f"Host: {host}:{port}\r\nAuthorization: Bearer {self._token}\r\n"
         self._idle = []
-        self.server_version = self.status().get("version")
+        # Only the first answer is limited in time: whatever else listens there may say nothing for ever.
+        self.server_version = self._json("GET", "/api/v1/status", timeout=CONNECT_SECONDS).get("version")
 
     def new_session(
         self, name="Unnamed Session", default=False, *, on_error="fail_session", subworkers=None, grace=None
@@ -85,11 +86,12 @@ class Client:
             head += f"Accept: {accept}\r\n"
         return (head + "\r\n").encode("latin-1")
 
-    def _request(self, method, path, body=None, content_type="application/json", accept=None):
+    def _request(self, method, path, body=None, content_type="application/json", accept=None, timeout=None):
         """Sends a request; the answer is a `Response` with a status below 400.
 
         Args:
             body: bytes, or a list of pieces of bytes.
+            timeout: seconds within which the answer must begin; None for any time.
         """
         parts = () if body is None else body if isinstance(body, list) else (body,)
         head = self._head(method, path, sum(map(len, parts)) if body is not None else None, content_type, accept)
@@ -100,7 +102,7 @@ class Client:
                 connection = Connection(self.address, self.port)
             was_used = connection.is_used
             try:
-                response = connection.request(head, method, parts)
+                response = connection.request(head, method, parts, timeout)
             except ConnectionLost as error:
                 connection.close()
                 # The server closes idle connections; that says nothing about this request.
@@ -119,9 +121,9 @@ class Client:
                 raise self._refusal(response.status, response.body)
             return response
 
-    def _json(self, method, path, value=None) -> dict:
+    def _json(self, method, path, value=None, timeout=None) -> dict:
         body = None if value is None else json.dumps(value, separators=(",", ":")).encode()
-        response = self._request(method, path, body)
+        response = self._request(method, path, body, timeout=timeout)
         try:
             answer = json.loads(response.body)
         except ValueError:

@@ -120,13 +120,14 @@ class Connection:
         self.reader = open(self.sock.fileno(), "rb", buffering=65536, closefd=False)
         self.is_used = False
 
-    def request(self, head: bytes, method: str, body_parts=()) -> Response:
+    def request(self, head: bytes, method: str, body_parts=(), timeout=None) -> Response:
         """Sends a request and reads the whole answer.
 
         Args:
             head: request line and headers, with the empty line at the end.
             method: for an answer that has no body.
             body_parts: pieces of bytes, sent one after the other.
+            timeout: seconds within which the answer must begin; None for any time.
         """
         try:
             if not body_parts:
@@ -143,10 +144,18 @@ class Connection:
                 return self._read(method)
             except (OSError, RainException):
                 raise ConnectionLost(f"the connection broke while sending: {error.strerror}", True) from None
+        if timeout is not None:
+            self._await_answer(timeout)
         try:
             return self._read(method)
         except OSError as error:
             raise ConnectionLost(f"the connection broke: {error.strerror}", is_unanswered=True) from None
+
+    def _await_answer(self, timeout):
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            raise ConnectionLost(f"no answer came within {timeout} s: is it Rain's port for clients?")
 
     def _read(self, method) -> Response:
         status, headers = read_head(self.reader)
