@@ -147,7 +147,7 @@ final class JournalWriter {
             return true
         case .workerLost(let worker, let reason):
             return try end(loseWorker, worker.rawValue, reason, entry, now)
-        case .epochBegan, .keptChanged, .cancelRequested, .finished, .failed, .cancelled, .assigned, .started:
+        case .epochBegan, .keptChanged, .cancelRequested, .finished, .failed, .cancelled, .assigned, .started, .runAgain, .lost:
             return false
         }
     }
