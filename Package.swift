@@ -30,6 +30,10 @@ let package = Package(
         .target(name: "ServerCore", dependencies: ["TaskModel", "Link", "Scheduling"], swiftSettings: core),
         .target(name: "WorkerCore", dependencies: ["TaskModel", "Link"], swiftSettings: core),
 
+        // Whole clusters of them in virtual time.
+        .target(name: "Simulation", dependencies: ["TaskModel", "Link", "ServerCore", "WorkerCore"], swiftSettings: core),
+        .executableTarget(name: "rain-simulate", dependencies: ["Simulation"], path: "Sources/Simulate", swiftSettings: strict),
+
         // C and C++ below the shells. Debian's libraries, by module map.
         .systemLibrary(name: "CZeroMQ"),
         .systemLibrary(name: "CSodium"),
@@ -88,6 +92,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ], exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: strict),
+        .testTarget(name: "SimulationTests", dependencies: ["Simulation"], swiftSettings: strict),
     ],
     cLanguageStandard: .c11,
     cxxLanguageStandard: .cxx17
