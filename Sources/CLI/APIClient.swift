@@ -125,6 +125,13 @@ struct StatusAnswer: Decodable {
         var failed: Int
         var running: Int
         var state: String
+        /// The most CPUs that a waiting task asks for and no worker has.
+        var missingCPUs: Int
+
+        enum CodingKeys: String, CodingKey {
+            case session, name, tasks, finished, failed, running, state
+            case missingCPUs = "missing_cpus"
+        }
     }
     var version: String
     var epoch: Int

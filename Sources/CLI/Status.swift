@@ -49,6 +49,10 @@ struct Status: ParsableCommand {
             status.sessions.map {
                 ["\($0.session)", $0.name, $0.state, "\($0.tasks)", "\($0.running)", "\($0.finished)", "\($0.failed)"]
             })
+        let largest = status.workers.map(\.cpus).max() ?? 0
+        for session in status.sessions where session.missingCPUs > 0 {
+            print("session \(session.session) waits for a worker with \(session.missingCPUs) CPUs; the largest has \(largest)")
+        }
     }
 
     private func duration(_ seconds: Double) -> String {

@@ -80,6 +80,8 @@ extension JSONWriter {
             writer.raw(status.isClosing ? "\"closing\"" : status.isFailed ? "\"failed\"" : "\"open\"")
             writer.key("lease")
             writer.bool(status.hasLease)
+            writer.key("missing_cpus")
+            writer.integer(status.missingCPUs)
             writer.key("failure")
             writer.optional(status.failure)
         }

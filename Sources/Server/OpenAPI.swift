@@ -566,9 +566,13 @@ enum OpenAPI {
                   "running": {"type": "integer", "minimum": 0, "maximum": 4294967295},
                   "state": {"type": "string", "enum": ["open", "failed", "closing"]},
                   "lease": {"type": "boolean"},
+                  "missing_cpus": {
+                    "type": "integer", "minimum": 0, "maximum": 4294967295,
+                    "description": "The most CPUs that a waiting task asks for and no worker has; 0 when every task fits somewhere."
+                  },
                   "failure": {"oneOf": [{"$ref": "#/components/schemas/Failure"}, {"type": "null"}]}
                 },
-                "required": ["session", "name", "tasks", "objects", "finished", "failed", "cancelled", "running", "state", "lease", "failure"]
+                "required": ["session", "name", "tasks", "objects", "finished", "failed", "cancelled", "running", "state", "lease", "missing_cpus", "failure"]
               },
               "Worker": {
                 "type": "object",

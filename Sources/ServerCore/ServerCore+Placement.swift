@@ -39,12 +39,14 @@ extension ServerCore {
         }
         sessions[slot]!.ready.removeFirst()
         sessions[slot]!.oversized.append(task..<task + 1)
+        sessions[slot]!.oversizedCPUs = max(sessions[slot]!.oversizedCPUs, cpus)
         return true
     }
 
     /// A worker has joined that may be large enough.
     mutating func takeBackOversized() {
         for slot in sessions.indices where sessions[slot] != nil {
+            sessions[slot]!.oversizedCPUs = 0
             while let task = sessions[slot]!.oversized.first {
                 sessions[slot]!.oversized.removeFirst()
                 sessions[slot]!.ready.append(task..<task + 1)

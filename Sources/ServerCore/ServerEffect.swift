@@ -209,10 +209,13 @@ package struct SessionStatus: Equatable, Sendable {
     package var isFailed: Bool
     package var isClosing: Bool
     package var hasLease: Bool
+    /// The most CPUs that a waiting task asks for and no worker has; 0 when every task fits somewhere.
+    package var missingCPUs: UInt32
     package var failure: TaskFailure?
     package init(
         session: SessionID, name: String, taskCount: UInt32, objectCount: UInt32, finishedCount: UInt32, failedCount: UInt32,
-        cancelledCount: UInt32, runningCount: UInt32, isFailed: Bool, isClosing: Bool, hasLease: Bool, failure: TaskFailure?
+        cancelledCount: UInt32, runningCount: UInt32, isFailed: Bool, isClosing: Bool, hasLease: Bool, missingCPUs: UInt32 = 0,
+        failure: TaskFailure?
     ) {
         self.session = session
         self.name = name
@@ -225,6 +228,7 @@ package struct SessionStatus: Equatable, Sendable {
         self.isFailed = isFailed
         self.isClosing = isClosing
         self.hasLease = hasLease
+        self.missingCPUs = missingCPUs
         self.failure = failure
     }
 }

@@ -20,6 +20,8 @@ struct Session: Sendable {
     var ready = ReadyQueue()
     /// Tasks that could run, but ask for more CPUs than any worker has.
     var oversized = ReadyQueue()
+    /// The most CPUs that one of them asks for.
+    var oversizedCPUs: UInt32 = 0
     /// Tasks that wait a moment before they are tried again.
     var postponed: ContiguousArray<(task: UInt32, at: Instant)> = []
     /// Rows below are committed and may run.
@@ -127,7 +129,8 @@ struct Session: Sendable {
         SessionStatus(
             session: id, name: options.name, taskCount: tasks.count, objectCount: objects.count, finishedCount: finishedCount,
             failedCount: failedCount, cancelledCount: cancelledCount, runningCount: runningCount, isFailed: failure != nil,
-            isClosing: closeReason != nil, hasLease: lease != nil, failure: failure)
+            isClosing: closeReason != nil, hasLease: lease != nil, missingCPUs: oversized.isEmpty ? 0 : oversizedCPUs,
+            failure: failure)
     }
 
     /// Every outcome so far, as the first lines of a new lease.

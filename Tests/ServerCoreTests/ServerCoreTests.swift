@@ -514,7 +514,13 @@ import Testing
     #expect(harness.takeAssignments(small).map(\.attempt.task.index) == [2])
     let cancelled = harness.request { .cancel($0, session, .ranges([0..<1])) }
     #expect(harness.replies[cancelled] == .done)
+    func missingCPUs() -> UInt32? {
+        guard case .sessionStatus(let status)? = harness.replies[harness.request { .sessionStatus($0, session) }] else { return nil }
+        return status.missingCPUs
+    }
+    #expect(missingCPUs() == 8, "the client can learn why it waits")
     let large = harness.join(2, cpus: 8)
+    #expect(missingCPUs() == 0)
     #expect(harness.takeAssignments(large).map(\.attempt.task.index) == [1])
 }
 
