@@ -260,6 +260,33 @@ TEST("hello greets") {
     host.shutdown();
 }
 
+TEST("hello makes no mistake that Valgrind sees, and loses no memory") {
+    const std::string valgrind = "/usr/bin/valgrind";
+    if (access(valgrind.c_str(), X_OK) != 0 || contains(hello, "_checked")) {
+        std::printf("      skipped: no Valgrind, or a program with sanitizers, which don't go together\n");
+        return;
+    }
+    Options options;
+    // Their exit code is that of the program when all is well; Valgrind's own messages are in the log.
+    options.arguments = {"--quiet", "--leak-check=full", "--errors-for-leak-kinds=all", "--error-exitcode=99", hello};
+    Host host(valgrind, options);
+    uint32_t id = host.define("hello");
+    std::string name = host.file("name", patterned(100000));
+    for (int i = 0; i < 20; i += 1) {
+        EXPECT(host.run(id, "", inlineInput("Ada")).error.empty());
+        EXPECT(host.run(
+                       id, "",
+                       [&](Call::Builder call) {
+                           auto input = call.initInputs(1)[0];
+                           input.setSizeBytes(100000);
+                           input.setPath(name.c_str());
+                       })
+                   .error.empty());
+        EXPECT(!host.run(id).error.empty());
+    }
+    host.shutdown();
+}
+
 TEST("many calls in one message come back in few, in order") {
     Host host(everyTask);
     uint32_t id = host.define("echo");
