@@ -149,6 +149,20 @@ package struct RandomGraph: Sendable {
         draft.firstObject = UInt32(values.count)
     }
 
+    /// Whether an ancestor of the task must not run twice, so that its outputs can be lost for good.
+    package func descendsFromOnce(_ task: Int) -> Bool {
+        var isSeen = [Bool](repeating: false, count: inputs.count)
+        var worklist = [task]
+        while let next = worklist.popLast() {
+            for case .some(let producer) in inputs[next].map({ producers[Int($0)] }) where !isSeen[Int(producer)] {
+                if templates[templateOf[Int(producer)]].rerun == .never { return true }
+                isSeen[Int(producer)] = true
+                worklist.append(Int(producer))
+            }
+        }
+        return false
+    }
+
     package static func value(task: UInt32, position: Int, inputs: [UInt64]) -> UInt64 {
         inputs.reduce(UInt64(task) &* 31 &+ UInt64(position) &+ 1) { ($0 ^ $1) &* 0x0100_0000_01B3 }
     }

@@ -208,9 +208,14 @@ extension Simulation {
             case .failed:
                 guard let failure = info.failure else { throw Violation(.wrongAnswer, "client \(index): task \(task) failed without an error") }
                 outcome = .failed(failure)
-            case .waiting, .ready, .assigned, .running: throw Violation(.wrongAnswer, "client \(index): task \(task) is \(info.state.name) after the wait")
+            case .waiting, .ready, .assigned, .running:
+                // It is run again for an output that was lost; what was told of it stays true.
+                guard lostWorkerCount > 0, client.known[task] == .finished || client.lease == nil else {
+                    throw Violation(.wrongAnswer, "client \(index): task \(task) is \(info.state.name) after the wait")
+                }
+                outcome = .finished
             }
-            if client.lease != nil, client.heard[task] != outcome {
+            if client.lease != nil, client.heard[task] != outcome, !isRemade(client.heard[task], outcome) {
                 throw Violation(client.heard[task] == nil ? .untold : .wrongOutcome, "client \(index): task \(task) is \(info.state.name)")
             }
             try check(outcome, of: task, infos, client)
@@ -224,7 +229,7 @@ extension Simulation {
         switch outcome {
         case .finished:
             count("finished tasks")
-            guard !graph.failing[task], producers.allSatisfy({ infos[Int($0)].state == .finished }) else {
+            guard !graph.failing[task], producers.allSatisfy({ hasFinished(infos[Int($0)]) || hasOnceFinished(client, $0) }) else {
                 throw Violation(.wrongOutcome, "client \(client.index): task \(task) finished")
             }
         case .cancelled:
@@ -235,7 +240,7 @@ extension Simulation {
         case .failed(let failure):
             count("failed tasks")
             if failure.error.cause == .dependency {
-                guard producers.contains(where: { infos[Int($0)].state == .failed }) else {
+                guard producers.contains(where: { infos[Int($0)].state == .failed }) || (lostWorkerCount > 0 && graph.descendsFromOnce(task)) else {
                     throw Violation(.wrongOutcome, "client \(client.index): no ancestor of task \(task) failed")
                 }
             } else {
@@ -244,18 +249,32 @@ extension Simulation {
         }
     }
 
+    private func hasOnceFinished(_ client: VirtualClient, _ task: UInt32) -> Bool {
+        lostWorkerCount > 0 && client.known[Int(task)] == .finished
+    }
+
+    /// A task that had finished ran again for a lost output, and failed this time.
+    private func isRemade(_ told: VirtualClient.Heard?, _ outcome: VirtualClient.Heard) -> Bool {
+        if case .failed = outcome { told == .finished && lostWorkerCount > 0 } else { false }
+    }
+
+    /// Finished, or on its way to finish once more.
+    private func hasFinished(_ info: TaskInfo) -> Bool { info.state != .failed && info.state != .cancelled }
+
     private func checkExcuse(_ failure: TaskFailure, _ index: Int) throws(Violation) {
         guard let session = clients[index].session else { return }
         let graph = clients[index].plan.graph
         let task = Int(failure.task)
         let mayRunOnce = graph.templates[graph.templateOf[task]].rerun == .never
+        // Seven tries to fetch an input take longer than any fault but those that overlap.
+        let isCutOff = dataPartitionCount > 1
         let isExcused =
             switch failure.error.cause {
             case .user: graph.failing[task]
             case .dependency: true  // Held against its ancestors by whoever has the whole graph.
             case .crash: crashedTasks.contains(TaskID(session: session, index: failure.task))
-            case .workerLost: lostWorkerCount > 0
-            case .setup: hasFutileCrash || graph.inputs[task].contains { missedObjects.contains(ObjectID(session: session, index: $0)) }
+            case .workerLost: isCutOff || (lostWorkerCount > 0 && (mayRunOnce || graph.descendsFromOnce(task)))
+            case .setup: hasFutileCrash
             case .preempted: mayRunOnce
             case .outOfMemory, .timeout, .resource, .contract: false
             }
@@ -288,7 +307,7 @@ extension Simulation {
     private func hear(_ outcome: VirtualClient.Heard, of task: UInt32, _ index: Int) throws(Violation) {
         let place = Int(task)
         if clients[index].heard[place] != nil { throw Violation(.toldTwice, "client \(index), task \(task)") }
-        if let known = clients[index].known[place], known != outcome {
+        if let known = clients[index].known[place], known != outcome, !isRemade(known, outcome) {
             throw Violation(.wrongOutcome, "client \(index): task \(task) was \(known), now \(outcome)")
         }
         clients[index].heard[place] = outcome

@@ -18,7 +18,9 @@ extension Simulation {
         case .partition(let worker, let up, let down, let milliseconds):
             if up { workers[worker].partitionedUpUntil = lasts(milliseconds) }
             if down { workers[worker].partitionedDownUntil = lasts(milliseconds) }
-        case .dataPartition(let worker, let milliseconds): workers[worker].dataPartitionedUntil = lasts(milliseconds)
+        case .dataPartition(let worker, let milliseconds):
+            dataPartitionCount += 1
+            workers[worker].dataPartitionedUntil = lasts(milliseconds)
         case .crashWorker(let worker, let milliseconds):
             if workers[worker].isAlive { kill(workers[worker], restartAt: lasts(milliseconds)) }
         case .freezeWorker(let worker, let milliseconds): workers[worker].frozenUntil = lasts(milliseconds)

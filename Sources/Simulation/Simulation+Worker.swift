@@ -229,11 +229,11 @@ extension Simulation {
         let content = find(input, for: worker)
         guard let content else {
             count("failed fetches")
-            missedObjects.insert(input.replica.object)
             return try tell(.fetched(token, .failed(TaskError(.setup, "no holder has it"))), worker)
         }
         count("fetches")
-        if random.chance(20) { return try tell(.fetched(token, .inline(content.bytes)), worker) }
+        // What comes from the depot may be small; what a worker holds is a file.
+        if input.source == .fetch([Self.depot]), random.chance(30) { return try tell(.fetched(token, .inline(content.bytes)), worker) }
         worker.store[input.replica] = content
         try tell(.fetched(token, .stored(sizeBytes: 10_000)), worker)
     }

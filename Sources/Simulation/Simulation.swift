@@ -71,8 +71,8 @@ package final class Simulation {
     var serialCount: UInt64 = 0
     // What may excuse a failure.
     var crashedTasks: Set<TaskID> = []
-    var missedObjects: Set<ObjectID> = []
     var lostWorkerCount = 0
+    var dataPartitionCount = 0
     /// A subworker died before it did anything, as one does whose command is wrong.
     var hasFutileCrash = false
     var isDiskFull = false
