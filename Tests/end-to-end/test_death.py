@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 from cluster import RAIN, ndjson, run_program, wait_for, wait_for_end
@@ -92,3 +93,35 @@ def test_a_server_in_the_foreground_ends_when_told(stopped, tmp_path, which):
         assert json.loads(pipe.readline())["port"]
     server.send_signal(getattr(signal, which))
     assert server.wait(5) == 0
+
+
+def inner_processes(cluster):
+    return {worker["pid"] for worker in cluster.get("/api/v1/status")["workers"]}
+
+
+def test_objects_that_are_lost_with_a_worker_are_made_again(stopped):
+    stopped.start("--local-workers", "[1,1]")
+    session = stopped.session()
+    big = run_program("sleep 0.1; head -c 100000 /dev/zero | tr '\\0' x", shell=True)
+    copy = run_program("cat", stdin=0)
+    # Four large objects on two workers, each with a copy made of it.
+    lines = ndjson(big, copy, *([0, [], None] for _ in range(4)), *([1, [at], None] for at in range(4)))
+    stopped.post(f"{session}/submit", lines)
+    stopped.post(f"{session}/wait", {"all": True})
+    workers = inner_processes(stopped)
+    assert len(workers) == 2
+    killed = time.monotonic()
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    for position in range(8):
+        assert stopped.curl(f"{stopped.url}{session}/objects/{position}/content") == b"x" * 100_000
+    assert time.monotonic() - killed < 15
+    assert not workers & inner_processes(stopped)
+
+
+def test_a_worker_that_is_told_to_end_is_given_up_at_once(stopped):
+    stopped.start("--local-workers", "[1,1]")
+    parent = stopped.pid("worker-2")
+    os.kill(parent, signal.SIGTERM)
+    assert wait_for_end(parent, 5)
+    wait_for(lambda: len(stopped.get("/api/v1/status")["workers"]) == 1, seconds=1)
