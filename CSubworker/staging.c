@@ -68,14 +68,19 @@ bool csw_file_write(int descriptor, const void *data, size_t size) {
 
 bool csw_file_allocate(int descriptor, uint64_t from, uint64_t size) {
     if (size == 0) return true;
+    /* With its size known first, a tmpfs may give it huge pages. */
+    if (ftruncate(descriptor, (off_t)(from + size)) != 0) return false;
     int result;
     do
         result = fallocate(descriptor, 0, (off_t)from, (off_t)size);
     while (result != 0 && errno == EINTR);
-    if (result == 0 || errno != EOPNOTSUPP) return result == 0;
-    /* This one writes zeros where the file system can't allocate. */
-    errno = posix_fallocate(descriptor, (off_t)from, (off_t)size);
-    return errno == 0;
+    /* posix_fallocate writes zeros where the file system can't allocate. */
+    if (result != 0 && errno == EOPNOTSUPP) result = errno = posix_fallocate(descriptor, (off_t)from, (off_t)size);
+    if (result == 0) return true;
+    int code = errno;
+    (void)!ftruncate(descriptor, (off_t)from);
+    errno = code;
+    return false;
 }
 
 /* Closes and, after a failure, removes a file that was being made. */

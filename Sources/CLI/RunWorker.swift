@@ -22,6 +22,8 @@ struct RunWorker: ParsableCommand {
     var server: HostAndPort
     @Option(help: ArgumentHelp("How many CPUs tasks may use.", valueName: "n|detect"))
     var cpus: CPUCount = .detect
+    @Option(help: ArgumentHelp("How much memory data may take, such as 4G; what is more goes to disk; default: half of the machine's.", valueName: "bytes"))
+    var storeMemory: ByteCount?
     @Option(help: ArgumentHelp("Where data that has no room in memory goes; default: a directory below work in the state directory.", valueName: "directory"))
     var workDir: String?
     @Option(help: ArgumentHelp("Where worker.log and the logs of subworkers go; default: the log is written to stderr.", valueName: "directory"))
@@ -48,7 +50,8 @@ struct RunWorker: ParsableCommand {
                 serverHost: server.host, controlPort: server.port ?? 7211, cpus: cpus.count ?? availableCPUs(), workDirectory: work,
                 logDirectory: logs, accessFile: absolute(access ?? AccessFile.path(inStateDirectory: state)),
                 subworkers: subworker.map { try $0.subworkerCommand() },
-                readyFile: readyFile.map(absolute), readyDescriptor: readyFd))
+                readyFile: readyFile.map(absolute), readyDescriptor: readyFd,
+                storeMemoryBytes: storeMemory?.bytes ?? defaultStoreMemory()))
         if code != 0 { throw ExitCode(code) }
     }
 }

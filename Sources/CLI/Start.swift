@@ -22,6 +22,11 @@ struct Start: ParsableCommand {
     var port: UInt16 = 7210
     @Option(help: "The port of workers; 0 for any that is free.")
     var controlPort: UInt16 = 7211
+    @Option(
+        help: ArgumentHelp(
+            "How much memory the data of each worker may take, such as 4G; what is more goes to disk; default: half of the machine's, shared out.",
+            valueName: "bytes"))
+    var storeMemory: ByteCount?
     @Option(help: ArgumentHelp("Where each process gets a directory for its data; default: work in the state directory.", valueName: "directory"))
     var workDir: String?
     @Option(help: ArgumentHelp("Where the logs go; default: log in the state directory.", valueName: "directory"))
@@ -68,6 +73,7 @@ struct Start: ParsableCommand {
         var specs: [DaemonSpec] = []
         for (index, count) in cpuCounts.enumerated() {
             var arguments = ["worker", "\(reachableHost):\(controlPort)", "--cpus", String(count)]
+            arguments += ["--store-memory", String(storeMemory?.bytes ?? defaultStoreMemory() / UInt64(cpuCounts.count))]
             for text in subworker { arguments += ["--subworker", text] }
             specs.append(try spec(.worker, "worker-\(index + 1)", arguments, logs: logs, work: work))
         }

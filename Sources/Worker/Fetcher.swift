@@ -139,9 +139,7 @@ private final class Transfer: Sendable {
         self.replica = replica
         self.sizeBytes = sizeBytes
         self.store = store
-        let file = try store.makeFile()
-        guard let size = Int64(exactly: sizeBytes) else { throw SystemError("reserve \(sizeBytes) bytes", code: EFBIG) }
-        try check(rain_fallocate(file.descriptor.raw, size), "reserve \(sizeBytes) bytes")
+        let file = try store.makeFile(sizeBytes: sizeBytes)
         state = Mutex(State(file: file))
     }
 

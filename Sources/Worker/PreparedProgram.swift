@@ -108,7 +108,9 @@ final class PreparedProgram: Sendable {
             guard copied >= 0 else { throw SystemError("copy", path, code: Int32(truncatingIfNeeded: 0 &- copied)) }
         case .stored, .cached:
             if linkat(store.objects, Store.name(input.replica), directory, path, 0) == 0 { return }
-            guard errno == EXDEV || errno == EMLINK || errno == EPERM else { throw SystemError("link input", path, code: errno) }
+            guard errno == EXDEV || errno == EMLINK || errno == EPERM || errno == ENOENT && store.disk != nil else {
+                throw SystemError("link input", path, code: errno)
+            }
             guard symlinkat(store.path(input.replica), directory, path) == 0 else { throw SystemError("link input", path, code: errno) }
         }
     }

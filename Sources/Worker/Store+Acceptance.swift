@@ -79,8 +79,7 @@ extension Store {
             let bytes = try file.read(count: ControlLimits.inlineBytesMax + 1)
             if bytes.count <= ControlLimits.inlineBytesMax { return .inline(bytes) }
         }
-        var copy = try makeFile()
-        if let size = Int64(exactly: sizeBytes) { try check(rain_fallocate(copy.descriptor.raw, size), "reserve \(sizeBytes) bytes in", path) }
+        var copy = try makeFile(sizeBytes: sizeBytes)
         let copied = rain_copy(file.raw, copy.descriptor.raw, stop?.word)
         guard copied >= 0 else { throw SystemError("copy into", path, code: Int32(truncatingIfNeeded: 0 &- copied)) }
         // It became shorter under the copy.
@@ -89,11 +88,13 @@ extension Store {
         return .stored(sizeBytes: UInt64(copied))
     }
 
+    private var places: String { kind + (disk.map { "; disk \($0.path)" } ?? "") }
+
     /// What to say about a system call that failed while the store was worked on.
     func taskError(_ error: SystemError, doing what: String) -> TaskError {
         switch error.code {
         case ENOSPC, EDQUOT, ENOMEM:
-            TaskError(.resource, "\(what): the store of the worker is full (\(kind)): close sessions, drop objects or give it more room")
+            TaskError(.resource, "\(what): the store of the worker is full (\(places)): close sessions, drop objects or give it more room")
         case EMFILE, ENFILE:
             TaskError(.resource, "\(what): the worker has no descriptor left: raise `ulimit -n`")
         case EAGAIN:

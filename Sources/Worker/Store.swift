@@ -15,33 +15,72 @@ final class Store: Sendable {
     let path: String
     /// For people: which tier it is.
     let kind: String
+    /// How much memory it may take; `nil` on disk.
+    let memoryBytes: UInt64?
+    private let isMounted: Bool
+    /// What has no room in memory goes there; `nil` when all of it is on disk.
+    let disk: StoreDisk?
     let directory: Int32
     let objects: Int32
     let staging: Int32
     let tasks: Int32
     let trash: Int32
+    private let owner: Int32
     private let fileCount = Atomic<UInt64>(0)
 
     /// A container's default of 64 MiB is no place for objects.
-    private static let memoryBytesMin: UInt64 = 256 << 20
+    private static let sharedRoomBytesMin: UInt64 = 256 << 20
+    /// Less than this is not worth a mount.
+    private static let memoryBytesMin: UInt64 = 1 << 20
 
     /// Makes a store in memory where there is room, else in the work directory.
     ///
-    /// - Parameter name: of its directory; from `name(ofProcess:)`.
-    static func make(name: String, workDirectory: String, memoryDirectory: String = "/dev/shm") throws(SystemError) -> Store {
-        var room = statvfs()
-        if statvfs(memoryDirectory, &room) == 0, access(memoryDirectory, W_OK) == 0,
-            UInt64(room.f_bavail).multipliedReportingOverflow(by: UInt64(room.f_frsize)).partialValue >= memoryBytesMin,
-            let store = try? Store(path: memoryDirectory + "/" + name, kind: "tmpfs \(memoryDirectory)")
+    /// - Parameters:
+    ///   - name: of its directory; from `name(ofProcess:)`.
+    ///   - memoryBytes: how much memory it may take; 0 for none.
+    ///   - mayMount: to mount a file system of its own: for a process with one thread.
+    static func make(
+        name: String, workDirectory: String, memoryDirectory: String = "/dev/shm", memoryBytes: UInt64, mayMount: Bool
+    ) throws(SystemError) -> Store {
+        let path = memoryDirectory + "/" + name
+        if mayMount, memoryBytes >= memoryBytesMin,
+            let store = try? Store(path: path, kind: "private tmpfs", memoryBytes: memoryBytes, isMounted: true, disk: workDirectory + "/" + name)
         {
             return store
+        }
+        var room = statvfs()
+        if memoryBytes > 0, statvfs(memoryDirectory, &room) == 0, access(memoryDirectory, W_OK) == 0 {
+            let free = UInt64(room.f_bavail).multipliedReportingOverflow(by: UInt64(room.f_frsize)).partialValue
+            if free >= sharedRoomBytesMin,
+                let store = try? Store(
+                    path: path, kind: "tmpfs \(memoryDirectory)", memoryBytes: min(memoryBytes, free), disk: workDirectory + "/" + name)
+            {
+                return store
+            }
         }
         return try Store(path: workDirectory + "/" + name, kind: "disk \(workDirectory)")
     }
 
-    init(path: String, kind: String) throws(SystemError) {
+    /// - Parameters:
+    ///   - memoryBytes: its limit when it lies in memory.
+    ///   - isMounted: a tmpfs of that size is mounted there, for this process and those that it starts.
+    ///   - disk: a directory for what has no room in memory.
+    init(path: String, kind: String, memoryBytes: UInt64? = nil, isMounted: Bool = false, disk: String? = nil) throws(SystemError) {
+        if let disk { self.disk = try StoreDisk(path: disk) } else { self.disk = nil }
         _ = rain_remove_tree(AT_FDCWD, path)
         try check(rain_mkdirat(AT_FDCWD, path, 0o700), "make directory", path)
+        // While this descriptor lives, the directory has an owner, also for a worker that sees other process numbers.
+        owner = try check(rain_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0), "open", path)
+        _ = flock(owner, LOCK_EX | LOCK_NB)
+        var details: [String] = []
+        if isMounted {
+            let result = rain_mount_private(path, memoryBytes ?? 0)
+            if result < 0 {
+                _ = close(owner)
+                _ = rain_remove_tree(AT_FDCWD, path)
+            }
+            if try check(result, "mount a tmpfs at", path) == 1 { details.append("huge pages") }
+        }
         let top = try check(rain_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0), "open", path)
         func part(_ name: String) throws(SystemError) -> Int32 {
             try check(rain_mkdirat(top, name, 0o700), "make directory", "\(path)/\(name)")
@@ -53,15 +92,21 @@ final class Store: Sendable {
         trash = try part("trash")
         directory = top
         self.path = path
-        self.kind = kind
-        // While this descriptor lives, the directory has an owner, also for a worker that sees other process numbers.
-        _ = flock(directory, LOCK_EX | LOCK_NB)
+        self.memoryBytes = memoryBytes
+        self.isMounted = isMounted
+        if let memoryBytes { details.append(byteText(memoryBytes)) }
+        self.kind = ([kind] + details).joined(separator: ", ")
     }
 
-    deinit { for descriptor in [objects, staging, tasks, trash, directory] { _ = close(descriptor) } }
+    deinit { for descriptor in [objects, staging, tasks, trash, directory, owner] { _ = close(descriptor) } }
 
     /// Removes everything. Nothing may use the store any more.
-    func removeAll() { _ = rain_remove_tree(AT_FDCWD, path) }
+    func removeAll() {
+        // All at once; what a process still maps goes with it.
+        if isMounted { _ = rain_unmount(path) }
+        _ = rain_remove_tree(AT_FDCWD, path)
+        if let disk { _ = rain_remove_tree(AT_FDCWD, disk.path) }
+    }
 
     // MARK: Names
 
@@ -71,7 +116,11 @@ final class Store: Sendable {
     static func name(_ replica: Replica) -> String {
         "\(replica.object.session.rawValue)/\(replica.object.index)-\(replica.generation.epoch.rawValue)-\(replica.generation.number)"
     }
-    func path(_ replica: Replica) -> String { "\(path)/objects/\(Self.name(replica))" }
+    func path(_ replica: Replica) -> String {
+        let name = Self.name(replica)
+        if let disk, faccessat(objects, name, F_OK, 0) != 0 { return "\(disk.path)/objects/\(name)" }
+        return "\(path)/objects/\(name)"
+    }
 
     /// Removes what workers left behind that were killed together with their parent.
     static func removeAbandoned(in directories: [String]) {
@@ -98,15 +147,25 @@ final class Store: Sendable {
 
     /// Read-only.
     func open(_ replica: Replica) throws(SystemError) -> Descriptor {
-        try Descriptor.open(Self.name(replica), in: objects, O_RDONLY | O_NOFOLLOW)
+        let name = Self.name(replica)
+        do throws(SystemError) {
+            return try Descriptor.open(name, in: objects, O_RDONLY | O_NOFOLLOW)
+        } catch {
+            guard error.code == ENOENT, let disk else { throw error }
+            return try Descriptor.open(name, in: disk.objects, O_RDONLY | O_NOFOLLOW)
+        }
     }
 
     /// Moves a finished file in under the replica's name. It has its last mode already.
     func moveIn(_ name: String, from directory: Int32, as replica: Replica) throws(SystemError) {
+        try moveIn(name, from: directory, to: objects, as: replica)
+    }
+
+    private func moveIn(_ name: String, from directory: Int32, to objects: Int32, as replica: Replica) throws(SystemError) {
         let target = Self.name(replica)
         if renameat(directory, name, objects, target) == 0 { return }
         if errno == ENOENT {
-            makeSessionDirectory(replica.object.session)
+            Self.makeSessionDirectory(replica.object.session, in: objects)
             if renameat(directory, name, objects, target) == 0 { return }
         }
         throw SystemError("move into the store", name, code: errno)
@@ -114,16 +173,29 @@ final class Store: Sendable {
 
     /// Makes a complete new file the replica.
     func moveIn(_ file: inout NewFile, as replica: Replica) throws(SystemError) {
-        try moveIn(file.name, from: staging, as: replica)
+        try moveIn(file.name, from: file.directory, to: file.directory == disk?.staging ? disk?.objects ?? objects : objects, as: replica)
         file.isKept = true
     }
 
-    private func makeSessionDirectory(_ session: SessionID) { _ = rain_mkdirat(objects, "\(session.rawValue)", 0o700) }
+    private static func makeSessionDirectory(_ session: SessionID, in objects: Int32) { _ = rain_mkdirat(objects, "\(session.rawValue)", 0o700) }
 
-    /// A new file in `staging`, already with an object's mode; written to by its descriptor alone.
-    func makeFile() throws(SystemError) -> NewFile {
+    /// A new file in `staging`, already with an object's mode and its space; written to by its descriptor alone. On disk when memory has no
+    /// room.
+    func makeFile(sizeBytes: UInt64) throws(SystemError) -> NewFile {
+        guard let size = Int64(exactly: sizeBytes) else { throw SystemError("reserve \(sizeBytes) bytes", code: EFBIG) }
         let name = newName()
-        return NewFile(try openNew(name), name: name, directory: staging)
+        let file = NewFile(try openNew(name), name: name, directory: staging)
+        let result = rain_fallocate(file.descriptor.raw, size)
+        if result == 0 { return file }
+        guard result == -ENOSPC, let disk else { throw SystemError("reserve \(sizeBytes) bytes in", path, code: 0 &- result) }
+        let other = try makeFile(onDisk: disk)
+        try check(rain_fallocate(other.descriptor.raw, size), "reserve \(sizeBytes) bytes in", disk.path)
+        return other
+    }
+    func makeFile(onDisk disk: StoreDisk) throws(SystemError) -> NewFile {
+        let name = newName()
+        return NewFile(
+            try Descriptor.open(name, in: disk.staging, O_RDWR | O_CREAT | O_EXCL, mode: 0o444), name: name, directory: disk.staging)
     }
     func newName() -> String { "n\(fileCount.add(1, ordering: .relaxed).newValue)" }
     func openNew(_ name: String) throws(SystemError) -> Descriptor {
@@ -142,18 +214,27 @@ final class Store: Sendable {
     }
 
     func write(_ bytes: [UInt8], as replica: Replica) throws(SystemError) {
-        var file = try makeFile()
+        var file = try makeFile(sizeBytes: UInt64(bytes.count))
         try file.descriptor.writeAll(bytes)
         try moveIn(&file, as: replica)
     }
 
     /// A second name for the same file.
     func alias(from: Replica, to: Replica) throws(SystemError) {
+        do throws(SystemError) {
+            try alias(from: from, to: to, in: objects)
+        } catch {
+            guard error.code == ENOENT, let disk else { throw error }
+            try alias(from: from, to: to, in: disk.objects)
+        }
+    }
+
+    private func alias(from: Replica, to: Replica, in objects: Int32) throws(SystemError) {
         let source = Self.name(from)
         let target = Self.name(to)
         if linkat(objects, source, objects, target, 0) == 0 { return }
         if errno == ENOENT {
-            makeSessionDirectory(to.object.session)
+            Self.makeSessionDirectory(to.object.session, in: objects)
             if linkat(objects, source, objects, target, 0) == 0 { return }
         }
         if errno == EEXIST {
@@ -165,6 +246,13 @@ final class Store: Sendable {
 
     /// - Returns: whether something large went to the trash, to be emptied off the loop.
     func remove(_ replica: Replica) -> Bool {
+        // In this order: a file on its way to disk looks for its name in memory last.
+        let isLarge = remove(replica, from: objects, to: trash)
+        guard let disk else { return isLarge }
+        return remove(replica, from: disk.objects, to: disk.trash) || isLarge
+    }
+
+    private func remove(_ replica: Replica, from objects: Int32, to trash: Int32) -> Bool {
         let name = Self.name(replica)
         var status = stat()
         guard fstatat(objects, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return false }
@@ -175,12 +263,21 @@ final class Store: Sendable {
     }
 
     /// Removes every object of a session at once, as far as names go; empty the trash off the loop.
-    func forget(_ session: SessionID) -> Bool { discard("\(session.rawValue)", from: objects) }
+    func forget(_ session: SessionID) -> Bool {
+        let isInMemory = discard("\(session.rawValue)", from: objects)
+        guard let disk else { return isInMemory }
+        return renameat(disk.objects, "\(session.rawValue)", disk.trash, trashName()) == 0 || isInMemory
+    }
 
     /// Moves a tree to the trash.
     func discard(_ name: String, from directory: Int32) -> Bool { renameat(directory, name, trash, trashName()) == 0 }
 
     func emptyTrash() {
+        Self.empty(trash)
+        if let disk { Self.empty(disk.trash) }
+    }
+
+    private static func empty(_ trash: Int32) {
         guard let list = fdopendir(rain_openat(trash, ".", O_RDONLY | O_DIRECTORY, 0)) else { return }
         defer { closedir(list) }
         while let entry = readdir(list) {
@@ -198,7 +295,7 @@ final class Store: Sendable {
 struct NewFile: ~Copyable, Sendable {
     let descriptor: Descriptor
     let name: String
-    private let directory: Int32
+    fileprivate let directory: Int32
     /// It was moved away.
     fileprivate(set) var isKept = false
     init(_ descriptor: consuming Descriptor, name: String, directory: Int32) {

@@ -125,7 +125,7 @@ struct WorkerLoop: ~Copyable {
             }
         case .refused(let reason): end = .refused("the server \(server) refused this worker: \(reason)")
         case .defineTemplate, .forgetSession, .startSubworker, .call, .recall, .dropCached, .stopSubworker, .runJob, .stopJob, .fetch, .alias,
-            .remove, .note:
+            .spill, .remove, .note:
             shell.perform(effect)
         }
     }

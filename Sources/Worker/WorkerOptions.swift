@@ -23,6 +23,8 @@ package struct WorkerOptions: Equatable, Sendable {
     package var readyDescriptor: Int32?
     /// Where it serves objects; `nil` for this machine only when the server is on it, else for all.
     package var dataHost: String?
+    /// How much memory objects may take; what is more goes to the work directory. 0: all of it goes there.
+    package var storeMemoryBytes: UInt64
     /// Names the worker's files in `/dev/shm`; set by the process that owns them.
     var storeName = ""
     /// Tells the server that processes follow one another; set by the process that starts them.
@@ -31,7 +33,7 @@ package struct WorkerOptions: Equatable, Sendable {
     package init(
         serverHost: String, controlPort: UInt16 = 7211, cpus: UInt32 = availableCPUs(), workDirectory: String, logDirectory: String,
         accessFile: String, subworkers: [SubworkerCommand] = [], name: String = "", readyFile: String? = nil, readyDescriptor: Int32? = nil,
-        dataHost: String? = nil
+        dataHost: String? = nil, storeMemoryBytes: UInt64 = defaultStoreMemory()
     ) {
         self.serverHost = serverHost
         self.controlPort = controlPort
@@ -44,6 +46,7 @@ package struct WorkerOptions: Equatable, Sendable {
         self.readyFile = readyFile
         self.readyDescriptor = readyDescriptor
         self.dataHost = dataHost
+        self.storeMemoryBytes = storeMemoryBytes
     }
 
     /// The address that the data plane listens on.
@@ -77,7 +80,7 @@ extension WorkerOptions {
             ("server_host", .string(serverHost)), ("control_port", .number(Double(controlPort))), ("cpus", .number(Double(cpus))),
             ("work_directory", .string(workDirectory)), ("log_directory", .string(logDirectory)), ("access_file", .string(accessFile)),
             ("name", .string(name)), ("store_name", .string(storeName)), ("place", .string(String(place))),
-            ("data_host", dataHost.map { .string($0) } ?? .null),
+            ("data_host", dataHost.map { .string($0) } ?? .null), ("store_memory", .string(String(storeMemoryBytes))),
             (
                 "subworkers",
                 .array(
@@ -98,7 +101,7 @@ extension WorkerOptions {
             let cpus = value["cpus"]?.index.flatMap({ UInt32(exactly: $0) }), let work = value["work_directory"]?.string,
             let log = value["log_directory"]?.string, let access = value["access_file"]?.string, let name = value["name"]?.string,
             let store = value["store_name"]?.string, let place = value["place"]?.string.flatMap({ UInt64($0) }),
-            let subworkers = value["subworkers"]?.array
+            let subworkers = value["subworkers"]?.array, let memory = value["store_memory"]?.string.flatMap({ UInt64($0) })
         else { return nil }
         var commands: [SubworkerCommand] = []
         for subworker in subworkers {
@@ -109,7 +112,7 @@ extension WorkerOptions {
         }
         self.init(
             serverHost: host, controlPort: port, cpus: cpus, workDirectory: work, logDirectory: log, accessFile: access,
-            subworkers: commands, name: name, dataHost: value["data_host"]?.string)
+            subworkers: commands, name: name, dataHost: value["data_host"]?.string, storeMemoryBytes: memory)
         storeName = store
         self.place = place
     }

@@ -70,7 +70,9 @@ private enum WorkerProcess {
         try makeDirectories(options.logDirectory + "/subworkers")
         try makeDirectories(options.workDirectory)
         Store.removeAbandoned(in: ["/dev/shm", options.workDirectory])
-        let store = try Store.make(name: options.storeName, workDirectory: options.workDirectory)
+        // Before there are threads: they would keep the mounts of the machine.
+        let store = try Store.make(
+            name: options.storeName, workDirectory: options.workDirectory, memoryBytes: options.storeMemoryBytes, mayMount: true)
         defer { store.removeAll() }
 
         let hostName = hostName()
@@ -96,6 +98,7 @@ private enum WorkerProcess {
         var core = WorkerCore(
             description: description, incarnation: UInt64.random(in: 1...UInt64.max), place: options.place, subworkers: options.subworkers)
         core.unixMicrosecondsAtZero = unixMicroseconds() &- monotonicNanoseconds() / 1000
+        if store.disk != nil { core.storeMemoryBytes = store.memoryBytes }
         core.gatherNanoseconds = 2_000_000
         var loop = try WorkerLoop(
             shell: shell, secret: secret, mailbox: mailbox, parent: parent, signals: signals, dataPort: data.port,

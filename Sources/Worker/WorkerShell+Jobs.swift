@@ -149,7 +149,7 @@ extension WorkerShell {
         }
         runBlocking(token) { [store] flag throws(TaskError) in
             do throws(SystemError) {
-                var file = try store.makeFile()
+                var file = try store.makeFile(sizeBytes: request.inputs.reduce(0) { $0 &+ $1.sizeBytes })
                 var size: UInt64 = 0
                 for input in request.inputs {
                     switch input.value {

@@ -15,6 +15,8 @@ final class WorkerShell {
     let store: Store
     let mailbox: Mailbox
     let pool: BlockingPool
+    /// One thread: programs that wait for their directory don't wait behind a disk.
+    let spillPool = BlockingPool(threadCount: 1)
     let fetcher: Fetcher
     let epoll: Int32
     let nullDevice: Int32
@@ -85,6 +87,16 @@ final class WorkerShell {
                 events.append(.aliased(token, nil))
             } catch {
                 events.append(.aliased(token, store.taskError(error, doing: "object \(to.object) could not be made")))
+            }
+        case .spill(let replica):
+            spillPool.run { [store, mailbox] in
+                do throws(SystemError) {
+                    try store.spill(replica)
+                    mailbox.post(.event(.spilled(replica, isDone: true)))
+                } catch {
+                    writeNote("object \(replica.object) can't be moved from memory to disk: \(error)")
+                    mailbox.post(.event(.spilled(replica, isDone: false)))
+                }
             }
         case .remove(let replicas):
             for replica in replicas where store.remove(replica) { hasNewTrash = true }
@@ -166,6 +178,7 @@ final class WorkerShell {
             }
         }
         pool.close()
+        spillPool.close()
     }
 }
 

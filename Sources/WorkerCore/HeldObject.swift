@@ -12,12 +12,20 @@ struct HeldObject: TableRow {
         /// A file or a directory of the store.
         case stored
     }
+    /// Where a file of the store lies.
+    ///
+    ///     memory ◀──▶ spilling ──▶ disk
+    enum Tier: Equatable, Sendable { case memory, spilling, disk }
 
     let replica: Replica
     var representation: Representation
     var sizeBytes: UInt64
     var contentType: String
     var isDirectory: Bool
+    /// Of what is stored.
+    var tier = Tier.memory
+    /// Counts up with each use: the lowest was used longest ago.
+    var lastUse: UInt64 = 0
     /// Attempts that have it as an input, counted as often as they have it.
     var useCount: UInt32 = 0
     /// The server does not want it any more: it goes with its last use.

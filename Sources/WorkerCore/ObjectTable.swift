@@ -4,6 +4,10 @@ import TaskModel
 struct ObjectTable: Sendable {
     private(set) var rows = Table<HeldObject>()
     private var byReplica: [Replica: ObjectHandle] = [:]
+    /// Files that lie in memory, or still do, and those of them that are on their way to disk.
+    private(set) var memoryBytes: UInt64 = 0
+    private(set) var spillingBytes: UInt64 = 0
+    private var useClock: UInt64 = 0
     /// Files that can go; the shell is told once a round.
     private(set) var removals: [Replica] = []
     /// What subworkers may forget; told once a round.
@@ -22,6 +26,7 @@ struct ObjectTable: Sendable {
     mutating func insert(_ replica: Replica, _ new: NewObject) -> ObjectHandle {
         let handle = rows.insert(HeldObject(replica, new))
         byReplica[replica] = handle
+        stored(handle)
         return handle
     }
 
@@ -38,6 +43,7 @@ struct ObjectTable: Sendable {
         rows[handle].sizeBytes = new.sizeBytes
         rows[handle].contentType = new.contentType
         rows[handle].isDirectory = new.isDirectory
+        stored(handle)
         var waiters: ContiguousArray<AttemptHandle> = []
         swap(&waiters, &rows[handle].waiters)
         return waiters
@@ -45,6 +51,7 @@ struct ObjectTable: Sendable {
 
     mutating func release(_ handle: ObjectHandle) {
         rows[handle].useCount -= 1
+        touch(handle)
         if rows[handle].useCount > 0 { return }
         switch rows[handle].representation {
         case .expected: remove(handle)  // Nobody asks for it now; if it comes to be, it gets a row of its own.
@@ -61,10 +68,41 @@ struct ObjectTable: Sendable {
 
     mutating func remove(_ handle: ObjectHandle) {
         let replica = rows[handle].replica
-        if rows[handle].representation == .stored { removals.append(replica) }
+        if rows[handle].representation == .stored {
+            removals.append(replica)
+            if rows[handle].tier != .disk { memoryBytes -= rows[handle].sizeBytes }
+            if rows[handle].tier == .spilling { spillingBytes -= rows[handle].sizeBytes }
+        }
         for subworker in rows[handle].cachedBy { forgotten.append((subworker, replica)) }
         byReplica[replica] = nil
         rows.remove(handle)
+    }
+
+    private mutating func touch(_ handle: ObjectHandle) {
+        useClock += 1
+        rows[handle].lastUse = useClock
+    }
+
+    /// A file that has come lies in memory, as far as anybody knows.
+    private mutating func stored(_ handle: ObjectHandle) {
+        touch(handle)
+        guard rows[handle].representation == .stored else { return }
+        rows[handle].tier = .memory
+        memoryBytes += rows[handle].sizeBytes
+    }
+
+    mutating func spill(_ handle: ObjectHandle) {
+        precondition(rows[handle].representation == .stored && rows[handle].tier == .memory, "only what lies in memory can be spilled")
+        rows[handle].tier = .spilling
+        spillingBytes += rows[handle].sizeBytes
+    }
+
+    /// - Parameter isDone: `false` when it stays in memory.
+    mutating func spilled(_ handle: ObjectHandle, isDone: Bool) {
+        guard rows[handle].representation == .stored, rows[handle].tier == .spilling else { return }
+        rows[handle].tier = isDone ? .disk : .memory
+        spillingBytes -= rows[handle].sizeBytes
+        if isDone { memoryBytes -= rows[handle].sizeBytes }
     }
 
     /// A file that no row stands for, such as an output of a task that nobody wants any more.
@@ -84,9 +122,17 @@ struct ObjectTable: Sendable {
 
     func check() throws(BrokenInvariant) {
         guard byReplica.count == rows.count else { throw BrokenInvariant("\(rows.count) objects, \(byReplica.count) names of them") }
+        var inMemory: UInt64 = 0
+        var onTheWay: UInt64 = 0
         for index in rows.indices {
             guard let handle = rows.handle(at: index) else { continue }
             guard byReplica[rows[handle].replica] == handle else { throw BrokenInvariant("\(rows[handle].replica) is not found by its name") }
+            guard rows[handle].representation == .stored else { continue }
+            if rows[handle].tier != .disk { inMemory += rows[handle].sizeBytes }
+            if rows[handle].tier == .spilling { onTheWay += rows[handle].sizeBytes }
+        }
+        guard inMemory == memoryBytes, onTheWay == spillingBytes else {
+            throw BrokenInvariant("\(inMemory) bytes in memory, \(onTheWay) on the way to disk; counted \(memoryBytes) and \(spillingBytes)")
         }
     }
 }

@@ -7,6 +7,7 @@ import TaskModel
 extension WorkerCore {
     mutating func dispatch(into effects: inout ContiguousArray<WorkerEffect>) {
         round += 1
+        if isStoreFull { return }
         blockedLanes.removeAll(keepingCapacity: true)
         var isReserved = false
         while let lane = oldestOpenLane() {

@@ -21,6 +21,9 @@ package struct WorkerCore: Sendable {
     /// How long outcomes may wait for company while more work is queued; 0 for not at all. Set by the shell.
     package var gatherNanoseconds: UInt64 = 0
 
+    /// How much memory files of the store may take before they are spilled to disk; `nil`: there is no disk behind it. Set by the shell.
+    package var storeMemoryBytes: UInt64?
+
     var link: WorkerLink
     var cpus: CPULedger
     var sessions = Table<HeldSession>()
@@ -45,6 +48,8 @@ package struct WorkerCore: Sendable {
     var isUrgent = false
     /// When what is gathered must go; `nil` while nothing waits.
     var gatherDeadline: Instant?
+    /// When to look for files to spill again, after there were none or the disk was full.
+    var nextSpill: Instant?
     var round: UInt64 = 0
     var nextSequence: UInt64 = 0
     var nextSubworker: UInt32 = 1
@@ -91,6 +96,8 @@ package struct WorkerCore: Sendable {
             fetched(token, result, into: &effects)
         case .aliased(let token, let error):
             aliased(token, error)
+        case .spilled(let replica, let isDone):
+            spilled(replica, isDone: isDone)
         case .tick:
             let delivery = link.tick(now: now, into: &frames)
             handle(delivery, frame: nil, into: &effects)
@@ -126,6 +133,7 @@ package struct WorkerCore: Sendable {
         dispatch(into: &effects)
         recallBehindSlowCalls(into: &effects)
         stopIdleSubworkers(into: &effects)
+        spill(into: &effects)
         sendGathered(into: &effects)
         if isTimeToTell() { link.flush(now: now, into: &frames) }
         for frame in frames { effects.append(.send(frame)) }

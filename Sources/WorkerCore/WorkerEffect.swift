@@ -32,6 +32,8 @@ package enum WorkerEffect: Equatable, Sendable {
     case fetch(FetchToken, InputAssignment)
     /// A second name for the same data.
     case alias(AliasToken, from: Replica, to: Replica)
+    /// Move this file from memory to disk; who has it open or mapped keeps it. Answered by `spilled`.
+    case spill(Replica)
     /// Remove these files; an open descriptor or map stays valid.
     case remove([Replica])
     case note(String)

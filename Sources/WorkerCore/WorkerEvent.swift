@@ -25,6 +25,9 @@ package enum WorkerEvent: Equatable, Sendable {
     /// Exactly one for each `alias`; `nil` when it succeeded.
     case aliased(AliasToken, TaskError?)
 
+    /// Exactly one for each `spill`; `false` when the file had to stay in memory.
+    case spilled(Replica, isDone: Bool)
+
     /// Judges time-outs; sent when `WorkerCore.nextTick` has come.
     case tick
 }

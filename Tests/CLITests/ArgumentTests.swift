@@ -17,6 +17,15 @@ import Testing
         #expect(HostAndPort(argument: text) == nil)
     }
 
+    @Test(
+        arguments: [
+            ("0", 0), ("4096", 4096), ("4G", 4 << 30), ("1.5GiB", 3 << 29), ("200m", 200 << 20), ("1kB", 1024), ("", nil), ("G", nil), ("-1", nil),
+            ("4X", nil), ("1e3", nil), ("99999999999T", nil),
+        ] as [(String, UInt64?)])
+    func `an amount of memory is a number and a unit`(text: String, bytes: UInt64?) {
+        #expect(ByteCount(argument: text)?.bytes == bytes)
+    }
+
     @Test func `workers are a list of CPU counts, in brackets or not`() {
         #expect(CPUList(argument: "[2, 4]")?.counts == [2, 4])
         #expect(CPUList(argument: "3")?.counts == [3])

@@ -30,6 +30,7 @@ struct FakeShell {
         case job(JobToken, JobRequest, isStopped: Bool)
         case fetch(FetchToken, InputAssignment)
         case alias(AliasToken, from: Replica, to: Replica)
+        case spill(Replica)
     }
 
     /// - Parameters:
@@ -74,6 +75,7 @@ struct FakeShell {
             }
         case .fetch(let token, let input): pending.append(.fetch(token, input))
         case .alias(let token, let from, let to): pending.append(.alias(token, from: from, to: to))
+        case .spill(let replica): pending.append(.spill(replica))
         case .remove(let replicas): for replica in replicas { store[replica] = nil }
         case .forgetSession(let id):
             templates = templates.filter { $0.key.session != id }
@@ -126,6 +128,7 @@ struct FakeShell {
         case .alias(let token, let from, let to):
             store[to] = store[from]
             try handle(.aliased(token, nil), now: now)
+        case .spill(let replica): try handle(.spilled(replica, isDone: true), now: now)
         }
     }
 

@@ -90,6 +90,8 @@ struct Harness {
         return try greet()
     }
 
+    mutating func setStoreMemoryBytes(_ bytes: UInt64?) { core.storeMemoryBytes = bytes }
+    var nextTick: Instant? { core.nextTick }
     mutating func setGatherNanoseconds(_ nanoseconds: UInt64) { core.gatherNanoseconds = nanoseconds }
     mutating func setUnixMicrosecondsAtZero(_ microseconds: UInt64) { core.unixMicrosecondsAtZero = microseconds }
 
@@ -226,6 +228,11 @@ extension Harness.Round {
     var aliases: [AliasToken] {
         effects.compactMap {
             if case .alias(let token, _, _) = $0 { token } else { nil }
+        }
+    }
+    var spills: [Replica] {
+        effects.compactMap {
+            if case .spill(let replica) = $0 { replica } else { nil }
         }
     }
     var calls: [[CallRequest]] {

@@ -26,6 +26,7 @@ struct RandomShell {
         case job(JobToken, JobRequest)
         case fetch(FetchToken, Replica)
         case alias(AliasToken, from: Replica, to: Replica)
+        case spill(Replica)
     }
 
     private(set) var core: WorkerCore
@@ -52,6 +53,7 @@ struct RandomShell {
         core = WorkerCore(
             description: description, incarnation: Harness.incarnation,
             subworkers: ["a", "b"].map { SubworkerCommand(name: $0, arguments: [$0]) })
+        if random.chance(50) { core.storeMemoryBytes = UInt64(random.below(100_000)) }
     }
 
     var isBusy: Bool {
@@ -100,6 +102,10 @@ struct RandomShell {
         case .alias(let token, let from, let to):
             if !files.contains(from) { throw Violation("\(from) is not here to be given a second name") }
             works.append(.alias(token, from: from, to: to))
+        case .spill(let replica):
+            if !files.contains(replica) { throw Violation("\(replica) is spilled and is not here") }
+            count("spilled files", 1)
+            works.append(.spill(replica))
         case .remove(let replicas):
             for replica in replicas where files.remove(replica) == nil { throw Violation("\(replica) is removed and was not here") }
         }
@@ -297,6 +303,8 @@ struct RandomShell {
             if !files.contains(from) { throw Violation("\(from) went before it had its second name") }
             files.insert(to)
             try handle(.aliased(token, nil))
+        case .spill(let replica):
+            try handle(.spilled(replica, isDone: isCalm || !random.chance(20)))
         }
     }
 

@@ -17,7 +17,10 @@ import Testing
             try server.run(steps: 3000)
             counts.merge(server.shell.counts) { $0 + $1 }
         }
-        for what in ["finished", "failed", "cancelled", "taken back", "recalled", "crashes", "cached inputs", "full", "new servers", "calls in a message"] {
+        for what in [
+            "finished", "failed", "cancelled", "taken back", "recalled", "crashes", "cached inputs", "full", "spilled files", "new servers",
+            "calls in a message",
+        ] {
             #expect(counts[what, default: 0] > (what == "new servers" ? 0 : 10), "\(what): \(counts[what, default: 0])")
         }
     }

@@ -107,6 +107,7 @@ struct JSONTextTests {
         options.subworkers = [SubworkerCommand(name: "x", arguments: ["a", "b c"], environment: ["K=v"])]
         options.name = "me"
         options.storeName = "rain-1-2-3"
+        options.storeMemoryBytes = 12345
         #expect(WorkerOptions(text: Array(options.text.utf8)) == options)
         #expect(WorkerOptions(text: Array("{}".utf8)) == nil)
     }

@@ -31,7 +31,7 @@ import Testing
                 try Self.program,
                 [
                     "rain", "worker", "127.0.0.1:\(server.port)", "--cpus", "4", "--work-dir", directory + "/work", "--access",
-                    try accessFile(server), "--ready-file", directory + "/ready", "--ready-fd", "9",
+                    try accessFile(server), "--ready-file", directory + "/ready", "--ready-fd", "9", "--store-memory", "64M",
                 ], directory: -1, standard: (null.raw, null.raw, log.raw), inherited: [writer.raw, 9])
             storeName = Store.name(ofProcess: parent)
         }
@@ -161,6 +161,24 @@ import Testing
         kill(worker.process, SIGKILL)
         _ = worker.awaitEnd()
         #expect(eventually(seconds: 2) { worker.isQuiet() && !worker.storeExists })
+    }
+
+    @Test func `objects lie in a mount of the worker's own, as large as was said, where it may make one`() throws {
+        let worker = try Worker()
+        _ = try worker.awaitReady()
+        let mounts = String(decoding: try Descriptor.open("/proc/\(worker.process)/mountinfo", O_RDONLY).read(count: 1 << 20), as: UTF8.self)
+        let store = try #require(worker.server.hellos.first?.description.store)
+        if let line = mounts.split(separator: "\n").first(where: { $0.contains("/dev/shm/\(worker.storeName) ") }) {
+            #expect(line.contains("size=\(64 << 10)k") && store.hasPrefix("private tmpfs") && store.hasSuffix("64 MiB"), "\(store); \(line)")
+        } else {
+            print("the private mount is not tested: this user may not mount")
+            #expect(geteuid() != 0 || access("/dev/shm", W_OK) != 0 || !store.hasPrefix("private"), "\(store)")
+        }
+        // Nothing of it is seen outside.
+        #expect(names(in: "/dev/shm/" + worker.storeName).isEmpty || !store.hasPrefix("private"))
+        kill(worker.parent, SIGTERM)
+        #expect(worker.awaitEnd() == 0)
+        #expect(!worker.storeExists)
     }
 
     @Test func `a session that is closed takes its stray processes with it`() throws {

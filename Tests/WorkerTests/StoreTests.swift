@@ -38,6 +38,46 @@ struct StoreTests {
         }
     }
 
+    private func withTwoTiers(_ body: (Store, String) throws -> Void) throws {
+        let directory = try temporaryDirectory()
+        defer { _ = rain_remove_tree(AT_FDCWD, directory) }
+        try body(try Store(path: directory + "/store", kind: "test", memoryBytes: 1 << 20, disk: directory + "/disk"), directory)
+    }
+
+    @Test func `a spilled object is opened on disk, and who has it open keeps it`() throws {
+        try withTwoTiers { store, directory in
+            try store.write([1, 2, 3], as: replica(5))
+            let before = try store.open(replica(5))
+            try store.spill(replica(5))
+            #expect(try store.open(replica(5)).read(count: 10) == [1, 2, 3] && before.read(count: 10) == [1, 2, 3])
+            #expect(try store.open(replica(5)).status().st_mode & 0o777 == 0o444)
+            #expect(store.path(replica(5)) == directory + "/disk/objects/1/5-1-2")
+            #expect(names(in: directory + "/store/objects/1").isEmpty && names(in: directory + "/disk/staging").isEmpty)
+            try store.spill(replica(5))
+            try store.alias(from: replica(5), to: replica(6))
+            #expect(try store.open(replica(6)).read(count: 10) == [1, 2, 3])
+            _ = store.remove(replica(5))
+            #expect(throws: SystemError.self) { try store.open(replica(5)) }
+            #expect(names(in: directory + "/disk/objects/1") == ["6-1-2"])
+            #expect(store.forget(SessionID(1)))
+            #expect(names(in: directory + "/disk/objects").isEmpty)
+            store.emptyTrash()
+            #expect(names(in: directory + "/disk/trash").isEmpty)
+        }
+    }
+
+    @Test func `what is not there can't be spilled, and leaves nothing`() throws {
+        try withTwoTiers { store, directory in
+            try store.spill(replica(1))
+            #expect(names(in: directory + "/disk/objects").isEmpty && names(in: directory + "/disk/staging").isEmpty)
+            store.removeAll()
+            #expect(access(directory + "/disk", F_OK) != 0 && access(directory + "/store", F_OK) != 0)
+        }
+        try withStore { store, _ in
+            #expect(throws: SystemError("spill to disk", code: ENOSPC)) { try store.spill(replica(1)) }
+        }
+    }
+
     @Test func `a session is forgotten at once, and its trash can be emptied`() throws {
         try withStore { store, _ in
             for index in 0..<5 { try store.write([0], as: replica(UInt32(index))) }

@@ -38,6 +38,15 @@ int rain_set_close_on_exec(int descriptor, bool on);
 /* Removes what `path` below `directory` names, with everything in it; what is missing is no error. Does not follow links. */
 int rain_remove_tree(int directory, const char *path);
 
+/* ---- Mounts ---- */
+
+/* Gives the calling thread, and all that it starts from then on, mounts of its own, and mounts a tmpfs of at most `size` bytes
+ * there that is gone with the last of them. For a process with one thread and the right to mount.
+ *   returns   1 with huge pages, 0 without, -errno */
+int rain_mount_private(const char *path, uint64_t size);
+/* Takes a mount away; files of it that are open stay as they are. */
+int rain_unmount(const char *path);
+
 /* ---- Sockets that carry descriptors ---- */
 
 /* Sends bytes, and descriptors with the first of them. MSG_DONTWAIT and MSG_NOSIGNAL.

@@ -1,0 +1,28 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mount.h>
+
+int rain_mount_private(const char *path, uint64_t size) {
+    if (unshare(CLONE_NEWNS) < 0) return -errno;
+    /* What is mounted outside later still appears here, and nothing of ours appears outside. */
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0) return -errno;
+    char options[128];
+    for (int is_huge = 1; is_huge >= 0; is_huge -= 1) {
+        snprintf(
+            options, sizeof options, "mode=0700,size=%" PRIu64 ",nr_inodes=0%s", size,
+            is_huge ? ",huge=within_size" : "");
+        if (mount("rain", path, "tmpfs", MS_NOSUID | MS_NODEV, options) == 0) return is_huge;
+        /* A kernel without huge pages does not know the option. */
+        if (errno != EINVAL) break;
+    }
+    return -errno;
+}
+
+int rain_unmount(const char *path) {
+    return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+}

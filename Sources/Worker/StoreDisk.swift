@@ -1,0 +1,49 @@
+import CLinux
+import Glibc
+import TaskModel
+import WorkerCore
+
+/// What of a store in memory lies on disk: files that were spilled, and those that had no room.
+final class StoreDisk: Sendable {
+    let path: String
+    let objects: Int32
+    let staging: Int32
+    let trash: Int32
+
+    init(path: String) throws(SystemError) {
+        _ = rain_remove_tree(AT_FDCWD, path)
+        func part(_ name: String) throws(SystemError) -> Int32 {
+            try check(rain_mkdirat(AT_FDCWD, "\(path)/\(name)", 0o700), "make directory", "\(path)/\(name)")
+            return try check(rain_openat(AT_FDCWD, "\(path)/\(name)", O_RDONLY | O_DIRECTORY, 0), "open", "\(path)/\(name)")
+        }
+        try check(rain_mkdirat(AT_FDCWD, path, 0o700), "make directory", path)
+        self.path = path
+        objects = try part("objects")
+        staging = try part("staging")
+        trash = try part("trash")
+    }
+    deinit { for descriptor in [objects, staging, trash] { _ = close(descriptor) } }
+}
+
+extension Store {
+    /// Moves an object's file from memory to disk. Who has it open or mapped keeps what is there; from then on it is opened on disk.
+    ///
+    /// It is on disk before its name in memory goes, so that it can always be opened. When that name is gone by then, the object was
+    /// dropped meanwhile, and the copy goes too.
+    func spill(_ replica: Replica) throws(SystemError) {
+        guard let disk else { throw SystemError("spill to disk", code: ENOSPC) }
+        let name = Self.name(replica)
+        let source: Descriptor
+        do throws(SystemError) {
+            source = try Descriptor.open(name, in: objects, O_RDONLY | O_NOFOLLOW)
+        } catch {
+            if error.code == ENOENT { return }  // It lies on disk, or nowhere.
+            throw error
+        }
+        var copy = try makeFile(onDisk: disk)
+        let result = rain_copy(source.raw, copy.descriptor.raw, nil)
+        guard result >= 0 else { throw SystemError("spill", name, code: Int32(truncatingIfNeeded: 0 &- result)) }
+        try moveIn(&copy, as: replica)
+        if unlinkat(objects, name, 0) != 0 { _ = unlinkat(disk.objects, name, 0) }
+    }
+}

@@ -1,0 +1,55 @@
+import TaskModel
+
+/// Which files of the store go from memory to disk, and when.
+///
+/// Room is made before it is needed: above three quarters of the limit, files go until half of it is free, those that were used longest
+/// ago first. On disk they are used where they lie: the kernel's page cache is what brings them back.
+extension WorkerCore {
+    /// While nothing can be spilled, the next look; what makes room in between is seen without it.
+    static let spillMillisecondsMin: UInt64 = 100
+
+    private var spillAboveBytes: UInt64? { storeMemoryBytes.map { $0 / 4 * 3 } }
+
+    /// Room is being made: what starts now would fill what is left.
+    var isStoreFull: Bool {
+        guard let above = spillAboveBytes else { return false }
+        return objects.spillingBytes > 0 && objects.memoryBytes > above
+    }
+
+    mutating func spill(into effects: inout ContiguousArray<WorkerEffect>) {
+        guard let limit = storeMemoryBytes, let above = spillAboveBytes, objects.memoryBytes - objects.spillingBytes > above else {
+            nextSpill = nil
+            return
+        }
+        if let nextSpill, now < nextSpill { return }
+        for object in spillOrder() where objects.memoryBytes - objects.spillingBytes > limit / 2 {
+            objects.spill(object)
+            effects.append(.spill(objects[object].replica))
+        }
+        nextSpill = objects.memoryBytes - objects.spillingBytes > above ? now.advanced(byMilliseconds: Self.spillMillisecondsMin) : nil
+    }
+
+    /// Files that would free their memory, the one that was used longest ago first: not those that a process works on or remembers.
+    private func spillOrder() -> [ObjectHandle] {
+        var inUse: Set<ObjectHandle> = []
+        for index in attempts.indices {
+            guard let attempt = attempts.handle(at: index), attempts[attempt].isActive else { continue }
+            inUse.formUnion(attempts[attempt].inputs)
+        }
+        var found: [(lastUse: UInt64, object: ObjectHandle)] = []
+        for index in objects.rows.indices {
+            guard let object = objects.rows.handle(at: index), objects[object].representation == .stored, objects[object].tier == .memory,
+                !inUse.contains(object), !objects[object].cachedBy.contains(where: subworkers.contains)
+            else { continue }
+            found.append((objects[object].lastUse, object))
+        }
+        return found.sorted { $0.lastUse < $1.lastUse }.map(\.object)
+    }
+
+    mutating func spilled(_ replica: Replica, isDone: Bool) {
+        // It may have been dropped meanwhile.
+        guard let object = objects.find(replica) else { return }
+        objects.spilled(object, isDone: isDone)
+        if !isDone { nextSpill = now.advanced(byMilliseconds: 10 * Self.spillMillisecondsMin) }
+    }
+}
