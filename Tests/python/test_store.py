@@ -2,7 +2,6 @@
 
 import pytest
 from cluster import Cluster
-
 from rain.client import Client, remote, tasks
 
 MIB = 1 << 20
