@@ -30,6 +30,9 @@ struct DataServer: Sendable {
     func close() { try? channel.close().wait() }
 }
 
+/// In a request: send the checksum of the whole object; in the answer: XXH3-128 in 32 hexadecimal digits.
+let checksumHeader = "rain-checksum"
+
 /// What a request asks for; pure, for tests.
 struct ObjectRequest: Equatable, Sendable {
     var replica: Replica
@@ -153,6 +156,8 @@ private final class ObjectRequestHandler: ChannelInboundHandler {
         case .unsatisfiable:
             headers.add(name: "content-range", value: "bytes */\(size)")
             send(head, .rangeNotSatisfiable, headers, body: nil, length: 0, context)
+        case .all where head.method == .GET && head.headers.contains(name: checksumHeader):
+            serveWithChecksum(head, headers, file.take(), size, context)
         case .all: serve(head, .ok, headers, file, 0..<size, context)
         case .part(let range):
             headers.add(name: "content-range", value: "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)")
@@ -170,6 +175,23 @@ private final class ObjectRequestHandler: ChannelInboundHandler {
         }
         let handle = NIOFileHandle(_deprecatedTakingOwnershipOfDescriptor: file.take())
         send(head, status, headers, body: FileRegion(fileHandle: handle, readerIndex: lower, endIndex: upper), length: length, context)
+    }
+
+    /// The whole object, with its checksum ahead, which another thread works out: it reads the file once more.
+    private func serveWithChecksum(_ head: HTTPRequestHead, _ headers: HTTPHeaders, _ number: Int32, _ size: UInt64, _ context: ChannelHandlerContext) {
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        NIOThreadPool.singleton.runIfActive(eventLoop: context.eventLoop) { try Checksum.text(ofFile: number) }.whenComplete { result in
+            let (handler, context) = bound.value
+            switch result {
+            case .success(let text):
+                var headers = headers
+                headers.add(name: checksumHeader, value: text)
+                handler.serve(head, .ok, headers, Descriptor(number), 0..<size, context)
+            case .failure(let error):
+                _ = Glibc.close(number)
+                handler.refuse(head, .internalServerError, "the object can't be read: \(error)", context)
+            }
+        }
     }
 
     private func refuse(_ head: HTTPRequestHead, _ status: HTTPResponseStatus, _ text: String, _ context: ChannelHandlerContext) {

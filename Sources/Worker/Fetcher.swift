@@ -127,6 +127,7 @@ private final class Transfer: Sendable {
     private struct State: ~Copyable {
         var file: NewFile?
         var receivedBytes: UInt64 = 0
+        var checksum = Checksum()
         var result: Result<LocalOutput.Value, TransferError>?
         var whenEnded: (@Sendable (Result<LocalOutput.Value, TransferError>) -> Void)?
     }
@@ -168,6 +169,7 @@ private final class Transfer: Sendable {
             let (count, overflow) = state.receivedBytes.addingReportingOverflow(UInt64(bytes.count))
             guard !overflow, count <= sizeBytes else { return TransferError(text: "sends more than the \(sizeBytes) bytes that the object has") }
             state.receivedBytes = count
+            state.checksum.update(bytes)
             do throws(SystemError) { try state.file?.descriptor.writeAll(bytes) } catch { return TransferError(text: "", system: error) }
             return nil
         }
@@ -175,12 +177,17 @@ private final class Transfer: Sendable {
         return failure == nil
     }
 
-    /// All has come: checks the size and moves it in.
-    func complete() {
+    /// All has come: checks it and moves it in.
+    ///
+    /// - Parameter checksum: as the holder says; `nil` when it says none.
+    func complete(checksum: String?) {
         let result = state.withLock { state -> Result<LocalOutput.Value, TransferError>? in
             guard state.result == nil else { return nil }
             guard state.receivedBytes == sizeBytes else {
                 return .failure(TransferError(text: "sent \(state.receivedBytes) bytes of the \(sizeBytes) that the object has"))
+            }
+            if let checksum, checksum != state.checksum.text {
+                return .failure(TransferError(text: "sent \(sizeBytes) bytes whose checksum is \(state.checksum.text) and should be \(checksum)"))
             }
             guard var file = state.file.take() else { return nil }
             do throws(SystemError) {
@@ -202,6 +209,7 @@ private final class TransferHandler: ChannelInboundHandler {
     private let path: String
     private let host: String
     private var status: HTTPResponseStatus?
+    private var checksum: String?
     private var reason = ""
 
     init(_ transfer: Transfer, path: String, host: String) {
@@ -211,7 +219,7 @@ private final class TransferHandler: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        let headers = HTTPHeaders([("host", host), ("connection", "close")])
+        let headers = HTTPHeaders([("host", host), ("connection", "close"), (checksumHeader, "xxh3-128")])
         context.write(wrapOutboundOut(.head(HTTPRequestHead(version: .http1_1, method: .GET, uri: path, headers: headers))), promise: nil)
         context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
         context.fireChannelActive()
@@ -219,7 +227,9 @@ private final class TransferHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
-        case .head(let head): status = head.status
+        case .head(let head):
+            status = head.status
+            checksum = head.headers.first(name: checksumHeader)
         case .body(let buffer):
             guard status == .ok else {
                 if reason.utf8.count < 500 { reason += String(buffer: buffer) }
@@ -231,7 +241,7 @@ private final class TransferHandler: ChannelInboundHandler {
                 let text = reason.filter { !$0.isNewline }
                 transfer.end(.failure(TransferError(text: "answered \(status.code) \(status.reasonPhrase)\(text.isEmpty ? "" : ": \(text.prefix(300))")")))
             } else {
-                transfer.complete()
+                transfer.complete(checksum: checksum)
             }
             context.close(promise: nil)
         }

@@ -99,12 +99,63 @@ import WorkerCore
         #expect(planes.harness.stagedFiles.isEmpty)
     }
 
+    /// Passes one connection on to a port, with one bit of the last byte changed.
+    private func startSpoiler(before port: UInt16) throws -> UInt16 {
+        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isListening = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(listener, $0, length) == 0 && listen(listener, 1) == 0 && getsockname(listener, $0, &length) == 0
+            }
+        }
+        try #require(isListening)
+        let target = (signed(replica(1)), port)
+        let answer = try get(target.1, target.0, headers: "rain-checksum: xxh3-128\r\n")
+        let sent = Array(answer.whole.dropLast()) + [answer.whole.last! ^ 1]
+        BlockingPool(threadCount: 1).run {
+            let connection = Descriptor(accept(listener, nil, nil))
+            _ = close(listener)
+            var request = [UInt8](repeating: 0, count: 4096)
+            _ = recv(connection.raw, &request, request.count, 0)
+            try? connection.writeAll(sent)
+        }
+        return UInt16(bigEndian: address.sin_port)
+    }
+
+    @Test func `a bit that changed on the way is found, and another holder is asked`() throws {
+        let planes = try Planes()
+        try planes.holder.write(bytes(300_000), as: replica(1))
+        let spoiled = try startSpoiler(before: planes.server.port)
+        guard case .failed(let error) = try planes.fetch(replica(1), sizeBytes: 300_000, ports: [spoiled]) else { throw Harness.Unexpected() }
+        #expect(error.message.contains("checksum"), "\(error.message)")
+        #expect(planes.harness.stagedFiles.isEmpty)
+        let again = try startSpoiler(before: planes.server.port)
+        #expect(try planes.fetch(replica(1), sizeBytes: 300_000, ports: [again, planes.server.port]) == .stored(sizeBytes: 300_000))
+        #expect(try planes.harness.store.open(replica(1)).read(count: 300_001) == bytes(300_000))
+    }
+
+    @Test func `a checksum is sent where it is asked for`() throws {
+        let planes = try Planes()
+        try planes.holder.write(bytes(5000), as: replica(1))
+        let checksum = Checksum()
+        bytes(5000).withUnsafeBytes { checksum.update($0) }
+        let answer = try get(planes.server.port, signed(replica(1)), headers: "rain-checksum: xxh3-128\r\n")
+        #expect(answer.status == 200 && answer.body == bytes(5000) && answer.head.contains("rain-checksum: \(checksum.text)\r\n"))
+        #expect(!(try get(planes.server.port, signed(replica(1)))).head.contains("rain-checksum"))
+        let empty = Checksum()
+        #expect(empty.text == "99aa06d3014798d86001c324468d497f", "the value of the specification for no bytes")
+    }
+
     // MARK: The holder, by plain requests
 
     private struct Answer {
         var status: Int
         var head: String
         var body: [UInt8]
+        var whole: [UInt8]
     }
     private func get(_ port: UInt16, _ target: String, headers: String = "", method: String = "GET") throws -> Answer {
         let socket = Descriptor(socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0))
@@ -122,7 +173,7 @@ import WorkerCore
         while case let count = read(socket.raw, &buffer, buffer.count), count > 0 { received += buffer[..<count] }
         guard let end = received.indices.first(where: { received[$0...].starts(with: [13, 10, 13, 10]) }) else { throw Harness.Unexpected() }
         let head = String(decoding: received[..<end], as: UTF8.self)
-        return Answer(status: Int(head.split(separator: " ")[1]) ?? 0, head: head.lowercased(), body: Array(received[(end + 4)...]))
+        return Answer(status: Int(head.split(separator: " ")[1]) ?? 0, head: head.lowercased(), body: Array(received[(end + 4)...]), whole: received)
     }
     private func signed(_ replica: Replica, expires: UInt64 = unixSeconds() + 60, secret: [UInt8] = DataPlaneTests.secret) -> String {
         let path = DataTicket.path(
