@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run test bench profile fuzz sanitize format install clean
+.PHONY: build run test bench profile soak fuzz sanitize format install clean
 
 build: ## build/bin/rain, build/lib, build/include, .venv
 	scripts/build
@@ -15,6 +15,10 @@ test: ## the whole suite
 
 bench: ## one JSON line per case
 	bench/run
+
+SEEDS ?= 1-100000
+soak: ## the simulation over SEEDS=first-last
+	scripts/simulate --once $(SEEDS)
 
 fuzz: ## every fuzzer for 60 s
 	scripts/fuzz

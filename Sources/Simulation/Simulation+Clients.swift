@@ -266,8 +266,9 @@ extension Simulation {
         let graph = clients[index].plan.graph
         let task = Int(failure.task)
         let mayRunOnce = graph.templates[graph.templateOf[task]].rerun == .never
-        // Seven tries to fetch an input take longer than any fault but those that overlap.
-        let isCutOff = dataPartitionCount > 1
+        // Seven tries to fetch an input take longer than any fault, unless faults overlap; an object that is made again meanwhile
+        // shortens the wait between two of them.
+        let isCutOff = dataPartitionCount > 1 || (dataPartitionCount == 1 && lostWorkerCount > 0)
         let isExcused =
             switch failure.error.cause {
             case .user: graph.failing[task]

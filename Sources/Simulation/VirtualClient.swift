@@ -66,6 +66,8 @@ struct VirtualClient {
         }
         if plan.keeps { steps.append(.keep(someObjects(&random, below: objectCount))) }
         if plan.cancels, !graph.inputs.isEmpty { steps.append(.cancel(someObjects(&random, below: UInt32(graph.inputs.count)))) }
+        // Some ask for objects before they exist.
+        if random.chance(30) { steps.append(.locate) }
         steps += [.wait, .locate, .taskInfo]
         if plan.keeps { steps += [.unkeep(someObjects(&random, below: objectCount)), .locate] }
         steps.append(.close)
