@@ -106,7 +106,8 @@ extension WorkerCore {
     private mutating func call(_ attempt: AttemptHandle, of lane: LaneHandle, _ pool: PoolHandle) -> Bool {
         let weight = lanes[lane].cpus
         let isFree = cpus.fits(weight)
-        let estimate = templates[attempts[attempt].template].learned.estimate
+        let learned = templates[attempts[attempt].template].learned.estimate
+        let estimate = isStoreFilling ? max(learned, LearnedDuration.queueNanoseconds + 1) : learned
         var best: SubworkerHandle?
         var bestLoad = UInt64.max
         var takesUnit = false

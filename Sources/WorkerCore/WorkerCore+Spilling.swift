@@ -10,6 +10,9 @@ extension WorkerCore {
 
     private var spillAboveBytes: UInt64? { storeMemoryBytes.map { $0 / 4 * 3 } }
 
+    /// What runs now may need the rest: no call waits behind another in its subworker, so that no more than one per CPU is under way.
+    var isStoreFilling: Bool { storeMemoryBytes.map { objects.memoryBytes > $0 / 2 } ?? false }
+
     /// Room is being made: what starts now would fill what is left.
     var isStoreFull: Bool {
         guard let above = spillAboveBytes else { return false }

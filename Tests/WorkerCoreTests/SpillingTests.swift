@@ -30,6 +30,18 @@ import WorkerCore
         #expect(try harness.handle(.spilled(Make.replica(1), isDone: true)).jobs.count == 1)
     }
 
+    @Test func `above half no call waits behind another in a subworker`() throws {
+        for (count, callCount) in [(2 as UInt32, 3), (3, 1)] {
+            var (harness, _) = try filled(count)
+            try harness.send(Make.define(1, "count/words"))
+            try harness.send(Make.assign(1, template: 1))
+            try harness.register(1)
+            try harness.answer(1, [0])
+            let round = try harness.send(Make.assign(2, template: 1), Make.assign(3, template: 1), Make.assign(4, template: 1))
+            #expect(round.calls.flatMap { $0 }.count == callCount)
+        }
+    }
+
     @Test func `a full disk holds up nobody`() throws {
         var (harness, _) = try filled(4)
         #expect(try harness.send(Make.assign(1)).jobs.isEmpty)
