@@ -36,7 +36,7 @@ extension ServerCore {
             if state == .assigned || state == .running {
                 let worker = Int(tasks.worker[Int(task)])
                 precondition(workers[worker] != nil, "task \(task) is on a worker that is gone")
-                assignedOf[worker] += 1
+                if !tasks.ahead.contains(task) { assignedOf[worker] += 1 }
                 if state == .running { runningOf[worker] += 1 }
             }
             if !state.hasOutcome {
@@ -47,7 +47,8 @@ extension ServerCore {
                     if session.objects.state[input] == .unfinished || session.objects.state[input] == .lost { missing += 1 }
                 }
                 if session.isOpen { precondition(tasks.rowMissing[Int(row)] == missing, "task \(task): \(tasks.rowMissing[Int(row)]) inputs missing, \(missing) counted") }
-                if state != .waiting { precondition(tasks.rowMissing[Int(row)] == 0, "task \(task) is \(state) without its inputs") }
+                if state != .waiting, !tasks.ahead.contains(task) { precondition(tasks.rowMissing[Int(row)] == 0, "task \(task) is \(state) without its inputs") }
+                if tasks.ahead.contains(task) { precondition(state == .assigned && tasks.rowMissing[Int(row)] > 0, "task \(task) is \(state), but counts as ahead") }
             }
         }
         precondition(

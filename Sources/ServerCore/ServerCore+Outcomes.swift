@@ -50,7 +50,9 @@ extension ServerCore {
     }
 
     private mutating func begin(_ attempt: AttemptID, on worker: Int, into effects: inout ContiguousArray<ServerEffect>) {
-        guard let slot = current(attempt, on: worker), sessions[slot]!.tasks.state[Int(attempt.task.index)] == .assigned else { return }
+        guard let slot = current(attempt, on: worker), sessions[slot]!.tasks.state[Int(attempt.task.index)] == .assigned,
+            !sessions[slot]!.tasks.ahead.contains(attempt.task.index)  // It can't: what it needs is not there.
+        else { return }
         sessions[slot]!.tasks.state[Int(attempt.task.index)] = .running
         sessions[slot]!.runningCount += 1
         workers[worker]!.runningCount += 1
@@ -121,7 +123,10 @@ extension ServerCore {
         while edge != ObjectTable.none {
             let row = sessions[slot]!.objects.edgeRow[Int(edge)]
             sessions[slot]!.tasks.rowMissing[Int(row)] -= 1
-            if sessions[slot]!.tasks.rowMissing[Int(row)] == 0, row < sessions[slot]!.activeRowCount { makeReady(slot, row: row) }
+            if sessions[slot]!.tasks.rowMissing[Int(row)] == 0, row < sessions[slot]!.activeRowCount {
+                countAhead(slot, row: row)
+                makeReady(slot, row: row)
+            }
             edge = sessions[slot]!.objects.edgeNext[Int(edge)]
         }
         dropIfUnneeded(slot, object)
@@ -226,6 +231,7 @@ extension ServerCore {
         var abandoned: ContiguousArray<UInt32> = []
         for task in sessions[slot]!.tasks.tasks(ofRow: row) where !sessions[slot]!.tasks.state[Int(task)].hasOutcome {
             abandoned.append(task)
+            releaseWorker(slot, task)
             if let root {
                 let error = TaskError(.dependency, "not run, since task \(root.name) (\(root.task)) failed: \(root.error.message)")
                 sessions[slot]!.tasks.state[Int(task)] = .failed
@@ -278,6 +284,18 @@ extension ServerCore {
                 task: TaskID(session: sessions[slot]!.id, index: task), epoch: epoch, number: sessions[slot]!.tasks.attemptNumber[Int(task)])
             workers[worker]?.link.enqueue(.cancel(attempt))
         case .waiting, .ready: cancelNow(slot, task, into: &effects)
+        }
+    }
+
+    /// The task is off its worker without an outcome; if it was to be cancelled there, it is cancelled here.
+    mutating func noteReturn(_ slot: Int, _ task: UInt32) {
+        if sessions[slot]!.tasks.cancelRequested.contains(task) { sessions[slot]!.toCancel.append(task) }
+    }
+
+    mutating func cancelReturned(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
+        while let task = sessions[slot]!.toCancel.popLast() {
+            let state = sessions[slot]!.tasks.state[Int(task)]
+            if state == .waiting || state == .ready { cancelNow(slot, task, into: &effects) }
         }
     }
 

@@ -74,7 +74,7 @@ extension ServerCore {
         return scheduler.place(cpus: cpus, totalBytes: total, localBytes: local)
     }
 
-    private mutating func assign(_ slot: Int, _ task: UInt32, to worker: Int, into effects: inout ContiguousArray<ServerEffect>) {
+    mutating func assign(_ slot: Int, _ task: UInt32, to worker: Int, into effects: inout ContiguousArray<ServerEffect>) {
         let id = sessions[slot]!.id
         let row = sessions[slot]!.tasks.row[Int(task)]
         let template = sessions[slot]!.tasks.rowTemplate[Int(row)]
@@ -84,11 +84,7 @@ extension ServerCore {
         sessions[slot]!.tasks.attemptNumber[Int(task)] = number
         sessions[slot]!.tasks.worker[Int(task)] = UInt32(worker)
         sessions[slot]!.tasks.state[Int(task)] = .assigned
-        let expected = sessions[slot]!.durations[Int(template)].expectedNanoseconds
-        let microseconds = UInt32(clamping: expected / 1000)
-        sessions[slot]!.tasks.expectedMicroseconds[Int(task)] = microseconds
-        let cpus = sessions[slot]!.templates[Int(template)].resources.cpus
-        scheduler.assign(worker, cpus: cpus, expectedNanoseconds: UInt64(microseconds) * 1000)
+        if !sessions[slot]!.tasks.ahead.contains(task) { occupy(slot, task, worker) }
 
         let attempt = AttemptID(task: TaskID(session: id, index: task), epoch: epoch, number: number)
         var assignment = Assignment(
@@ -104,6 +100,15 @@ extension ServerCore {
         provideLargeValues(of: &assignment, to: worker)
         workers[worker]!.link.enqueue(.assign(assignment))
         append(.assigned(attempt, workers[worker]!.id), isDurable: false, into: &effects)
+        noteFollowers(slot, of: task, on: worker)
+    }
+
+    /// From now on the scheduler counts the task.
+    mutating func occupy(_ slot: Int, _ task: UInt32, _ worker: Int) {
+        let template = Int(sessions[slot]!.tasks.template(of: task))
+        let microseconds = UInt32(clamping: sessions[slot]!.durations[template].expectedNanoseconds / 1000)
+        sessions[slot]!.tasks.expectedMicroseconds[Int(task)] = microseconds
+        scheduler.assign(worker, cpus: sessions[slot]!.templates[template].resources.cpus, expectedNanoseconds: UInt64(microseconds) * 1000)
     }
 
     /// The session and the template, once each, before the first task that needs them.
@@ -124,8 +129,12 @@ extension ServerCore {
     /// How the worker gets an input; from now on it counts as a holder.
     private mutating func input(_ slot: Int, _ object: UInt32, for worker: Int) -> InputAssignment {
         let index = Int(object)
-        let replica = Replica(
-            object: ObjectID(session: sessions[slot]!.id, index: object), generation: sessions[slot]!.objects.generation[index])
+        let id = ObjectID(session: sessions[slot]!.id, index: object)
+        if sessions[slot]!.objects.state[index] == .unfinished {
+            let producer = attempt(slot, sessions[slot]!.objects.producer[index])
+            return InputAssignment(replica: Replica(object: id, generation: producer.generation), source: .expect(producer))
+        }
+        let replica = Replica(object: id, generation: sessions[slot]!.objects.generation[index])
         var input = InputAssignment(replica: replica, sizeBytes: sessions[slot]!.objects.sizeBytes[index], source: .held)
         if sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) { return input }
         input.contentType = sessions[slot]!.contentType(of: object)
@@ -173,6 +182,10 @@ extension ServerCore {
         let state = sessions[slot]!.tasks.state[index]
         guard state == .assigned || state == .running else { return }
         let worker = Int(sessions[slot]!.tasks.worker[index])
+        if sessions[slot]!.tasks.ahead.remove(task) != nil {
+            workers[worker]?.aheadCount -= 1
+            return
+        }
         let cpus = sessions[slot]!.templates[Int(sessions[slot]!.tasks.template(of: task))].resources.cpus
         scheduler.release(worker, cpus: cpus, expectedNanoseconds: UInt64(sessions[slot]!.tasks.expectedMicroseconds[index]) * 1000)
         if state == .running {
@@ -183,8 +196,11 @@ extension ServerCore {
 
     /// Takes the task back into the queue, for another attempt.
     mutating func requeue(_ slot: Int, _ task: UInt32) {
+        let isAhead = sessions[slot]!.tasks.ahead.contains(task)
         releaseWorker(slot, task)
-        sessions[slot]!.tasks.state[Int(task)] = .ready
-        sessions[slot]!.ready.prepend(task)
+        takeBackFollowers(slot, of: task)
+        noteReturn(slot, task)
+        sessions[slot]!.tasks.state[Int(task)] = isAhead ? .waiting : .ready
+        if !isAhead { sessions[slot]!.ready.prepend(task) }
     }
 }

@@ -75,18 +75,20 @@ extension ServerCore {
         }
         sessions[slot]!.tasks.missCounts[task] = misses
         releaseWorker(slot, task)
+        takeBackFollowers(slot, of: task)
+        noteReturn(slot, task)
         sessions[slot]!.tasks.state[Int(task)] = .waiting
-        sessions[slot]!.postponed.append((task, now.advanced(byMilliseconds: Self.firstMissMilliseconds << UInt64(misses))))
+        sessions[slot]!.postponed[task] = now.advanced(byMilliseconds: Self.firstMissMilliseconds << UInt64(misses))
     }
 
     /// Postponed tasks whose time has come.
     mutating func resumePostponed(_ slot: Int) {
         guard !sessions[slot]!.postponed.isEmpty else { return }
-        var later: ContiguousArray<(task: UInt32, at: Instant)> = []
-        for (task, at) in sessions[slot]!.postponed {
-            if at > now { later.append((task, at)) } else { makeReadyAgain(slot, task) }
+        let due = sessions[slot]!.postponed.filter { $0.value <= now }.keys.sorted()
+        for task in due {
+            sessions[slot]!.postponed[task] = nil
+            makeReadyAgain(slot, task)
         }
-        sessions[slot]!.postponed = later
     }
 
     /// One task of a row, unless it waits for an input.

@@ -134,7 +134,9 @@ package struct ServerCore: Sendable {
     // MARK: At the end of every event
 
     private mutating func settle(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+        for slot in sessions.indices where sessions[slot]?.isOpen == true { cancelReturned(slot, into: &effects) }
         place(now: now, into: &effects)
+        sendFollowers(into: &effects)
         for slot in sessions.indices where sessions[slot] != nil {
             answerWaits(slot, into: &effects)
             flushLease(slot, into: &effects)

@@ -22,8 +22,10 @@ struct Session: Sendable {
     var oversized = ReadyQueue()
     /// The most CPUs that one of them asks for.
     var oversizedCPUs: UInt32 = 0
-    /// Tasks that wait a moment before they are tried again.
-    var postponed: ContiguousArray<(task: UInt32, at: Instant)> = []
+    /// Tasks that came back from a worker that was told to cancel them.
+    var toCancel: ContiguousArray<UInt32> = []
+    /// Tasks that wait a moment before they are tried again, and until when.
+    var postponed: [UInt32: Instant] = [:]
     /// Rows below are committed and may run.
     var activeRowCount: UInt32 = 0
 

@@ -42,6 +42,8 @@ struct TaskTable: Sendable {
     var missCounts: [UInt32: UInt32] = [:]
     /// Tasks that had finished and run again, since an output was lost.
     var remaking: Set<UInt32> = []
+    /// Assigned tasks whose inputs don't all exist.
+    var ahead: Set<UInt32> = []
     var cancelRequested: Set<UInt32> = []
     var debug: [UInt32: String] = [:]
     var attributes: [UInt32: [UInt8]] = [:]

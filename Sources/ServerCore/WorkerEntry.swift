@@ -11,6 +11,10 @@ struct WorkerEntry: Sendable {
     var peer: PeerID?
     var runningCount: UInt32 = 0
     var objectCount: UInt32 = 0
+    /// Tasks that it has and that wait for others that it has.
+    var aheadCount = 0
+    /// Tasks that may go ahead as soon as there are fewer.
+    var followers: ContiguousArray<(session: SessionID, task: UInt32)> = []
     /// Replicas to be forgotten there, gathered over one event.
     var drops: [Replica] = []
 }
