@@ -4,7 +4,8 @@ import TaskModel
 struct ObjectTable: Sendable {
     private(set) var rows = Table<HeldObject>()
     private var byReplica: [Replica: ObjectHandle] = [:]
-    /// Files that lie in memory, or still do, and those of them that are on their way to disk.
+    /// Files that lie in memory, or still do, and those of them that are on their way to disk. A sparse file may claim up to 2^63 bytes
+    /// and use none: the sums wrap, and are right again when such files have gone.
     private(set) var memoryBytes: UInt64 = 0
     private(set) var spillingBytes: UInt64 = 0
     private var useClock: UInt64 = 0
@@ -70,8 +71,8 @@ struct ObjectTable: Sendable {
         let replica = rows[handle].replica
         if rows[handle].representation == .stored {
             removals.append(replica)
-            if rows[handle].tier != .disk { memoryBytes -= rows[handle].sizeBytes }
-            if rows[handle].tier == .spilling { spillingBytes -= rows[handle].sizeBytes }
+            if rows[handle].tier != .disk { memoryBytes &-= rows[handle].sizeBytes }
+            if rows[handle].tier == .spilling { spillingBytes &-= rows[handle].sizeBytes }
         }
         for subworker in rows[handle].cachedBy { forgotten.append((subworker, replica)) }
         byReplica[replica] = nil
@@ -88,21 +89,21 @@ struct ObjectTable: Sendable {
         touch(handle)
         guard rows[handle].representation == .stored else { return }
         rows[handle].tier = .memory
-        memoryBytes += rows[handle].sizeBytes
+        memoryBytes &+= rows[handle].sizeBytes
     }
 
     mutating func spill(_ handle: ObjectHandle) {
         precondition(rows[handle].representation == .stored && rows[handle].tier == .memory, "only what lies in memory can be spilled")
         rows[handle].tier = .spilling
-        spillingBytes += rows[handle].sizeBytes
+        spillingBytes &+= rows[handle].sizeBytes
     }
 
     /// - Parameter isDone: `false` when it stays in memory.
     mutating func spilled(_ handle: ObjectHandle, isDone: Bool) {
         guard rows[handle].representation == .stored, rows[handle].tier == .spilling else { return }
         rows[handle].tier = isDone ? .disk : .memory
-        spillingBytes -= rows[handle].sizeBytes
-        if isDone { memoryBytes -= rows[handle].sizeBytes }
+        spillingBytes &-= rows[handle].sizeBytes
+        if isDone { memoryBytes &-= rows[handle].sizeBytes }
     }
 
     /// A file that no row stands for, such as an output of a task that nobody wants any more.
@@ -128,8 +129,8 @@ struct ObjectTable: Sendable {
             guard let handle = rows.handle(at: index) else { continue }
             guard byReplica[rows[handle].replica] == handle else { throw BrokenInvariant("\(rows[handle].replica) is not found by its name") }
             guard rows[handle].representation == .stored else { continue }
-            if rows[handle].tier != .disk { inMemory += rows[handle].sizeBytes }
-            if rows[handle].tier == .spilling { onTheWay += rows[handle].sizeBytes }
+            if rows[handle].tier != .disk { inMemory &+= rows[handle].sizeBytes }
+            if rows[handle].tier == .spilling { onTheWay &+= rows[handle].sizeBytes }
         }
         guard inMemory == memoryBytes, onTheWay == spillingBytes else {
             throw BrokenInvariant("\(inMemory) bytes in memory, \(onTheWay) on the way to disk; counted \(memoryBytes) and \(spillingBytes)")

@@ -20,16 +20,16 @@ extension WorkerCore {
     }
 
     mutating func spill(into effects: inout ContiguousArray<WorkerEffect>) {
-        guard let limit = storeMemoryBytes, let above = spillAboveBytes, objects.memoryBytes - objects.spillingBytes > above else {
+        guard let limit = storeMemoryBytes, let above = spillAboveBytes, objects.memoryBytes &- objects.spillingBytes > above else {
             nextSpill = nil
             return
         }
         if let nextSpill, now < nextSpill { return }
-        for object in spillOrder() where objects.memoryBytes - objects.spillingBytes > limit / 2 {
+        for object in spillOrder() where objects.memoryBytes &- objects.spillingBytes > limit / 2 {
             objects.spill(object)
             effects.append(.spill(objects[object].replica))
         }
-        nextSpill = objects.memoryBytes - objects.spillingBytes > above ? now.advanced(byMilliseconds: Self.spillMillisecondsMin) : nil
+        nextSpill = objects.memoryBytes &- objects.spillingBytes > above ? now.advanced(byMilliseconds: Self.spillMillisecondsMin) : nil
     }
 
     /// Files that would free their memory, the one that was used longest ago first: not those that a process works on or remembers.

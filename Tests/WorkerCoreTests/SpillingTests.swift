@@ -83,4 +83,14 @@ import WorkerCore
         try harness.send(.closeSession(Make.session))
         #expect(try harness.handle(.spilled(Make.replica(1), isDone: true)) == Harness.Round())
     }
+
+    @Test func `files that claim more bytes than can be counted are no danger`() throws {
+        var harness = try Harness(cpus: 2)
+        harness.setStoreMemoryBytes(100)
+        try harness.send(.session(Make.session, subworkers: []), Make.define(0, "builtin/concat", outputs: 1))
+        let fetches = try harness.send(Make.assign(0, inputs: (1...4).map { Make.input($0, .fetch(holders)) })).fetches
+        for fetch in fetches.dropLast() { try harness.handle(.fetched(fetch, .stored(sizeBytes: UInt64(Int64.max)))) }
+        for object in 1...3 as ClosedRange<UInt32> { try harness.handle(.spilled(Make.replica(object), isDone: true)) }
+        #expect(try harness.handle(.fetched(fetches[3], .stored(sizeBytes: 20))).jobs.count == 1)
+    }
 }
