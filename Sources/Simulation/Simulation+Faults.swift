@@ -16,15 +16,15 @@ extension Simulation {
         switch fault {
         case .breakConnection(let worker): breakConnection(workers[worker])
         case .partition(let worker, let up, let down, let milliseconds):
-            if up { workers[worker].partitionedUpUntil = lasts(milliseconds) }
-            if down { workers[worker].partitionedDownUntil = lasts(milliseconds) }
+            if up { workers[worker].partitionedUpUntil = max(workers[worker].partitionedUpUntil, lasts(milliseconds)) }
+            if down { workers[worker].partitionedDownUntil = max(workers[worker].partitionedDownUntil, lasts(milliseconds)) }
         case .dataPartition(let worker, let milliseconds):
             dataPartitionCount += 1
-            workers[worker].dataPartitionedUntil = lasts(milliseconds)
+            workers[worker].dataPartitionedUntil = max(workers[worker].dataPartitionedUntil, lasts(milliseconds))
         case .crashWorker(let worker, let milliseconds):
             if workers[worker].isAlive { kill(workers[worker], restartAt: lasts(milliseconds)) }
-        case .freezeWorker(let worker, let milliseconds): workers[worker].frozenUntil = lasts(milliseconds)
-        case .freezeServer(let milliseconds): serverFrozenUntil = lasts(milliseconds)
+        case .freezeWorker(let worker, let milliseconds): workers[worker].frozenUntil = max(workers[worker].frozenUntil, lasts(milliseconds))
+        case .freezeServer(let milliseconds): serverFrozenUntil = max(serverFrozenUntil, lasts(milliseconds))
         case .crashSubworker(let worker):
             guard workers[worker].isAlive, !workers[worker].processes.isEmpty else { return }
             let process = workers[worker].processes[random.below(workers[worker].processes.count)]
@@ -35,7 +35,7 @@ extension Simulation {
             queue.add(.clientLeaseLost(index, lease: lease), at: now + random.milliseconds(0...50))
             queue.add(.clientLease(index), at: lasts(milliseconds))
         case .ghost(let worker): try haunt(workers[worker])
-        case .slowDisk(let milliseconds): journal.slowUntil = lasts(milliseconds)
+        case .slowDisk(let milliseconds): journal.slowUntil = max(journal.slowUntil, lasts(milliseconds))
         case .fullDisk: journal.isFull = true
         }
     }
