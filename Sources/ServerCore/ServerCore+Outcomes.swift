@@ -190,7 +190,7 @@ extension ServerCore {
         switch sessions[slot]!.options.onError {
         case .failSession: fail(slot, with: failure, into: &effects)
         case .failDescendants:
-            if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newLines.append(.failed(task, failure)) }
+            if sessions[slot]!.tasks.endsHeard(task) { sessions[slot]!.newLines.append(.failed(task, failure)) }
             loseOutputs(slot, of: task, root: failure)
             releaseInputs(slot, task)
         }
@@ -237,13 +237,13 @@ extension ServerCore {
                 sessions[slot]!.tasks.state[Int(task)] = .failed
                 sessions[slot]!.tasks.errors[task] = error
                 sessions[slot]!.failedCount += 1
-                if sessions[slot]!.tasks.remaking.remove(task) == nil {
+                if sessions[slot]!.tasks.endsHeard(task) {
                     sessions[slot]!.newLines.append(.failed(task, sessions[slot]!.failure(of: task, error)))
                 }
             } else {
                 sessions[slot]!.tasks.state[Int(task)] = .cancelled
                 sessions[slot]!.cancelledCount += 1
-                if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyCancelled.append(task) }
+                if sessions[slot]!.tasks.endsHeard(task) { sessions[slot]!.newlyCancelled.append(task) }
             }
             releaseInputs(slot, task)
         }
@@ -308,7 +308,7 @@ extension ServerCore {
         append(.cancelled(TaskID(session: sessions[slot]!.id, index: task)), into: &effects)
         sessions[slot]!.tasks.state[Int(task)] = .cancelled
         sessions[slot]!.cancelledCount += 1
-        if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyCancelled.append(task) }
+        if sessions[slot]!.tasks.endsHeard(task) { sessions[slot]!.newlyCancelled.append(task) }
         loseOutputs(slot, of: task, root: nil)
         releaseInputs(slot, task)
     }

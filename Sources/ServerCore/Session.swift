@@ -143,7 +143,7 @@ struct Session: Sendable {
         var lines: [LeaseLine] = []
         for task in 0..<tasks.count {
             switch tasks.state[Int(task)] {
-            case _ where tasks.remaking.contains(task): finished.append(task)
+            case _ where tasks.remaking.contains(task) || tasks.heardFinished.contains(task): finished.append(task)
             case .finished: finished.append(task)
             case .cancelled: cancelled.append(task)
             case .failed:

@@ -42,6 +42,8 @@ struct TaskTable: Sendable {
     var missCounts: [UInt32: UInt32] = [:]
     /// Tasks that had finished and run again, since an output was lost.
     var remaking: Set<UInt32> = []
+    /// Tasks that had finished, ran again and then did not: for clients they stay finished, and their lost outputs say what happened.
+    var heardFinished: Set<UInt32> = []
     /// Assigned tasks whose inputs don't all exist.
     var ahead: Set<UInt32> = []
     var cancelRequested: Set<UInt32> = []
@@ -55,6 +57,15 @@ struct TaskTable: Sendable {
 
     var count: UInt32 { UInt32(state.count) }
     var rowCount: UInt32 { UInt32(rowTemplate.count) }
+
+    /// The task has ended badly.
+    ///
+    /// - Returns: whether clients hear of it; not of a task that they know as finished.
+    mutating func endsHeard(_ task: UInt32) -> Bool {
+        guard remaking.remove(task) != nil else { return true }
+        heardFinished.insert(task)
+        return false
+    }
 
     func inputRange(ofRow row: UInt32) -> Range<Int> { Int(rowInputStart[Int(row)])..<Int(rowInputStart[Int(row) + 1]) }
     func template(of task: UInt32) -> UInt32 { rowTemplate[Int(row[Int(task)])] }

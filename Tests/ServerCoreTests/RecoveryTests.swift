@@ -235,3 +235,26 @@ private struct Miss {
     let dropped = Replica(object: ObjectID(session: session, index: old.firstOutput), generation: old.attempt.generation)
     #expect(harness.takeInbox(a) == [.cancel(old.attempt), .drop([dropped])])
 }
+
+@Test func `a task that finished, ran again and failed is told as finished to the next lease too`() {
+    var harness = CoreHarness()
+    let a = harness.join(1, cpus: 1)
+    let session = open(&harness, onError: .failDescendants)
+    var build = SubmitBuilder()
+    let kept = build.row(build.template(kept: true))
+    _ = harness.request { .submit($0, session, build.submit) }
+    _ = work(&harness, a)
+    harness.send(.frame(a, .goodbye))
+    let b = harness.join(2, cpus: 1)
+    let again = harness.takeAssignments(b)
+    harness.say(b, again.map { .failed($0.attempt, TaskError(.user, "not this time")) })
+    #expect(harness.leaseLines == [.finished([0..<1])])
+    _ = harness.request { .openLease($0, session, resumeToken: "t") }
+    #expect(harness.leaseLines == [.finished([0..<1]), .finished([0..<1])])
+    let located = harness.request { .locate($0, session, ObjectSelection(ranges: [kept..<kept + 1])) }
+    guard case .located(let locations)? = harness.replies[located], case .failed(_, let failure) = locations[0] else {
+        Issue.record("\(String(describing: harness.replies[located]))")
+        return
+    }
+    #expect(failure.error.message == "not this time", "who asks for the object hears why it is gone")
+}
