@@ -46,9 +46,11 @@ extension ServerCore {
                     needs[input] += 1
                     if session.objects.state[input] == .unfinished || session.objects.state[input] == .lost { missing += 1 }
                 }
-                if session.isOpen { precondition(tasks.rowMissing[Int(row)] == missing, "task \(task): \(tasks.rowMissing[Int(row)]) inputs missing, \(missing) counted") }
-                if state != .waiting, !tasks.ahead.contains(task) { precondition(tasks.rowMissing[Int(row)] == 0, "task \(task) is \(state) without its inputs") }
-                if tasks.ahead.contains(task) { precondition(state == .assigned && tasks.rowMissing[Int(row)] > 0, "task \(task) is \(state), but counts as ahead") }
+                let known = tasks.rowMissing[Int(row)]
+                precondition(!session.isOpen || known == missing, "task \(task): \(known) inputs missing, \(missing) counted")
+                let isAhead = tasks.ahead.contains(task)
+                precondition(state == .waiting || isAhead || known == 0, "task \(task) is \(state) without its inputs")
+                precondition(!isAhead || (state == .assigned && known > 0), "task \(task) is \(state), but counts as ahead")
             }
         }
         precondition(

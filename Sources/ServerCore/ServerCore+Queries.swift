@@ -27,7 +27,7 @@ extension ServerCore {
         let count = sessions[slot]!.tasks.count
         switch selection {
         case .all: return [0..<count]
-        case .ranges(let ranges): 
+        case .ranges(let ranges):
             // Waiting and cancelling cost nothing per task that is asked for.
             return checked(ranges, atMost: .max, below: count, what: "task", code: .unknownTask, for: request, into: &effects)
         }

@@ -129,7 +129,8 @@ extension ServerCore {
         guard UInt64(first.object) + objectCount <= SubmitLimits.sessionCountMax, UInt64(first.task) + taskCount <= SubmitLimits.sessionCountMax,
             inputUseCount < UInt64(UInt32.max)
         else {
-            throw RequestError(.tooLarge, "a session holds at most 100 million tasks and as many objects, and 4 billion inputs of all its tasks: open another one")
+            throw RequestError(
+                .tooLarge, "a session holds at most 100 million tasks and as many objects, and 4 billion inputs of all its tasks: open another one")
         }
         for (offset, template) in submit.templates.enumerated() {
             try check(template, number: UInt64(first.template) + UInt64(offset), submit, first.object, session)

@@ -41,6 +41,11 @@ private struct Chain {
         _ = harness.request { .submit($0, id, rest) }
         given = harness.takeAssignments(worker)
     }
+
+    /// As a worker tells that the first failed, and with it those that waited for it.
+    func failures(_ error: TaskError) -> [WorkerMessage] {
+        [.failed(given[0].attempt, error)] + given[1...].map { .failed($0.attempt, TaskError(.dependency, "its input failed")) }
+    }
 }
 
 @Test func `a chain of short tasks goes ahead to one worker, each expecting the one before`() {
@@ -71,8 +76,7 @@ private struct Chain {
     var chain = Chain(length: 3, retryCount: 1)
     #expect(chain.given.count == 3)
     let error = TaskError(.user, "no")
-    // As a worker says it: the task's failure, and that of those which waited for it.
-    chain.harness.say(chain.worker, [.failed(chain.given[0].attempt, error)] + chain.given[1...].map { .failed($0.attempt, TaskError(.dependency, "its input failed")) })
+    chain.harness.say(chain.worker, chain.failures(error))
     let again = chain.harness.takeAssignments(chain.worker)
     #expect(again.map(\.attempt.number) == [2, 2, 2])
     #expect(again[1].inputs.map(\.source) == [.expect(again[0].attempt)])
@@ -82,7 +86,7 @@ private struct Chain {
 
 @Test func `what follows a task that fails for good fails with it`() {
     var chain = Chain(length: 3)
-    chain.harness.say(chain.worker, [.failed(chain.given[0].attempt, TaskError(.user, "no"))] + chain.given[1...].map { .failed($0.attempt, TaskError(.dependency, "late")) })
+    chain.harness.say(chain.worker, chain.failures(TaskError(.user, "no")))
     let causes = chain.harness.leaseLines.compactMap { if case .failed(_, let failure) = $0 { failure.error.cause } else { nil } }
     #expect(causes == [.user, .dependency, .dependency])
 }
