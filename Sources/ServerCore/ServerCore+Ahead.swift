@@ -45,7 +45,7 @@ extension ServerCore {
     private func canGoAhead(_ slot: Int, _ task: UInt32, on worker: Int) -> Bool {
         let row = Int(sessions[slot]!.tasks.row[Int(task)])
         let template = Int(sessions[slot]!.tasks.rowTemplate[row])
-        guard sessions[slot]!.tasks.state[Int(task)] == .waiting, sessions[slot]!.postponed[task] == nil, row < sessions[slot]!.activeRowCount,
+        guard sessions[slot]!.tasks.state[Int(task)] == .waiting, !sessions[slot]!.postponed.contains(task), row < sessions[slot]!.activeRowCount,
             sessions[slot]!.tasks.rowMissing[row] > 0,
             sessions[slot]!.durations[template].expectedNanoseconds <= Self.aheadNanosecondsMax,
             let load = scheduler.loads[worker], load.cpus >= sessions[slot]!.templates[template].resources.cpus

@@ -78,17 +78,13 @@ extension ServerCore {
         takeBackFollowers(slot, of: task)
         noteReturn(slot, task)
         sessions[slot]!.tasks.state[Int(task)] = .waiting
-        sessions[slot]!.postponed[task] = now.advanced(byMilliseconds: Self.firstMissMilliseconds << UInt64(misses))
+        sessions[slot]!.postponed.append(task, until: now.advanced(byMilliseconds: Self.firstMissMilliseconds << UInt64(misses)))
     }
 
     /// Postponed tasks whose time has come.
     mutating func resumePostponed(_ slot: Int) {
         guard !sessions[slot]!.postponed.isEmpty else { return }
-        let due = sessions[slot]!.postponed.filter { $0.value <= now }.keys.sorted()
-        for task in due {
-            sessions[slot]!.postponed[task] = nil
-            makeReadyAgain(slot, task)
-        }
+        for task in sessions[slot]!.postponed.takeDue(now) { makeReadyAgain(slot, task) }
     }
 
     /// One task of a row, unless it waits for an input.

@@ -305,7 +305,7 @@ extension ServerCore {
         var first: UInt32?
         let tasks = sessions[slot]!.tasks.tasks(ofRow: row)
         for task in tasks {
-            if sessions[slot]!.tasks.state[Int(task)] == .waiting, sessions[slot]!.postponed.isEmpty || sessions[slot]!.postponed[task] == nil {
+            if sessions[slot]!.tasks.state[Int(task)] == .waiting, !sessions[slot]!.postponed.contains(task) {
                 sessions[slot]!.tasks.state[Int(task)] = .ready
                 if first == nil { first = task }
             } else if let begin = first {

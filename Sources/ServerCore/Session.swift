@@ -25,7 +25,7 @@ struct Session: Sendable {
     /// Tasks that came back from a worker that was told to cancel them.
     var toCancel: ContiguousArray<UInt32> = []
     /// Tasks that wait a moment before they are tried again, and until when.
-    var postponed: [UInt32: Instant] = [:]
+    var postponed = Postponed()
     /// Rows below are committed and may run.
     var activeRowCount: UInt32 = 0
 
