@@ -16,6 +16,8 @@ struct Start: ParsableCommand {
     var simple = false
     @Option(help: ArgumentHelp("Workers with these numbers of CPUs.", valueName: "[n,…]"))
     var localWorkers: CPUList?
+    @Option(help: ArgumentHelp("With --simple: the CPUs of its worker; default: all of this machine.", valueName: "n"))
+    var cpus: UInt32?
     @Option(help: "The address that the server listens on; * for every network.")
     var host = "127.0.0.1"
     @Option(help: "The port of clients; 0 for any that is free.")
@@ -33,9 +35,15 @@ struct Start: ParsableCommand {
     var logDir: String?
     @Option(help: ArgumentHelp("A subworker that every worker offers; may be repeated.", valueName: "name=command"))
     var subworker: [String] = []
+    @Option(help: ArgumentHelp("A file that is written when everything is ready, with the server's address as JSON.", valueName: "file"))
+    var readyFile: String?
 
     func validate() throws {
         guard simple != (localWorkers != nil) else { throw ValidationError("say either --simple or --local-workers [2,2]") }
+        if let cpus {
+            guard simple else { throw ValidationError("--cpus is for --simple; with --local-workers say the CPUs there: [2,2]") }
+            guard cpus > 0 else { throw ValidationError("--cpus 0: a worker needs at least one") }
+        }
         for text in subworker where SubworkerOption(argument: text) == nil {
             throw ValidationError("--subworker \(text): say it as name=command, for example wc=./wordcount")
         }
@@ -57,11 +65,19 @@ struct Start: ParsableCommand {
                 throw CLIError.badAnswer("the server", reason: "it did not say its ports")
             }
             _ = try starter.start(workerSpecs(logs: logs, work: work, controlPort: workerPort))
+            if let readyFile { try writeReadyFile(absolute(readyFile), server: starter.started[0], clientPort: clientPort, controlPort: workerPort) }
             report(starter.started, clientPort: clientPort, controlPort: workerPort, logs: logs)
         } catch {
             starter.undo()
             throw error
         }
+    }
+
+    private func writeReadyFile(_ path: String, server: RunRecord, clientPort: UInt16, controlPort: UInt16) throws(CLIError) {
+        let file = try NewFile(path, mode: 0o644)
+        let text = #"{"ready": true, "host": "\#(reachableHost)", "port": \#(clientPort), "control_port": \#(controlPort), "pid": \#(server.pid)}"#
+        try file.write(Array((text + "\n").utf8))
+        try file.finish()
     }
 
     private func serverSpec(logs: String, work: String) throws(CLIError) -> DaemonSpec {
@@ -97,7 +113,7 @@ struct Start: ParsableCommand {
         print("Stop it with `rain stop`, see it with `rain status`.")
     }
 
-    private var cpuCounts: [Int] { localWorkers?.counts ?? [Int(availableCPUs())] }
+    private var cpuCounts: [Int] { localWorkers?.counts ?? [Int(cpus ?? availableCPUs())] }
     /// A server that listens everywhere is reached by the loopback address.
     private var reachableHost: String { ["*", "0.0.0.0"].contains(host) ? "127.0.0.1" : host }
 }

@@ -36,6 +36,15 @@ def test_start_is_ready_when_it_returns(stopped):
     assert sorted(worker["cpus"] for worker in stopped.get("/api/v1/status")["workers"]) == [1, 2]
 
 
+def test_start_with_cpus_and_a_ready_file(stopped, tmp_path):
+    stopped.start("--simple", "--cpus", 3, "--ready-file", tmp_path / "ready")
+    assert [worker["cpus"] for worker in stopped.get("/api/v1/status")["workers"]] == [3]
+    ready = json.loads((tmp_path / "ready").read_text())
+    assert (ready["ready"], ready["port"], ready["pid"]) == (True, stopped.port, stopped.pid("server"))
+    wrong = stopped.rain("start", "--local-workers", "[1]", "--cpus", 2)
+    assert wrong.returncode != 0 and "--simple" in wrong.stderr
+
+
 def test_start_survives_its_terminal(stopped):
     stopped.start("--simple")
     for name in ("server", "worker-1"):
