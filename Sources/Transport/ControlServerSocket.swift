@@ -85,10 +85,19 @@ package struct ControlServerSocket: ~Copyable {
     }
 
     /// The next thing that came; `nil` when there is none for now.
+    ///
+    /// What a peer said before its connection ended comes before its end: a worker's goodbye is its last word.
     package mutating func receive() throws(TransportError) -> ControlServerEvent? {
-        if let event = takePending() { return event }
-        try watchConnections()
-        if let event = takePending() { return event }
+        while true {
+            if let message = try receiveMessage() { return message }
+            if let event = takePending() { return event }
+            try watchConnections()
+            // Messages are queued before the end of their connection is told, so they are looked for again.
+            if pending.isEmpty { return nil }
+        }
+    }
+
+    private mutating func receiveMessage() throws(TransportError) -> ControlServerEvent? {
         guard try router.receivePart() else { return nil }
         let route = PeerRoute(bytes: router.bytes)
         guard router.hasMoreParts, try router.receivePart() else { return .gone(route, reason: "it sent a message without a body") }

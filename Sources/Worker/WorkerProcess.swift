@@ -112,11 +112,12 @@ private enum WorkerProcess {
         }
         // Processes first: what they hold open goes with them. The data plane's threads end with the process.
         shell.shutDown()
-        // Only now is it true that nothing runs here.
-        if end == .asked { loop.sayGoodbye() }
         fetcher.close()
         switch end {
-        case .asked, .parentGone: return WorkerExit.asked
+        case .asked, .parentGone:
+            // Only now is it true that nothing runs here. A parent that was told to end may be gone before its word is read.
+            loop.sayGoodbye()
+            return WorkerExit.asked
         case .refused(let reason):
             writeNote(reason)
             return WorkerExit.unusable
