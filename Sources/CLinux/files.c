@@ -64,13 +64,13 @@ int rain_fallocate(int descriptor, int64_t size) {
     return result == EOPNOTSUPP || result == ENOSYS ? 0 : -result;
 }
 
-static int64_t copy_by_hand(int from, int to, const volatile int32_t *stop) {
+static int64_t copy_by_hand(int from, int to, const uint32_t *stop) {
     enum { piece_size = 256 * 1024 };
     char *piece = malloc(piece_size);
     if (!piece) return -ENOMEM;
     int64_t total = 0;
     for (;;) {
-        if (stop && *stop) {
+        if (stop && rain_load(stop)) {
             total = -ECANCELED;
             break;
         }
@@ -98,12 +98,12 @@ static int64_t copy_by_hand(int from, int to, const volatile int32_t *stop) {
     return total;
 }
 
-int64_t rain_copy(int from, int to, const volatile int32_t *stop) {
+int64_t rain_copy(int from, int to, const uint32_t *stop) {
     enum { piece_size = 4 * 1024 * 1024 };
     int64_t total = 0;
     bool by_range = true;
     for (;;) {
-        if (stop && *stop) return -ECANCELED;
+        if (stop && rain_load(stop)) return -ECANCELED;
         ssize_t got =
             by_range ? copy_file_range(from, NULL, to, NULL, piece_size, 0) : sendfile(to, from, NULL, piece_size);
         if (got > 0) {

@@ -106,10 +106,10 @@ extension Store {
 
 /// Tells a long job on another thread to stop.
 final class StopFlag: @unchecked Sendable {
-    // One word that one side sets, never clears, and the other reads: torn or late reads do no harm.
-    let word: UnsafeMutablePointer<Int32> = .allocate(capacity: 1)
+    // The word is only touched by atomic loads and stores, here and in rain_copy.
+    let word: UnsafeMutablePointer<UInt32> = .allocate(capacity: 1)
     init() { word.initialize(to: 0) }
     deinit { word.deallocate() }
-    func set() { word.pointee = 1 }
-    var isSet: Bool { UnsafePointer(word).pointee != 0 }
+    func set() { rain_store(word, 1) }
+    var isSet: Bool { rain_load(word) != 0 }
 }

@@ -30,7 +30,7 @@ int rain_fallocate(int descriptor, int64_t size);
 /* Copies from the current position of `from` to that of `to`, to the end of `from`, inside the kernel where it allows.
  *   stop      looked at between pieces; NULL for never. Not 0 ends the copy with -ECANCELED
  *   returns   bytes copied */
-int64_t rain_copy(int from, int to, const volatile int32_t *stop);
+int64_t rain_copy(int from, int to, const uint32_t *stop);
 /* Reading end and writing end, close-on-exec. */
 int rain_pipe(int ends[2], bool nonblocking);
 int rain_set_nonblocking(int descriptor);
