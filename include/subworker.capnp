@@ -35,6 +35,7 @@ struct ToWorker {
     register @1 :Register;
     results @2 :List(Result);
     pong @3 :UInt64;
+    reserve @4 :Reserve;         # before an output file grows beyond the credit (see Reserve)
   }
 }
 
@@ -49,6 +50,7 @@ struct ToSubworker {
     cancel @6 :List(UInt32);     # slots
     ping @7 :UInt64;             # answered by pong with the same number
     shutdown @8 :Void;
+    granted @9 :Granted;         # the one answer to each reserve, perhaps only when there is room
   }
 }
 
@@ -79,6 +81,27 @@ struct Welcome {
   workerName @1 :Text;           # for logs
   stagingDirectory @2 :Text;     # absolute; outputs that are files are made here, and nowhere else
   inlineBytesMax @3 :UInt32;     # larger outputs must be files
+  creditBytes @4 :UInt64;        # what the output files of one call may take together without a reserve; 0: reserve is not understood
+}
+
+# Memory is counted before it is used. A subworker that is about to make an output file, or to let one grow, so that the files of its
+# call take more than the credit, asks first and waits for the answer; a call goes on when it comes. One that never asks still works:
+# its files then share what the worker keeps free, and a write to a full store fails with ENOSPC.
+# What was reserved is given back when the call is answered or its process has ended.
+struct Reserve {
+  slot @0 :UInt32;               # of the call, which is running
+  id @1 :UInt32;                 # the subworker's own number for the file among those of its connection that wait or were granted
+  sizeBytes @2 :UInt64;          # of the whole file from now on; asked again with the same id it replaces what was granted before;
+                                 # 0: the file is not made after all, which has no answer
+}
+
+struct Granted {
+  id @0 :UInt32;
+  union {
+    directory @1 :Text;          # absolute; the file is made there. It is the staging directory, or one on disk when memory has no room;
+                                 # a file that was begun in another is copied there and goes on
+    refused @2 :Text;            # why, for the task's error
+  }
 }
 
 struct ObjectKey {               # one object's bytes of one generation
@@ -151,7 +174,7 @@ struct OutputValue {
   isDirectory @2 :Bool;
   union {
     inline @3 :Data;
-    path @4 :Text;               # in the staging directory; the worker moves it away
+    path @4 :Text;               # in the staging directory or in one that was granted; the worker moves it away
     sameAsInput @5 :UInt16;      # position among the call's inputs
   }
 }

@@ -23,6 +23,8 @@ CAPNP_DECLARE_SCHEMA(d1de76bdbc80a11e);
 CAPNP_DECLARE_SCHEMA(ee182f63a05d74f7);
 CAPNP_DECLARE_SCHEMA(e96e513cb65750c2);
 CAPNP_DECLARE_SCHEMA(d52266fe4ac2e08a);
+CAPNP_DECLARE_SCHEMA(8ed96fa735a0aeab);
+CAPNP_DECLARE_SCHEMA(fbd47f28b94c9557);
 CAPNP_DECLARE_SCHEMA(e5509b73c7727d6b);
 CAPNP_DECLARE_SCHEMA(f784a9775b5fbd90);
 CAPNP_DECLARE_SCHEMA(ebd0efaa23f007d8);
@@ -47,6 +49,7 @@ struct ToWorker {
     REGISTER,
     RESULTS,
     PONG,
+    RESERVE,
   };
 
   struct _capnpPrivate {
@@ -72,6 +75,7 @@ struct ToSubworker {
     CANCEL,
     PING,
     SHUTDOWN,
+    GRANTED,
   };
 
   struct _capnpPrivate {
@@ -135,7 +139,41 @@ struct Welcome {
   class Pipeline;
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(d52266fe4ac2e08a, 1, 2)
+    CAPNP_DECLARE_STRUCT_HEADER(d52266fe4ac2e08a, 2, 2)
+    #if !CAPNP_LITE
+    static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
+    #endif  // !CAPNP_LITE
+  };
+};
+
+struct Reserve {
+  Reserve() = delete;
+
+  class Reader;
+  class Builder;
+  class Pipeline;
+
+  struct _capnpPrivate {
+    CAPNP_DECLARE_STRUCT_HEADER(8ed96fa735a0aeab, 2, 0)
+    #if !CAPNP_LITE
+    static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
+    #endif  // !CAPNP_LITE
+  };
+};
+
+struct Granted {
+  Granted() = delete;
+
+  class Reader;
+  class Builder;
+  class Pipeline;
+  enum Which: uint16_t {
+    DIRECTORY,
+    REFUSED,
+  };
+
+  struct _capnpPrivate {
+    CAPNP_DECLARE_STRUCT_HEADER(fbd47f28b94c9557, 1, 1)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -312,6 +350,10 @@ public:
   inline bool isPong() const;
   inline  ::uint64_t getPong() const;
 
+  inline bool isReserve() const;
+  inline bool hasReserve() const;
+  inline  ::Reserve::Reader getReserve() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -363,6 +405,14 @@ public:
   inline bool isPong();
   inline  ::uint64_t getPong();
   inline void setPong( ::uint64_t value);
+
+  inline bool isReserve();
+  inline bool hasReserve();
+  inline  ::Reserve::Builder getReserve();
+  inline void setReserve( ::Reserve::Reader value);
+  inline  ::Reserve::Builder initReserve();
+  inline void adoptReserve(::capnp::Orphan< ::Reserve>&& value);
+  inline ::capnp::Orphan< ::Reserve> disownReserve();
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -439,6 +489,10 @@ public:
 
   inline bool isShutdown() const;
   inline  ::capnp::Void getShutdown() const;
+
+  inline bool isGranted() const;
+  inline bool hasGranted() const;
+  inline  ::Granted::Reader getGranted() const;
 
 private:
   ::capnp::_::StructReader _reader;
@@ -528,6 +582,14 @@ public:
   inline bool isShutdown();
   inline  ::capnp::Void getShutdown();
   inline void setShutdown( ::capnp::Void value = ::capnp::VOID);
+
+  inline bool isGranted();
+  inline bool hasGranted();
+  inline  ::Granted::Builder getGranted();
+  inline void setGranted( ::Granted::Reader value);
+  inline  ::Granted::Builder initGranted();
+  inline void adoptGranted(::capnp::Orphan< ::Granted>&& value);
+  inline ::capnp::Orphan< ::Granted> disownGranted();
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -903,6 +965,8 @@ public:
 
   inline  ::uint32_t getInlineBytesMax() const;
 
+  inline  ::uint64_t getCreditBytes() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -951,6 +1015,9 @@ public:
   inline  ::uint32_t getInlineBytesMax();
   inline void setInlineBytesMax( ::uint32_t value);
 
+  inline  ::uint64_t getCreditBytes();
+  inline void setCreditBytes( ::uint64_t value);
+
 private:
   ::capnp::_::StructBuilder _builder;
   template <typename, ::capnp::Kind>
@@ -964,6 +1031,194 @@ private:
 class Welcome::Pipeline {
 public:
   typedef Welcome Pipelines;
+
+  inline Pipeline(decltype(nullptr)): _typeless(nullptr) {}
+  inline explicit Pipeline(::capnp::AnyPointer::Pipeline&& typeless)
+      : _typeless(kj::mv(typeless)) {}
+
+private:
+  ::capnp::AnyPointer::Pipeline _typeless;
+  friend class ::capnp::PipelineHook;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+};
+#endif  // !CAPNP_LITE
+
+class Reserve::Reader {
+public:
+  typedef Reserve Reads;
+
+  Reader() = default;
+  inline explicit Reader(::capnp::_::StructReader base): _reader(base) {}
+
+  inline ::capnp::MessageSize totalSize() const {
+    return _reader.totalSize().asPublic();
+  }
+
+#if !CAPNP_LITE
+  inline ::kj::StringTree toString() const {
+    return ::capnp::_::structString(_reader, *_capnpPrivate::brand());
+  }
+#endif  // !CAPNP_LITE
+
+  inline  ::uint32_t getSlot() const;
+
+  inline  ::uint32_t getId() const;
+
+  inline  ::uint64_t getSizeBytes() const;
+
+private:
+  ::capnp::_::StructReader _reader;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::_::PointerHelpers;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::List;
+  friend class ::capnp::MessageBuilder;
+  friend class ::capnp::Orphanage;
+};
+
+class Reserve::Builder {
+public:
+  typedef Reserve Builds;
+
+  Builder() = delete;  // Deleted to discourage incorrect usage.
+                       // You can explicitly initialize to nullptr instead.
+  inline Builder(decltype(nullptr)) {}
+  inline explicit Builder(::capnp::_::StructBuilder base): _builder(base) {}
+  inline operator Reader() const { return Reader(_builder.asReader()); }
+  inline Reader asReader() const { return *this; }
+
+  inline ::capnp::MessageSize totalSize() const { return asReader().totalSize(); }
+#if !CAPNP_LITE
+  inline ::kj::StringTree toString() const { return asReader().toString(); }
+#endif  // !CAPNP_LITE
+
+  inline  ::uint32_t getSlot();
+  inline void setSlot( ::uint32_t value);
+
+  inline  ::uint32_t getId();
+  inline void setId( ::uint32_t value);
+
+  inline  ::uint64_t getSizeBytes();
+  inline void setSizeBytes( ::uint64_t value);
+
+private:
+  ::capnp::_::StructBuilder _builder;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+  friend class ::capnp::Orphanage;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::_::PointerHelpers;
+};
+
+#if !CAPNP_LITE
+class Reserve::Pipeline {
+public:
+  typedef Reserve Pipelines;
+
+  inline Pipeline(decltype(nullptr)): _typeless(nullptr) {}
+  inline explicit Pipeline(::capnp::AnyPointer::Pipeline&& typeless)
+      : _typeless(kj::mv(typeless)) {}
+
+private:
+  ::capnp::AnyPointer::Pipeline _typeless;
+  friend class ::capnp::PipelineHook;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+};
+#endif  // !CAPNP_LITE
+
+class Granted::Reader {
+public:
+  typedef Granted Reads;
+
+  Reader() = default;
+  inline explicit Reader(::capnp::_::StructReader base): _reader(base) {}
+
+  inline ::capnp::MessageSize totalSize() const {
+    return _reader.totalSize().asPublic();
+  }
+
+#if !CAPNP_LITE
+  inline ::kj::StringTree toString() const {
+    return ::capnp::_::structString(_reader, *_capnpPrivate::brand());
+  }
+#endif  // !CAPNP_LITE
+
+  inline Which which() const;
+  inline  ::uint32_t getId() const;
+
+  inline bool isDirectory() const;
+  inline bool hasDirectory() const;
+  inline  ::capnp::Text::Reader getDirectory() const;
+
+  inline bool isRefused() const;
+  inline bool hasRefused() const;
+  inline  ::capnp::Text::Reader getRefused() const;
+
+private:
+  ::capnp::_::StructReader _reader;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::_::PointerHelpers;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::List;
+  friend class ::capnp::MessageBuilder;
+  friend class ::capnp::Orphanage;
+};
+
+class Granted::Builder {
+public:
+  typedef Granted Builds;
+
+  Builder() = delete;  // Deleted to discourage incorrect usage.
+                       // You can explicitly initialize to nullptr instead.
+  inline Builder(decltype(nullptr)) {}
+  inline explicit Builder(::capnp::_::StructBuilder base): _builder(base) {}
+  inline operator Reader() const { return Reader(_builder.asReader()); }
+  inline Reader asReader() const { return *this; }
+
+  inline ::capnp::MessageSize totalSize() const { return asReader().totalSize(); }
+#if !CAPNP_LITE
+  inline ::kj::StringTree toString() const { return asReader().toString(); }
+#endif  // !CAPNP_LITE
+
+  inline Which which();
+  inline  ::uint32_t getId();
+  inline void setId( ::uint32_t value);
+
+  inline bool isDirectory();
+  inline bool hasDirectory();
+  inline  ::capnp::Text::Builder getDirectory();
+  inline void setDirectory( ::capnp::Text::Reader value);
+  inline  ::capnp::Text::Builder initDirectory(unsigned int size);
+  inline void adoptDirectory(::capnp::Orphan< ::capnp::Text>&& value);
+  inline ::capnp::Orphan< ::capnp::Text> disownDirectory();
+
+  inline bool isRefused();
+  inline bool hasRefused();
+  inline  ::capnp::Text::Builder getRefused();
+  inline void setRefused( ::capnp::Text::Reader value);
+  inline  ::capnp::Text::Builder initRefused(unsigned int size);
+  inline void adoptRefused(::capnp::Orphan< ::capnp::Text>&& value);
+  inline ::capnp::Orphan< ::capnp::Text> disownRefused();
+
+private:
+  ::capnp::_::StructBuilder _builder;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+  friend class ::capnp::Orphanage;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::_::PointerHelpers;
+};
+
+#if !CAPNP_LITE
+class Granted::Pipeline {
+public:
+  typedef Granted Pipelines;
 
   inline Pipeline(decltype(nullptr)): _typeless(nullptr) {}
   inline explicit Pipeline(::capnp::AnyPointer::Pipeline&& typeless)
@@ -2107,6 +2362,60 @@ inline void ToWorker::Builder::setPong( ::uint64_t value) {
       ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
 }
 
+inline bool ToWorker::Reader::isReserve() const {
+  return which() == ToWorker::RESERVE;
+}
+inline bool ToWorker::Builder::isReserve() {
+  return which() == ToWorker::RESERVE;
+}
+inline bool ToWorker::Reader::hasReserve() const {
+  if (which() != ToWorker::RESERVE) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool ToWorker::Builder::hasReserve() {
+  if (which() != ToWorker::RESERVE) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::Reserve::Reader ToWorker::Reader::getReserve() const {
+  KJ_IREQUIRE((which() == ToWorker::RESERVE),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::Reserve>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::Reserve::Builder ToWorker::Builder::getReserve() {
+  KJ_IREQUIRE((which() == ToWorker::RESERVE),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::Reserve>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void ToWorker::Builder::setReserve( ::Reserve::Reader value) {
+  _builder.setDataField<ToWorker::Which>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, ToWorker::RESERVE);
+  ::capnp::_::PointerHelpers< ::Reserve>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::Reserve::Builder ToWorker::Builder::initReserve() {
+  _builder.setDataField<ToWorker::Which>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, ToWorker::RESERVE);
+  return ::capnp::_::PointerHelpers< ::Reserve>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void ToWorker::Builder::adoptReserve(
+    ::capnp::Orphan< ::Reserve>&& value) {
+  _builder.setDataField<ToWorker::Which>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, ToWorker::RESERVE);
+  ::capnp::_::PointerHelpers< ::Reserve>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::Reserve> ToWorker::Builder::disownReserve() {
+  KJ_IREQUIRE((which() == ToWorker::RESERVE),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::Reserve>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
 inline  ::ToSubworker::Which ToSubworker::Reader::which() const {
   return _reader.getDataField<Which>(
       ::capnp::bounded<1>() * ::capnp::ELEMENTS);
@@ -2510,6 +2819,60 @@ inline void ToSubworker::Builder::setShutdown( ::capnp::Void value) {
       ::capnp::bounded<1>() * ::capnp::ELEMENTS, ToSubworker::SHUTDOWN);
   _builder.setDataField< ::capnp::Void>(
       ::capnp::bounded<0>() * ::capnp::ELEMENTS, value);
+}
+
+inline bool ToSubworker::Reader::isGranted() const {
+  return which() == ToSubworker::GRANTED;
+}
+inline bool ToSubworker::Builder::isGranted() {
+  return which() == ToSubworker::GRANTED;
+}
+inline bool ToSubworker::Reader::hasGranted() const {
+  if (which() != ToSubworker::GRANTED) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool ToSubworker::Builder::hasGranted() {
+  if (which() != ToSubworker::GRANTED) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::Granted::Reader ToSubworker::Reader::getGranted() const {
+  KJ_IREQUIRE((which() == ToSubworker::GRANTED),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::Granted>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::Granted::Builder ToSubworker::Builder::getGranted() {
+  KJ_IREQUIRE((which() == ToSubworker::GRANTED),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::Granted>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void ToSubworker::Builder::setGranted( ::Granted::Reader value) {
+  _builder.setDataField<ToSubworker::Which>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, ToSubworker::GRANTED);
+  ::capnp::_::PointerHelpers< ::Granted>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::Granted::Builder ToSubworker::Builder::initGranted() {
+  _builder.setDataField<ToSubworker::Which>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, ToSubworker::GRANTED);
+  return ::capnp::_::PointerHelpers< ::Granted>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void ToSubworker::Builder::adoptGranted(
+    ::capnp::Orphan< ::Granted>&& value) {
+  _builder.setDataField<ToSubworker::Which>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, ToSubworker::GRANTED);
+  ::capnp::_::PointerHelpers< ::Granted>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::Granted> ToSubworker::Builder::disownGranted() {
+  KJ_IREQUIRE((which() == ToSubworker::GRANTED),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::Granted>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
 }
 
 inline  ::uint16_t Register::Reader::getProtocolVersion() const {
@@ -2961,6 +3324,193 @@ inline  ::uint32_t Welcome::Builder::getInlineBytesMax() {
 inline void Welcome::Builder::setInlineBytesMax( ::uint32_t value) {
   _builder.setDataField< ::uint32_t>(
       ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint64_t Welcome::Reader::getCreditBytes() const {
+  return _reader.getDataField< ::uint64_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint64_t Welcome::Builder::getCreditBytes() {
+  return _builder.getDataField< ::uint64_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+inline void Welcome::Builder::setCreditBytes( ::uint64_t value) {
+  _builder.setDataField< ::uint64_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint32_t Reserve::Reader::getSlot() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Reserve::Builder::getSlot() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+inline void Reserve::Builder::setSlot( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint32_t Reserve::Reader::getId() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Reserve::Builder::getId() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+inline void Reserve::Builder::setId( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint64_t Reserve::Reader::getSizeBytes() const {
+  return _reader.getDataField< ::uint64_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint64_t Reserve::Builder::getSizeBytes() {
+  return _builder.getDataField< ::uint64_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+inline void Reserve::Builder::setSizeBytes( ::uint64_t value) {
+  _builder.setDataField< ::uint64_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::Granted::Which Granted::Reader::which() const {
+  return _reader.getDataField<Which>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS);
+}
+inline  ::Granted::Which Granted::Builder::which() {
+  return _builder.getDataField<Which>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Granted::Reader::getId() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Granted::Builder::getId() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+inline void Granted::Builder::setId( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, value);
+}
+
+inline bool Granted::Reader::isDirectory() const {
+  return which() == Granted::DIRECTORY;
+}
+inline bool Granted::Builder::isDirectory() {
+  return which() == Granted::DIRECTORY;
+}
+inline bool Granted::Reader::hasDirectory() const {
+  if (which() != Granted::DIRECTORY) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool Granted::Builder::hasDirectory() {
+  if (which() != Granted::DIRECTORY) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::Text::Reader Granted::Reader::getDirectory() const {
+  KJ_IREQUIRE((which() == Granted::DIRECTORY),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::capnp::Text::Builder Granted::Builder::getDirectory() {
+  KJ_IREQUIRE((which() == Granted::DIRECTORY),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void Granted::Builder::setDirectory( ::capnp::Text::Reader value) {
+  _builder.setDataField<Granted::Which>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS, Granted::DIRECTORY);
+  ::capnp::_::PointerHelpers< ::capnp::Text>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::Text::Builder Granted::Builder::initDirectory(unsigned int size) {
+  _builder.setDataField<Granted::Which>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS, Granted::DIRECTORY);
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), size);
+}
+inline void Granted::Builder::adoptDirectory(
+    ::capnp::Orphan< ::capnp::Text>&& value) {
+  _builder.setDataField<Granted::Which>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS, Granted::DIRECTORY);
+  ::capnp::_::PointerHelpers< ::capnp::Text>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::Text> Granted::Builder::disownDirectory() {
+  KJ_IREQUIRE((which() == Granted::DIRECTORY),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
+inline bool Granted::Reader::isRefused() const {
+  return which() == Granted::REFUSED;
+}
+inline bool Granted::Builder::isRefused() {
+  return which() == Granted::REFUSED;
+}
+inline bool Granted::Reader::hasRefused() const {
+  if (which() != Granted::REFUSED) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool Granted::Builder::hasRefused() {
+  if (which() != Granted::REFUSED) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::Text::Reader Granted::Reader::getRefused() const {
+  KJ_IREQUIRE((which() == Granted::REFUSED),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::capnp::Text::Builder Granted::Builder::getRefused() {
+  KJ_IREQUIRE((which() == Granted::REFUSED),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void Granted::Builder::setRefused( ::capnp::Text::Reader value) {
+  _builder.setDataField<Granted::Which>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS, Granted::REFUSED);
+  ::capnp::_::PointerHelpers< ::capnp::Text>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::Text::Builder Granted::Builder::initRefused(unsigned int size) {
+  _builder.setDataField<Granted::Which>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS, Granted::REFUSED);
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), size);
+}
+inline void Granted::Builder::adoptRefused(
+    ::capnp::Orphan< ::capnp::Text>&& value) {
+  _builder.setDataField<Granted::Which>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS, Granted::REFUSED);
+  ::capnp::_::PointerHelpers< ::capnp::Text>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::Text> Granted::Builder::disownRefused() {
+  KJ_IREQUIRE((which() == Granted::REFUSED),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
 }
 
 inline  ::uint32_t ObjectKey::Reader::getSession() const {
