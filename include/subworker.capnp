@@ -36,6 +36,7 @@ struct ToWorker {
     results @2 :List(Result);
     pong @3 :UInt64;
     reserve @4 :Reserve;         # before an output file grows beyond the credit (see Reserve)
+    progress @5 :List(Progress); # only to a worker whose welcome takes it
   }
 }
 
@@ -74,6 +75,8 @@ struct TaskType {
   documentation @1 :Text;
   inputs @2 :List(Text);         # labels; empty when any number is taken
   outputs @3 :List(Text);
+  inputContentTypes @4 :List(Text);  # in the order of the labels, "" for any; may be shorter than the labels
+  outputContentTypes @5 :List(Text);
 }
 
 struct Welcome {
@@ -82,6 +85,14 @@ struct Welcome {
   stagingDirectory @2 :Text;     # absolute; outputs that are files are made here, and nowhere else
   inlineBytesMax @3 :UInt32;     # larger outputs must be files
   creditBytes @4 :UInt64;        # what the output files of one call may take together without a reserve; 0: reserve is not understood
+  takesProgress @5 :Bool;        # understands `progress`
+  logLevel @6 :UInt8;            # what is worth a line in the log: 1 errors, 2 warnings, 3 information, 4 debugging; 0: not said
+}
+
+struct Progress {                # how far a running call is; a later one replaces an earlier one
+  slot @0 :UInt32;
+  millionths @1 :UInt32;         # as on the control page
+  text @2 :Text;                 # one line; empty when there is nothing to say
 }
 
 # Memory is counted before it is used. A subworker that is about to make an output file, or to let one grow, so that the files of its
