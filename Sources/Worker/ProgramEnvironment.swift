@@ -47,7 +47,7 @@ final class ProgramEnvironment {
         return nil
     }
 
-    /// Starts a process in a group of its own that dies with this thread.
+    /// Starts a process in a group of its own that dies with this thread, and waits until it runs its program.
     ///
     /// - Parameters:
     ///   - additions: `NAME=value`, of names that the environment does not have.
@@ -56,21 +56,31 @@ final class ProgramEnvironment {
         _ program: String, _ arguments: [String], additions: [String] = [], directory: Int32, standard: (input: Int32, output: Int32, error: Int32),
         inherited: [Int32] = []
     ) throws(SystemError) -> pid_t {
-        guard var path = find(program) else { throw SystemError("find", program, code: ENOENT) }
-        var result = spawn(path: path, arguments, additions, directory, standard, inherited)
-        // What was found before may have moved.
-        if result == -ENOENT, path != program, let now = find(program, again: true) {
-            path = now
-            result = spawn(path: path, arguments, additions, directory, standard, inherited)
-        }
+        let result = try plan(program, arguments, additions, directory, standard, inherited) { rain_spawn_process(&$0) }
         guard result > 0 else { throw SystemError("start", program, code: 0 &- result) }
         return result
     }
 
-    private func spawn(
-        path: String, _ arguments: [String], _ additions: [String], _ directory: Int32, _ standard: (input: Int32, output: Int32, error: Int32),
-        _ inherited: [Int32]
-    ) -> Int32 {
+    /// The same without waiting: whether it does run its program is known when it has ended.
+    func begin(
+        _ program: String, _ arguments: [String], additions: [String], directory: Int32, standard: (input: Int32, output: Int32, error: Int32)
+    ) throws(SystemError) -> (pid: pid_t, spawning: Spawning) {
+        var spawning: OpaquePointer?
+        let result = try plan(program, arguments, additions, directory, standard, []) { rain_begin_spawn(&$0, &spawning) }
+        guard result > 0, let spawning else { throw SystemError("start", program, code: 0 &- result) }
+        return (result, Spawning(spawning))
+    }
+
+    private func plan(
+        _ program: String, _ arguments: [String], _ additions: [String], _ directory: Int32, _ standard: (input: Int32, output: Int32, error: Int32),
+        _ inherited: [Int32], _ body: (inout rain_spawn) -> Int32
+    ) throws(SystemError) -> Int32 {
+        guard var path = find(program) else { throw SystemError("find", program, code: ENOENT) }
+        // What was found before may have moved.
+        if path != program, access(path, X_OK) != 0 {
+            guard let now = find(program, again: true) else { throw SystemError("find", program, code: ENOENT) }
+            path = now
+        }
         let own = additions.map { strdup($0) }
         let argumentPointers = arguments.map { strdup($0) } + [nil]
         defer {
@@ -94,10 +104,22 @@ final class ProgramEnvironment {
                         plan.inherited_count = inherited.count / 2
                         plan.new_group = true
                         plan.parent_death_signal = SIGKILL
-                        return rain_spawn_process(&plan)
+                        return body(&plan)
                     }
                 }
             }
         }
+    }
+}
+
+/// What a process borrows of this one's memory until it runs its program; `end` it once the process has been reaped.
+final class Spawning {
+    private let raw: OpaquePointer
+    init(_ raw: OpaquePointer) { self.raw = raw }
+
+    /// - Returns: what kept it from running its program, if anything did.
+    func end(_ program: String) -> SystemError? {
+        let result = rain_end_spawn(raw)
+        return result < 0 ? SystemError("start", program, code: 0 &- result) : nil
     }
 }

@@ -10,17 +10,23 @@ final class RunningProgram {
     let plan: ProgramPlan
     let prepared: PreparedProgram
     let pid: pid_t
+    let spawning: Spawning
     let startedNanoseconds: UInt64
     let stop = StopFlag()
     /// Set when its first process has ended.
     var ended: (how: rain_ended, atNanoseconds: UInt64)?
+    /// Set with `ended` when it never ran its program.
+    var startError: SystemError?
 
-    init(token: JobToken, request: JobRequest, plan: ProgramPlan, prepared: PreparedProgram, pid: pid_t, startedNanoseconds: UInt64) {
+    init(
+        token: JobToken, request: JobRequest, plan: ProgramPlan, prepared: PreparedProgram, pid: pid_t, spawning: Spawning, startedNanoseconds: UInt64
+    ) {
         self.token = token
         self.request = request
         self.plan = plan
         self.prepared = prepared
         self.pid = pid
+        self.spawning = spawning
         self.startedNanoseconds = startedNanoseconds
     }
 }
@@ -94,7 +100,7 @@ extension WorkerShell {
             let program = prepared.layout.command[0]
             do throws(SystemError) {
                 let (input, output) = prepared.standard
-                let pid = try environment.spawn(
+                let (pid, spawning) = try environment.begin(
                     program, prepared.layout.command,
                     additions: ["RAIN_SESSION=\(task.session.rawValue)", "RAIN_TASK=\(task.index)", "RAIN_TASK_INDEX=\(request.arrayIndex)"],
                     directory: prepared.directory.raw,
@@ -103,7 +109,7 @@ extension WorkerShell {
                 owners[pid] = .program(token)
                 jobs[token] = .program(
                     RunningProgram(
-                        token: token, request: request, plan: plan, prepared: prepared, pid: pid, startedNanoseconds: monotonicNanoseconds()))
+                        token: token, request: request, plan: plan, prepared: prepared, pid: pid, spawning: spawning, startedNanoseconds: monotonicNanoseconds()))
             } catch {
                 throw startError(error, plan, program)
             }
@@ -134,6 +140,7 @@ extension WorkerShell {
         guard case .program(let program) = jobs[token] else { return }
         let now = monotonicNanoseconds()
         program.ended = (ended, now)
+        program.startError = program.spawning.end(program.prepared.layout.command[0])
         if kill(-program.pid, SIGKILL) == 0 {
             lingering.insert(token)
             timers.set(.groupDue(token), at: now &+ Self.groupNanosecondsMax)
@@ -168,6 +175,11 @@ extension WorkerShell {
             remove(program.prepared)
             sweepOrphans(Sweep(session: program.request.attempt.task.session, task: program.request.attempt.task.index))
             return endJob(program.token, .cancelled)
+        }
+        if let error = program.startError {
+            let failure = startError(error, program.plan, program.prepared.layout.command[0])
+            remove(program.prepared)
+            return fail(program.token, failure)
         }
         guard ended.exit_code == 0 else {
             let how = ended.signal != 0 ? "was ended by signal \(ended.signal) (\(signalName(ended.signal)))" : "exited with code \(ended.exit_code)"

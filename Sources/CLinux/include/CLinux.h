@@ -82,9 +82,19 @@ typedef struct rain_spawn {
     bool new_session;        /* a session (and group) of its own, without a terminal */
     int parent_death_signal; /* sent to it when the calling thread ends; 0 for none */
 } rain_spawn;
-/* Starts a process; every signal has its default action there and no other descriptor is open.
+/* Starts a process and waits until it runs its program; every signal has its default action there and no other descriptor is open.
  *   returns   its pid, or -errno of what failed in the child, exec included */
 pid_t rain_spawn_process(const rain_spawn *spawn);
+
+/* What a process borrows of this one's memory until it runs its program. */
+typedef struct rain_spawning rain_spawning;
+/* The same without waiting: on a busy machine a program takes longer to load than everything else that is done for it.
+ *   out       to be given to rain_end_spawn once the process has been reaped
+ *   returns   its pid, or -errno when there is no process */
+pid_t rain_begin_spawn(const rain_spawn *spawn, rain_spawning **out);
+/* Frees it. The process has been reaped.
+ *   returns   0 when it did run its program, else -errno of what failed before, exec included */
+int rain_end_spawn(rain_spawning *spawning);
 
 typedef struct rain_ended {
     pid_t pid;
