@@ -29,6 +29,7 @@ let package = Package(
         .target(name: "Scheduling", dependencies: ["TaskModel"], swiftSettings: core),
         .target(name: "ServerCore", dependencies: ["TaskModel", "Link", "Scheduling"], swiftSettings: core),
         .target(name: "WorkerCore", dependencies: ["TaskModel", "Link"], swiftSettings: core),
+        .target(name: "Tar", swiftSettings: core),
 
         // Whole clusters of them in virtual time.
         .target(name: "Simulation", dependencies: ["TaskModel", "Link", "ServerCore", "WorkerCore"], swiftSettings: core),
@@ -50,7 +51,7 @@ let package = Package(
         .target(
             name: "Server",
             dependencies: [
-                "TaskModel", "Link", "ServerCore", "Wire", "Transport", "Journal", "CLinux", "CSodium", "CXXHash",
+                "TaskModel", "Link", "ServerCore", "Wire", "Transport", "Journal", "Tar", "CLinux", "CSodium", "CXXHash",
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
@@ -59,7 +60,7 @@ let package = Package(
         .target(
             name: "Worker",
             dependencies: [
-                "TaskModel", "Link", "WorkerCore", "Wire", "Transport", "CLinux", "CSodium", "CXXHash",
+                "TaskModel", "Link", "WorkerCore", "Wire", "Transport", "Tar", "CLinux", "CSodium", "CXXHash",
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: strict),
@@ -75,6 +76,7 @@ let package = Package(
         .testTarget(name: "WireTests", dependencies: ["Wire", "CCapnp", "Link", "TaskModel"], swiftSettings: strict),
         .testTarget(name: "TransportTests", dependencies: ["Transport", "CZeroMQ"], swiftSettings: strict),
         .testTarget(name: "PurityTests", swiftSettings: strict),
+        .testTarget(name: "TarTests", dependencies: ["Tar"], swiftSettings: strict),
         .testTarget(name: "WorkerCoreTests", dependencies: ["WorkerCore", "TaskModel", "Link"], swiftSettings: strict),
         .testTarget(name: "CoreTests", dependencies: ["ServerCore", "WorkerCore", "TaskModel", "Link"], swiftSettings: strict),
         .testTarget(name: "CLITests", dependencies: ["rain", "TaskModel"], swiftSettings: strict),
@@ -88,7 +90,7 @@ let package = Package(
         .testTarget(
             name: "WorkerTests",
             dependencies: [
-                "Worker", "WorkerCore", "Wire", "Transport", "TaskModel", "Link", "CLinux", "rain",
+                "Worker", "WorkerCore", "Wire", "Transport", "Tar", "TaskModel", "Link", "CLinux", "rain",
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ], exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: strict),

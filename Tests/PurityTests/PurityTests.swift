@@ -3,7 +3,7 @@ import Testing
 
 /// The cores must run unchanged in a simulator and replay from a seed in another process: they may import nothing that blocks,
 /// reads a clock or draws a random number, and must not depend on the order of a hashed collection, which differs per process.
-private let cores = ["TaskModel", "Link", "Scheduling", "ServerCore", "WorkerCore", "Simulation"]
+private let cores = ["TaskModel", "Link", "Scheduling", "ServerCore", "WorkerCore", "Tar", "Simulation"]
 
 private struct SourceFile {
     let name: String
