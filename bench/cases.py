@@ -6,6 +6,7 @@ directory of its own. A line says `seconds` (the median of the repetitions), `pe
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RAIN = ROOT / "build/bin/rain"
 NOOP = ROOT / "build/bench/noop"
+SPAWN_LOOP = ROOT / "build/bench/spawn-loop"
 
 NOOP_PY_COUNT = 10_000
 NOOP_C_COUNT = 100_000
@@ -94,20 +96,33 @@ def emit(case, n, runs, notes="", rss=None, unit="tasks", amount=None, **more):
     print(json.dumps(line), flush=True)
 
 
-def measure(case, n, repeat, once, notes="", warm_up=None, **more):
-    """Times once(session) in a session of its own each; opening and closing it is not part of the work."""
+def compare(runs, bare):
+    """What share of the bare loop's rate beside it each run had."""
+    shares = [SHELL_COUNT / run / rate for run, rate in zip(runs, bare)]
+    return {"bare_per_s": round(statistics.median(bare)), "share": round(statistics.median(shares), 3)}
+
+
+def measure(case, n, repeat, once, notes="", warm_up=None, after_each=None, add=None, **more):
+    """Times once(session) in a session of its own each; opening and closing it is not part of the work.
+
+    What after_each() does between runs isn't either; what add(runs) returns goes into the line too.
+    """
     with cluster() as running:
         options = {"subworkers": {"noop": str(NOOP)}}
         with running.session(**options):
             (warm_up or noop_py_once(2))()
         runs = []
-        cpu, wall = cpu_seconds(running.server_pid), time.perf_counter()
+        cpu = cpu_seconds(running.server_pid)
         for _ in range(repeat):
             with running.session(**options) as session:
                 start = time.perf_counter()
                 once(session)
                 runs.append(time.perf_counter() - start)
-        share = (cpu_seconds(running.server_pid) - cpu) / (time.perf_counter() - wall)
+            if after_each:
+                after_each()
+        share = (cpu_seconds(running.server_pid) - cpu) / sum(runs)
+        if add:
+            more.update(add(runs))
         emit(case, n, runs, notes, peak_mib(running.server_pid), server_cpu=round(share, 2), **more)
 
 
@@ -222,7 +237,16 @@ def case_shell_true(args):
         session.submit()
         session.wait_all()
 
-    measure("shell-true", SHELL_COUNT, args.repeat, once, "tasks.Execute, a directory each")
+    bare = []
+
+    def bare_loop():
+        start = time.perf_counter()
+        subprocess.run([SPAWN_LOOP, str(SHELL_COUNT), "2"], check=True)
+        bare.append(SHELL_COUNT / (time.perf_counter() - start))
+
+    notes = "tasks.Execute, a directory each; bare: two threads that do nothing but posix_spawn and waitpid"
+    add = functools.partial(compare, bare=bare)
+    measure("shell-true", SHELL_COUNT, args.repeat, once, notes, after_each=bare_loop, add=add)
 
 
 def case_chain_py(args):

@@ -80,13 +80,14 @@ private enum WorkerProcess {
         let secret = DataSecret()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         let address = options.dataAddress
+        let holder = LocalHolder(store: store, secret: secret, checksums: ChecksumTable(), counters: TransferCounters())
         let data: DataServer
         do {
-            data = try DataServer(host: address, store: store, secret: secret, group: group)
+            data = try DataServer(host: address, holder: holder, group: group)
         } catch {
             throw TransportError.cannotBind(address: address, reason: "\(error)")
         }
-        let fetcher = Fetcher(store: store, secret: secret, serverHost: options.serverHost, group: group) { [mailbox] token, result in
+        let fetcher = Fetcher(holder: holder, serverHost: options.serverHost, group: group) { [mailbox] token, result in
             mailbox.post(.event(.fetched(token, result)))
         }
         let socket = try ControlWorkerSocket(host: options.serverHost, port: options.controlPort, access: access)
@@ -99,7 +100,7 @@ private enum WorkerProcess {
             description: description, incarnation: UInt64.random(in: 1...UInt64.max), place: options.place, subworkers: options.subworkers)
         core.unixMicrosecondsAtZero = unixMicroseconds() &- monotonicNanoseconds() / 1000
         if store.disk != nil { core.storeMemoryBytes = store.memoryBytes }
-        core.gatherNanoseconds = 2_000_000
+        core.gatherNanoseconds = 10_000_000
         var loop = try WorkerLoop(
             shell: shell, secret: secret, mailbox: mailbox, parent: parent, signals: signals, dataPort: data.port,
             server: "\(options.serverHost):\(options.controlPort)", socket: socket)

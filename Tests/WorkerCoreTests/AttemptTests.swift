@@ -57,6 +57,16 @@ import WorkerCore
         #expect(third.messages.contains { if case .finished(Make.attempt(3), _) = $0 { true } else { false } }, "nothing is queued any more")
     }
 
+    @Test func `the outcome of a task that took long goes at once`() throws {
+        var harness = try Self.opened(Make.define(0, "builtin/sleep"))
+        harness.setGatherNanoseconds(2_000_000)
+        let jobs = try harness.send((0..<6).map { Make.assign($0) }).jobs
+        let short = try harness.handle(.jobEnded(jobs[0], .finished([], durationNanoseconds: 999_999, debug: "")))
+        #expect(short.messages.isEmpty)
+        let long = try harness.handle(.jobEnded(jobs[1], .finished([], durationNanoseconds: 1_000_000, debug: "")))
+        #expect(long.messages.count(where: { if case .finished = $0 { true } else { false } }) == 2, "and takes the other with it")
+    }
+
     @Test func `jobs wait for CPUs in order`() throws {
         var harness = try Self.opened(Make.define(0, "builtin/sleep"))
         let first = try harness.send(Make.assign(0), Make.assign(1), Make.assign(2), Make.assign(3))
