@@ -3,7 +3,7 @@ import TaskModel
 /// Chooses a worker for each ready task: the one where it is expected to begin first.
 ///
 /// A worker is given more than it can run at once, so that it never waits for a round trip, but only as much as it is
-/// expected to work off in `queueNanoseconds`: what is queued elsewhere can't be moved to a worker that joins later.
+/// expected to work off in `queueNanoseconds`: moving it to a worker that joins later costs two round trips.
 package struct Scheduler: Sendable {
     /// One worker as the scheduler sees it.
     package struct Load: Equatable, Sendable {
@@ -13,6 +13,13 @@ package struct Scheduler: Sendable {
         package var assignedCount: UInt32 = 0
         /// Expected run time of those tasks, each times its CPUs.
         package var expectedNanoseconds: UInt64 = 0
+        // Tasks that are asked back from other workers for this one, and how many are asked back from this one.
+        package internal(set) var incomingCount: UInt32 = 0
+        package internal(set) var incomingCPUs: UInt64 = 0
+        package internal(set) var incomingNanoseconds: UInt64 = 0
+        package internal(set) var outgoingCount: UInt32 = 0
+        /// When the worker last gave a task back, done or not, or had a CPU without one.
+        package internal(set) var movedAt = Instant(nanoseconds: 0)
         package init(cpus: UInt32) { self.cpus = cpus }
     }
 
@@ -26,7 +33,7 @@ package struct Scheduler: Sendable {
     private static let bytesPerNanosecond: UInt64 = 1
 
     /// By worker index; `nil` for one that is gone.
-    package private(set) var loads: ContiguousArray<Load?> = []
+    package internal(set) var loads: ContiguousArray<Load?> = []
 
     package init() {}
 
@@ -52,11 +59,7 @@ package struct Scheduler: Sendable {
         for index in loads.indices {
             guard let load = loads[index], load.cpus >= cpus, hasRoom(load, cpus: cpus) else { continue }
             let local = localBytes.isEmpty ? 0 : localBytes[index]
-            let fetch = (totalBytes > local ? totalBytes - local : 0) / Self.bytesPerNanosecond
-            // The wait begins when all CPUs are taken; below that the load still breaks the tie, lightly.
-            let isBusy = load.assignedCPUs + UInt64(cpus) > UInt64(load.cpus)
-            let wait = isBusy ? load.expectedNanoseconds / UInt64(max(1, load.cpus)) + 1 : 0
-            let cost = fetch &+ wait &+ load.assignedCPUs * 1000 / UInt64(max(1, load.cpus))
+            let cost = begin(load, cpus: cpus, missingBytes: totalBytes > local ? totalBytes - local : 0)
             if cost < bestCost {
                 bestCost = cost
                 best = index
@@ -65,7 +68,15 @@ package struct Scheduler: Sendable {
         return best
     }
 
-    private func hasRoom(_ load: Load, cpus: UInt32) -> Bool {
+    /// When a task would begin, in ns from now.
+    func begin(_ load: Load, cpus: UInt32, missingBytes: UInt64) -> UInt64 {
+        // The wait begins when all CPUs are taken; below that the load still breaks the tie, lightly.
+        let isBusy = load.assignedCPUs + UInt64(cpus) > UInt64(load.cpus)
+        let wait = isBusy ? load.expectedNanoseconds / UInt64(max(1, load.cpus)) + 1 : 0
+        return missingBytes / Self.bytesPerNanosecond &+ wait &+ load.assignedCPUs * 1000 / UInt64(max(1, load.cpus))
+    }
+
+    func hasRoom(_ load: Load, cpus: UInt32) -> Bool {
         load.assignedCPUs + UInt64(cpus) <= UInt64(load.cpus) || load.assignedCount < 2 * load.cpus
             || load.expectedNanoseconds < UInt64(load.cpus) * Self.queueNanoseconds
     }
@@ -85,16 +96,26 @@ package struct Scheduler: Sendable {
         return false
     }
 
-    package mutating func assign(_ worker: Int, cpus: UInt32, expectedNanoseconds: UInt64) {
+    package mutating func assign(_ worker: Int, cpus: UInt32, expectedNanoseconds: UInt64, at now: Instant = Instant(nanoseconds: 0)) {
+        if let load = loads[worker], load.assignedCPUs < UInt64(load.cpus) { loads[worker]!.movedAt = now }
         loads[worker]?.assignedCPUs += UInt64(cpus)
         loads[worker]?.assignedCount += 1
-        loads[worker]?.expectedNanoseconds += expectedNanoseconds * UInt64(max(1, cpus))
+        loads[worker]?.expectedNanoseconds += Self.work(cpus: cpus, expectedNanoseconds)
     }
 
     /// The opposite of `assign` with the same figures.
-    package mutating func release(_ worker: Int, cpus: UInt32, expectedNanoseconds: UInt64) {
+    package mutating func release(_ worker: Int, cpus: UInt32, expectedNanoseconds: UInt64, at now: Instant = Instant(nanoseconds: 0)) {
+        loads[worker]?.movedAt = now
         loads[worker]?.assignedCPUs -= UInt64(cpus)
         loads[worker]?.assignedCount -= 1
-        loads[worker]?.expectedNanoseconds -= expectedNanoseconds * UInt64(max(1, cpus))
+        loads[worker]?.expectedNanoseconds -= Self.work(cpus: cpus, expectedNanoseconds)
     }
+
+    /// What a task adds to a queue. Durations are what workers claim: bounded, so that no sum of them overflows.
+    package static func work(cpus: UInt32, _ expectedNanoseconds: UInt64) -> UInt64 {
+        let (product, isOverflow) = expectedNanoseconds.multipliedReportingOverflow(by: UInt64(max(1, cpus)))
+        return isOverflow ? workMax : min(product, workMax)
+    }
+    /// More than an hour of a CPU; a worker has at most two million such tasks.
+    private static let workMax: UInt64 = 1 << 42
 }

@@ -67,6 +67,7 @@ extension ServerCore {
         let producer = Int(sessions[slot]!.objects.producer[Int(object)])
         let state = sessions[slot]!.tasks.state[producer]
         return (state == .assigned || state == .running) && sessions[slot]!.tasks.worker[producer] == UInt32(worker)
+            && sessions[slot]!.tasks.askedBack[UInt32(producer)] == nil
     }
 
     /// The last input of a row exists: those of its tasks that went ahead occupy the worker from now on.

@@ -6,6 +6,7 @@ extension ServerCore {
     package func checkInvariants() {
         var assignedOf = ContiguousArray<UInt32>(repeating: 0, count: workers.count)
         var runningOf = ContiguousArray<UInt32>(repeating: 0, count: workers.count)
+        checkTakeBacks()
         for slot in sessions.indices {
             guard let session = sessions[slot] else { continue }
             precondition(slotOfSession[session.id] == slot, "session \(session.id) is not in its slot")
@@ -16,6 +17,27 @@ extension ServerCore {
             precondition(load.assignedCount == assignedOf[worker], "worker \(worker): \(load.assignedCount) assigned, \(assignedOf[worker]) counted")
             precondition(workers[worker]!.runningCount == runningOf[worker], "worker \(worker): running tasks are miscounted")
             if load.assignedCount == 0 { precondition(load.assignedCPUs == 0 && load.expectedNanoseconds == 0, "worker \(worker): a load without tasks") }
+        }
+    }
+
+    private func checkTakeBacks() {
+        var incoming = ContiguousArray<UInt32>(repeating: 0, count: workers.count)
+        var outgoing = incoming
+        for case .some(let session) in sessions {
+            // Sums, so the order does not matter.
+            for (task, asked) in session.tasks.askedBack {
+                precondition(
+                    session.tasks.state[Int(task)] == .assigned || session.tasks.state[Int(task)] == .running, "task \(task) is asked back from nobody")
+                precondition(!session.tasks.ahead.contains(task), "task \(task) is asked back, but the scheduler does not count it")
+                incoming[Int(asked.worker)] += 1
+                outgoing[Int(session.tasks.worker[Int(task)])] += 1
+            }
+        }
+        for worker in workers.indices {
+            guard let load = scheduler.loads[worker] else { continue }
+            precondition(load.incomingCount == incoming[worker], "worker \(worker): \(load.incomingCount) tasks come, \(incoming[worker]) counted")
+            precondition(load.outgoingCount == outgoing[worker], "worker \(worker): \(load.outgoingCount) tasks go, \(outgoing[worker]) counted")
+            if load.incomingCount == 0 { precondition(load.incomingCPUs == 0 && load.incomingNanoseconds == 0, "worker \(worker): nothing comes") }
         }
     }
 

@@ -18,7 +18,8 @@ extension ServerCore {
                 requeue(slot, attempt.task.index)  // Nobody asked here: the worker gave it up for reasons of its own.
             }
         case .revoked(let attempt, let wasTakenBack):
-            if wasTakenBack, let slot = current(attempt, on: worker) { requeue(slot, attempt.task.index) }
+            guard let slot = current(attempt, on: worker) else { return }
+            answerTakeBack(slot, attempt.task.index, wasTakenBack: wasTakenBack)
         case .replicated(let replica):
             guard let slot = slotOfSession[replica.object.session], sessions[slot]!.isOpen,
                 replica.object.index < sessions[slot]!.objects.count,
@@ -79,6 +80,7 @@ extension ServerCore {
         if !finished.attributes.isEmpty { sessions[slot]!.tasks.attributes[task] = finished.attributes }
         sessions[slot]!.durations[Int(sessions[slot]!.tasks.template(of: task))].learn(finished.durationNanoseconds)
         sessions[slot]!.finishedCount += 1
+        if !sessions[slot]!.tasks.takenBackCounts.isEmpty { sessions[slot]!.tasks.takenBackCounts[task] = nil }
         if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyFinished.append(task) }
         for (position, output) in finished.outputs.enumerated() {
             arrive(slot, outputs.lowerBound + UInt32(position), output, attempt.generation, on: worker)

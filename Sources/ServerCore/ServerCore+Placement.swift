@@ -108,7 +108,8 @@ extension ServerCore {
         let template = Int(sessions[slot]!.tasks.template(of: task))
         let microseconds = UInt32(clamping: sessions[slot]!.durations[template].expectedNanoseconds / 1000)
         sessions[slot]!.tasks.expectedMicroseconds[Int(task)] = microseconds
-        scheduler.assign(worker, cpus: sessions[slot]!.templates[template].resources.cpus, expectedNanoseconds: UInt64(microseconds) * 1000)
+        scheduler.assign(worker, cpus: sessions[slot]!.templates[template].resources.cpus, expectedNanoseconds: UInt64(microseconds) * 1000, at: now)
+        noteGiven(slot, task, to: worker)
     }
 
     /// The session and the template, once each, before the first task that needs them.
@@ -181,13 +182,14 @@ extension ServerCore {
         let index = Int(task)
         let state = sessions[slot]!.tasks.state[index]
         guard state == .assigned || state == .running else { return }
+        forgetTakeBack(slot, task)
         let worker = Int(sessions[slot]!.tasks.worker[index])
         if sessions[slot]!.tasks.ahead.remove(task) != nil {
             workers[worker]?.aheadCount -= 1
             return
         }
         let cpus = sessions[slot]!.templates[Int(sessions[slot]!.tasks.template(of: task))].resources.cpus
-        scheduler.release(worker, cpus: cpus, expectedNanoseconds: UInt64(sessions[slot]!.tasks.expectedMicroseconds[index]) * 1000)
+        scheduler.release(worker, cpus: cpus, expectedNanoseconds: UInt64(sessions[slot]!.tasks.expectedMicroseconds[index]) * 1000, at: now)
         if state == .running {
             sessions[slot]!.runningCount -= 1
             workers[worker]?.runningCount -= 1

@@ -137,6 +137,7 @@ package struct ServerCore: Sendable {
         for slot in sessions.indices where sessions[slot]?.isOpen == true { cancelReturned(slot, into: &effects) }
         place(now: now, into: &effects)
         sendFollowers(into: &effects)
+        takeBackQueued()
         for slot in sessions.indices where sessions[slot] != nil {
             answerWaits(slot, into: &effects)
             flushLease(slot, into: &effects)

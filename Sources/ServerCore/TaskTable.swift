@@ -47,6 +47,10 @@ struct TaskTable: Sendable {
     /// Assigned tasks whose inputs don't all exist.
     var ahead: Set<UInt32> = []
     var cancelRequested: Set<UInt32> = []
+    /// Assigned tasks that their worker was asked to give back for another.
+    var askedBack: [UInt32: AskedBack] = [:]
+    /// How often a worker gave the task back, until it finishes.
+    var takenBackCounts: [UInt32: UInt8] = [:]
     var debug: [UInt32: String] = [:]
     var attributes: [UInt32: [UInt8]] = [:]
 

@@ -15,11 +15,21 @@ struct WorkerEntry: Sendable {
     var aheadCount = 0
     /// Tasks that may go ahead as soon as there are fewer.
     var followers: ContiguousArray<(session: SessionID, task: UInt32)> = []
+    /// Tasks that it was given and that could be asked back, in the order of giving; those that began or ended are passed over.
+    var given: ContiguousArray<Given> = []
+    var givenCountMax = givenCountMin
     /// Replicas to be forgotten there, gathered over one event.
     var drops: [Replica] = []
 }
 
 extension WorkerEntry {
+    struct Given: Sendable {
+        var session: SessionID
+        var task: UInt32
+        var attempt: UInt32
+    }
+    static let givenCountMin = 256
+
     /// Whether a batch of it was taken: then it must remember this server.
     var hasBeenHeard: Bool { link.hasReceived }
 }

@@ -232,6 +232,7 @@ extension Simulation {
             guard !graph.failing[task], producers.allSatisfy({ hasFinished(infos[Int($0)]) || hasOnceFinished(client, $0) }) else {
                 throw Violation(.wrongOutcome, "client \(client.index): task \(task) finished")
             }
+            try checkRuns(of: task, client)
         case .cancelled:
             count("cancelled tasks")
             guard client.cancelled.contains(UInt32(task)) || producers.contains(where: { infos[Int($0)].state == .cancelled }) else {
@@ -246,6 +247,16 @@ extension Simulation {
             } else {
                 try checkExcuse(failure, client.index)
             }
+        }
+    }
+
+    /// A task that finished has run; more than once only if something was lost on the way.
+    private func checkRuns(of task: Int, _ client: VirtualClient) throws(Violation) {
+        guard let session = client.session else { return }
+        let runs = beginCounts[TaskID(session: session, index: UInt32(task))] ?? 0
+        let isExcused = lostWorkerCount > 0 || counts["failed fetches"] ?? 0 > 0 || isDiskFull
+        guard runs == 1 || (runs > 1 && isExcused) else {
+            throw Violation(.ranTwice, "client \(client.index): \(runs) attempts of task \(task), which finished, have begun")
         }
     }
 

@@ -24,8 +24,8 @@ struct Connection: Sendable {
 extension Simulation {
     var delay: UInt64 { random.microseconds(plan.networkMicroseconds) }
 
-    func sendUp(_ frame: WorkerToServerFrame, from worker: VirtualWorker) {
-        observeUp(frame, worker)
+    func sendUp(_ frame: WorkerToServerFrame, from worker: VirtualWorker) throws(Violation) {
+        try observeUp(frame, worker)
         guard let index = worker.connection, connections[index].isOpenAtWorker else { return }
         let at = max(connections[index].lastUp, now + delay, worker.partitionedUpUntil)
         connections[index].lastUp = at
@@ -101,9 +101,10 @@ extension Simulation {
 
     // MARK: What is seen on the wire
 
-    private func observeUp(_ frame: WorkerToServerFrame, _ worker: VirtualWorker) {
+    private func observeUp(_ frame: WorkerToServerFrame, _ worker: VirtualWorker) throws(Violation) {
         guard case .batch(let batch) = frame else { return }
         worker.traffic.acknowledgedDown = max(worker.traffic.acknowledgedDown, batch.acknowledged)
+        for case .revoked(let attempt, let wasTakenBack) in batch.payload { try observeTakeBack(of: attempt, wasTakenBack: wasTakenBack) }
         guard batch.sequence == UInt64(worker.traffic.outcomes.count) else { return }
         worker.traffic.outcomes.append(
             batch.payload.compactMap { message in
@@ -112,6 +113,13 @@ extension Simulation {
                 default: nil
                 }
             })
+    }
+
+    /// Words may be said again after a reconnection: the set takes them once.
+    private func observeTakeBack(of attempt: AttemptID, wasTakenBack: Bool) throws(Violation) {
+        guard wasTakenBack else { return count("tasks not taken back") }
+        if ranOn[attempt] != nil { throw Violation(.ranTwice, "\(attempt) is given back after it had begun") }
+        if takenBack.insert(attempt).inserted { count("tasks taken back") }
     }
 
     private func observeDown(_ frame: ServerToWorkerFrame, _ worker: VirtualWorker) throws(Violation) {

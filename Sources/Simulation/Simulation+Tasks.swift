@@ -15,6 +15,8 @@ extension Simulation {
         if let other = ranOn[job.attempt], other != place {
             throw Violation(.ranTwice, "\(job.attempt) on workers \(other >> 32) and \(worker.index)")
         }
+        if takenBack.contains(job.attempt) { throw Violation(.ranTwice, "\(job.attempt) begins after it was given back") }
+        if ranOn[job.attempt] == nil { beginCounts[job.attempt.task, default: 0] += 1 }
         ranOn[job.attempt] = place
         write("worker \(worker.index) begins \(job.attempt)")
         for input in job.inputs where input.value == .stored {

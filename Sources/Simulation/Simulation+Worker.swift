@@ -34,7 +34,7 @@ extension Simulation {
     private func perform(_ effect: WorkerEffect, _ worker: VirtualWorker) throws(Violation) {
         let (index, life) = (worker.index, worker.life)
         switch effect {
-        case .send(let frame): sendUp(frame, from: worker)
+        case .send(let frame): try sendUp(frame, from: worker)
         case .reconnect:
             leaveConnection(worker)
             queue.add(.connect(worker: index, life: life), at: now + random.milliseconds(1...100))

@@ -67,6 +67,10 @@ package final class Simulation {
     /// What each run of a task made, by the replica that it has to be found under.
     var ledger: [Replica: Content] = [:]
     var ranOn: [AttemptID: Int] = [:]
+    /// How many attempts of a task have begun.
+    var beginCounts: [TaskID: Int] = [:]
+    /// Attempts that their worker gave back before they began.
+    var takenBack: Set<AttemptID> = []
     var runCount: UInt64 = 0
     var serialCount: UInt64 = 0
     // What may excuse a failure.

@@ -41,6 +41,8 @@ struct Attempt: TableRow {
     var stop: Stop = .no
     /// The server asked for it while its call was in flight; answered when the subworker has said whether the call had begun.
     var isRevoking = false
+    /// A process has worked on it, which is gone: it may have changed the world, so it stays here.
+    var hasBegun = false
     var isStartReported = false
     var crashCount: UInt32 = 0
 

@@ -57,7 +57,8 @@ extension WorkerCore {
             // Not its fault. It begins once more, unless it may not.
             let mayRepeat = templates[attempts[attempt].template].template.rerun != .never
             if mayRepeat {
-                answerRevokeOfBegun(attempt)
+                attempts[attempt].hasBegun = true
+                refuseRevoke(attempt)
                 requeue(attempt, sequence: sequence, inFront: true)
             } else {
                 settle(attempt, .failed(ContractErrors.stoppedForAnother(attempts[attempt].id)))
@@ -67,7 +68,8 @@ extension WorkerCore {
         }
     }
 
-    private mutating func answerRevokeOfBegun(_ attempt: AttemptHandle) {
+    /// Answers the server that asked for the attempt back: it has begun.
+    mutating func refuseRevoke(_ attempt: AttemptHandle) {
         guard attempts[attempt].isRevoking else { return }
         attempts[attempt].isRevoking = false
         tell(.revoked(attempts[attempt].id, wasTakenBack: false))
@@ -81,7 +83,8 @@ extension WorkerCore {
         templates[template].learned.forget()
         let policy = templates[template].template
         if crashCount <= policy.retryCountMax, policy.rerun != .never, crashCount < Self.poisonCrashCount {
-            answerRevokeOfBegun(attempt)
+            attempts[attempt].hasBegun = true
+            refuseRevoke(attempt)
             requeue(attempt, sequence: takeSequence(), inFront: false)
         } else {
             settle(attempt, .failed(crashCount > 1 ? ContractErrors.poison(crashCount: crashCount, evidence) : evidence))

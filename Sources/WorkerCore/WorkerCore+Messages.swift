@@ -107,7 +107,7 @@ extension WorkerCore {
         guard sessions[attempts[attempt].session].closing == .no else { return }
         switch attempts[attempt].state {
         case .waiting, .ready:
-            settle(attempt, .takenBack)
+            if attempts[attempt].hasBegun { tell(.revoked(id, wasTakenBack: false)) } else { settle(attempt, .takenBack) }
         case .running, .finishing:
             tell(.revoked(id, wasTakenBack: false))
         case .calling(let subworker, let slot):

@@ -140,15 +140,13 @@ extension WorkerCore {
             } else {
                 requeue(attempt, sequence: sequence, inFront: true)
             }
+                refuseRevoke(attempt)
         }
     }
 
     /// The call could not be taken back.
     private mutating func begun(_ attempt: AttemptHandle, on subworker: SubworkerHandle, into effects: inout ContiguousArray<WorkerEffect>) {
-        if attempts[attempt].isRevoking {
-            attempts[attempt].isRevoking = false
-            tell(.revoked(attempts[attempt].id, wasTakenBack: false))
-        }
+        refuseRevoke(attempt)
         if attempts[attempt].stop != .no { stopSubworker(subworker, isKilled: true, into: &effects) }
     }
 }

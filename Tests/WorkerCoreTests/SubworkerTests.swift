@@ -316,6 +316,20 @@ import WorkerCore
         #expect(try harness.answer(1, [0]).messages == [Make.answered(0)])
     }
 
+    @Test func `what a crashed process had begun is not given back`() throws {
+        var harness = try Self.opened(cpus: 1, Make.define(1, "count/words", retries: 9))
+        try harness.send(Make.assign(0, template: 1))
+        try harness.register(1)
+        try harness.end(1, running: Make.slots(0))
+        // Between two tries, and in the queue of the next process.
+        #expect(try harness.send(.revoke(Make.attempt(0))).messages == [.revoked(Make.attempt(0), wasTakenBack: false)])
+        try harness.register(2)
+        #expect(try harness.send(.revoke(Make.attempt(0))).effects == [.recall(Self.worker(2), slots: Make.slots(0))])
+        let round = try harness.handle(.recalled(Self.worker(2), slots: Make.slots(0)))
+        #expect(round.messages == [.revoked(Make.attempt(0), wasTakenBack: false)])
+        #expect(round.calls == [[Make.call(0, 0, template: 1)]])
+    }
+
     @Test func `a revoked call that comes back first has an outcome, then the answer`() throws {
         var harness = try Self.fast()
         try harness.send(Make.assign(0))
