@@ -32,6 +32,7 @@ TREE_LEAVES = 4096
 DATA_COUNT = 20
 DATA_BYTES = 50_000_000
 RSS_COUNT = 100_000
+SCALE_COUNTS = (1000, 10_000, 100_000, 1_000_000)
 
 
 class Cluster:
@@ -320,6 +321,38 @@ def case_rss_100k(args):
             noop_py_once(RSS_COUNT)(session)
             seconds = time.perf_counter() - start
         emit("rss-100k", RSS_COUNT, [seconds], f"server process; {before} MiB before", peak_mib(running.server_pid))
+
+
+def case_scale(args):
+    """What a C no-op costs in sessions of very different size; the worst against the best is their ratio."""
+    from rain.client import Task
+
+    with cluster() as running:
+        cost = {}
+        seconds = []
+        for n in SCALE_COUNTS:
+            runs = []
+            # Small ones often, since a few milliseconds of anything else would show.
+            for _ in range(min(20, max(args.repeat, 100_000 // n)) if n < SCALE_COUNTS[-1] else 1):
+                with running.session(subworkers={"noop": str(NOOP)}) as session:
+                    gather(session, [Task("noop/noop")])
+                    start = time.perf_counter()
+                    assert len(gather(session, [Task("noop/noop") for _ in range(n)])) == n
+                    runs.append(time.perf_counter() - start)
+            cost[n] = round(statistics.median(runs) / n * 1e6, 2)
+            seconds = runs
+        ratio = round(max(cost.values()) / min(cost.values()), 2)
+        emit(
+            *(
+                "scale",
+                SCALE_COUNTS[-1],
+                seconds,
+                "noop-c, 1,000 to 1,000,000 in a session; ratio: dearest to cheapest",
+            ),
+            *(peak_mib(running.server_pid),),
+            us_per_task=cost,
+            ratio=ratio,
+        )
 
 
 def main():

@@ -205,9 +205,11 @@ class Task:
     def _begin(self, session, template, inputs, row, name):
         self._session = session
         self._template = template
-        self._inputs = inputs
+        # A tuple, and no list for one output: the collector of garbage walks through every list, again and again.
+        self._inputs = tuple(inputs)
         self._row = row
         self._name = name
+        #: The outputs that the program has asked for: one, or a list of them and None.
         self._output = None
         self._keep_mask = 0
         self._info = None
@@ -249,15 +251,26 @@ class Task:
         return LabeledList([self._output_at(i) for i in range(count)], [label for label, _ in self._template.outputs])
 
     def _output_at(self, position) -> DataObject:
-        # A task with one output, the usual one, needs no list for it.
-        if self._output is None:
-            self._output = [None] * len(self._template.outputs)
-        result = self._output[position]
+        declared = self._template.outputs
+        made = self._output
+        if len(declared) > 1 and made is None:
+            made = self._output = [None] * len(declared)
+        result = made[position] if made.__class__ is list else made
         if result is None:
-            label, content_type = self._template.outputs[position]
+            label, content_type = declared[position]
             result = DataObject(self._session, self._first_output + position, label, content_type, self, position)
-            self._output[position] = result
+            if made is None:
+                self._output = result
+            else:
+                made[position] = result
         return result
+
+    def _outputs_made(self) -> tuple:
+        """The outputs that the program has asked for so far."""
+        made = self._output
+        if made is None:
+            return ()
+        return tuple(output for output in made if output is not None) if made.__class__ is list else (made,)
 
     @property
     def output(self) -> DataObject:

@@ -376,9 +376,8 @@ class Session:
                     self._templates = {k: t for k, t in self._templates.items() if node[0] not in t.constants}
                 else:
                     node._id = node._first_output = -1
-                    for output in node._output or ():
-                        if output is not None:
-                            output._id = -1
+                    for output in node._outputs_made():
+                        output._id = -1
 
     # Asking.
 
