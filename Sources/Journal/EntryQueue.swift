@@ -53,6 +53,13 @@ final class EntryQueue: @unchecked Sendable {
         pthread_mutex_unlock(mutex)
     }
 
+    /// Whether nobody waits to be written.
+    var isEmpty: Bool {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return entries.isEmpty && !isClosed
+    }
+
     /// Waits for entries, and while they are telemetry only a little longer.
     func take() -> Taken {
         pthread_mutex_lock(mutex)

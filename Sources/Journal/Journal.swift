@@ -26,7 +26,12 @@ package final class Journal: Sendable {
         case committed(through: UInt64)
         /// Nothing more will be written; what was not reported as committed may be lost.
         case failed(reason: String)
+        /// Closed sessions can't be forgotten; the file grows until the next start.
+        case pruningFailed(reason: String)
     }
+
+    /// Closed sessions stay in the file for looking into, while it is smaller than this.
+    package static let keepBytes: UInt64 = 256 << 20
 
     package let path: String
     /// Of this start: on disk before `init` returns.
@@ -34,21 +39,20 @@ package final class Journal: Sendable {
     /// The first numbers that no earlier start has given.
     package let firstSession: UInt32
     package let firstWorker: UInt32
-    /// Sessions that an earlier start left open; they are closed in the file now, as record 0 of this epoch.
-    package let abandonedSessionCount: Int
     private let queue = EntryQueue()
     private let thread: JournalThread
 
     /// Opens the file, or makes it, and begins the next epoch in it.
     ///
-    /// - Parameter onEvent: called on the journal's thread.
-    package init(path: String, onEvent: @escaping @Sendable (Event) -> Void) throws(JournalError) {
+    /// - Parameters:
+    ///   - keepBytes: closed sessions are forgotten, the longest closed first, when more pages than that are in use.
+    ///   - onEvent: called on the journal's thread.
+    package init(path: String, keepBytes: UInt64 = Journal.keepBytes, onEvent: @escaping @Sendable (Event) -> Void) throws(JournalError) {
         self.path = path
-        let writer = try JournalWriter(path: path)
+        let writer = try JournalWriter(path: path, keepBytes: keepBytes)
         epoch = writer.epoch
         firstSession = writer.firstSession
         firstWorker = writer.firstWorker
-        abandonedSessionCount = try writer.closeAbandonedSessions(reason: "the server was started again")
         thread = try JournalThread(writer: writer, queue: queue, onEvent: onEvent)
     }
 
@@ -78,7 +82,18 @@ private final class JournalThread: Sendable {
 
         func run() {
             var hasFailed = false
+            var canPrune = true
             while true {
+                // One step even for a busy server, or its file would grow for ever; the rest while nobody waits.
+                repeat {
+                    guard canPrune, !hasFailed else { break }
+                    do throws(JournalError) {
+                        if try !writer.prune() { break }
+                    } catch {
+                        canPrune = false
+                        onEvent(.pruningFailed(reason: error.description))
+                    }
+                } while queue.isEmpty
                 let taken = queue.take()
                 if let last = taken.entries.last, !hasFailed {
                     do throws(JournalError) {

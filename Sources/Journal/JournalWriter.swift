@@ -6,8 +6,8 @@ import Wire
 
 /// Puts groups of records into the file, each group in one transaction.
 final class JournalWriter {
-    /// SQLite holds at most 10^9 bytes in one value.
-    static let partBytesMax = 64 << 20
+    /// SQLite holds at most 10^9 bytes in one value, and one that is pruned makes a commit wait.
+    static let partBytesMax = 16 << 20
 
     let path: String
     let epoch: ServerEpoch
@@ -22,11 +22,13 @@ final class JournalWriter {
     private let addWorker: Statement
     private let loseWorker: Statement
     private let addBatch: Statement
-    private var body = ByteWriter(reserving: 64 << 10)
+    private let pruner: JournalPruner
+    private var body = BatchBody(firstNumber: 0)
     private var scratch = ByteWriter()
     private var lastCommitMicroseconds: Int64
 
-    init(path: String) throws(JournalError) {
+    /// - Parameter keepBytes: closed sessions are forgotten when the file has more.
+    init(path: String, keepBytes: UInt64) throws(JournalError) {
         self.path = path
         lock = try FileLock(protecting: path)
         try JournalSchema.makePrivateFile(path)
@@ -39,8 +41,8 @@ final class JournalWriter {
             throw .corrupt(path: path, reason: "its epoch is not a number from 1 on")
         }
         epoch = ServerEpoch(number)
-        firstSession = try Self.next(database, "SELECT coalesce(max(session), 0) FROM sessions")
-        firstWorker = try Self.next(database, "SELECT coalesce(max(worker), 0) FROM workers")
+        firstSession = try Self.next(database, "session", of: "sessions")
+        firstWorker = try Self.next(database, "worker", of: "workers")
         openSession = try database.prepare("INSERT INTO sessions (session, name, epoch, number, opened_us, opened) VALUES (?, ?, ?, ?, ?, ?)")
         closeSession = try database.prepare(
             "UPDATE sessions SET close_epoch = ?, close_number = ?, closed_us = ?, reason = ? WHERE session = ? AND close_epoch IS NULL")
@@ -51,23 +53,12 @@ final class JournalWriter {
             "UPDATE workers SET lost_epoch = ?, lost_number = ?, lost_us = ?, reason = ? WHERE worker = ? AND lost_epoch IS NULL")
         addBatch = try database.prepare(
             "INSERT INTO batch (epoch, first_number, t0, t1, session_min, session_max, types, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+        pruner = try JournalPruner(database: database, limitBytes: keepBytes)
         lastCommitMicroseconds = unixMicroseconds()
     }
 
-    /// Sessions that an earlier start left open and this one can't go on with.
-    ///
-    /// - Returns: how many there were.
-    func closeAbandonedSessions(reason: String) throws(JournalError) -> Int {
-        let statement = try database.prepare(
-            "UPDATE sessions SET close_epoch = ?, close_number = 0, closed_us = ?, reason = ? WHERE close_epoch IS NULL")
-        statement.bind(1, epoch.rawValue)
-        statement.bind(2, unixMicroseconds())
-        statement.bind(3, reason)
-        try statement.run()
-        return Int(database.changeCount)
-    }
-
-    private static func next(_ database: Database, _ sql: String) throws(JournalError) -> UInt32 {
+    private static func next(_ database: Database, _ column: String, of table: String) throws(JournalError) -> UInt32 {
+        let sql = "SELECT max((SELECT coalesce(max(\(column)), 0) FROM \(table)), (SELECT value FROM meta WHERE key = 'last_\(column)'))"
         guard let last = UInt32(exactly: try database.integer(sql)), last < UInt32.max else {
             throw .corrupt(path: database.path, reason: "a session or worker number beyond 32 bits")
         }
@@ -87,35 +78,26 @@ final class JournalWriter {
         }
     }
 
+    /// Forgets a little of what is too much, if anything is.
+    ///
+    /// - Returns: whether there is more to forget.
+    func prune() throws(JournalError) -> Bool { try pruner.step() }
+
     private func writeGroup(_ entries: ContiguousArray<JournalEntry>) throws(JournalError) {
         let now = unixMicroseconds()
-        body.removeAll()
-        var types: Int64 = 0
-        var sessions: ClosedRange<UInt32>?
-        // Numbers in a body are written as steps from one to the next, nearly always 1.
-        let first = entries.first?.number ?? 0
-        var last = first
-        for entry in entries {
-            if try writeRow(entry, now) { continue }
-            types |= 1 << Int64(entry.record.kind.rawValue)
-            if let session = entry.record.session?.rawValue {
-                sessions = min(sessions?.lowerBound ?? session, session)...max(sessions?.upperBound ?? session, session)
-            }
-            body.varint(entry.number &- last)
-            last = entry.number
-            entry.record.encode(to: &body)
-        }
-        if body.count > 0 {
+        body.restart(firstNumber: entries.first?.number ?? 0)
+        for entry in entries where try !writeRow(entry, now) { body.append(entry.record, number: entry.number) }
+        if !body.isEmpty {
             addBatch.bind(1, epoch.rawValue)
-            addBatch.bind(2, first)
+            addBatch.bind(2, entries.first?.number ?? 0)
             addBatch.bind(3, lastCommitMicroseconds)
             addBatch.bind(4, now)
-            if let sessions {
+            if let sessions = body.sessions {
                 addBatch.bind(5, sessions.lowerBound)
                 addBatch.bind(6, sessions.upperBound)
             }
-            addBatch.bind(7, types)
-            addBatch.bind(8, body.bytes[...])
+            addBatch.bind(7, body.types)
+            addBatch.bind(8, body.sealed()[...])
             try addBatch.run()
         }
         lastCommitMicroseconds = now
@@ -193,6 +175,7 @@ final class JournalWriter {
     private func encoded(_ record: JournalRecord) -> [UInt8] {
         scratch.removeAll()
         record.encode(to: &scratch)
+        scratch.seal()
         return scratch.bytes
     }
 }

@@ -48,7 +48,7 @@ package final class RunningServer: Sendable {
         let inbox = try ReactorInbox()
         self.inbox = inbox
         try makePrivateDirectory(options.workDirectory)
-        journal = try Self.openJournal(options, inbox)
+        journal = try Self.openJournal(options, inbox, logger)
         epoch = journal.epoch
         clientToken = access.access.clientToken
         depot = try Depot(directory: options.workDirectory + "/depot", logger: logger)
@@ -72,9 +72,6 @@ package final class RunningServer: Sendable {
                 stopDescriptor: stopDescriptor))
         let depot = depot
         _ = http.loop.scheduleRepeatedTask(initialDelay: .seconds(10), delay: .seconds(10)) { _ in depot.sweep() }
-        if journal.abandonedSessionCount > 0 {
-            logger.warning("\(journal.abandonedSessionCount) sessions of an earlier start are closed: their clients must run them again")
-        }
         logger.info("listening on \(host): clients at port \(port), workers at port \(controlPort), epoch \(epoch.rawValue)")
         try sayReady(options)
     }
@@ -87,12 +84,13 @@ package final class RunningServer: Sendable {
         } catch { throw .transport(error) }
     }
 
-    private static func openJournal(_ options: ServerOptions, _ inbox: ReactorInbox) throws(ServerError) -> Journal {
+    private static func openJournal(_ options: ServerOptions, _ inbox: ReactorInbox, _ logger: Logger) throws(ServerError) -> Journal {
         do throws(JournalError) {
             return try Journal(path: options.workDirectory + "/journal.sqlite") { event in
                 switch event {
                 case .committed(let number): inbox.post(.event(.committed(through: number)))
                 case .failed(let reason): inbox.post(.event(.journalFailed(reason: reason)))
+                case .pruningFailed(let reason): logger.warning("closed sessions stay in the journal, which grows until the next start: \(reason)")
                 }
             }
         } catch { throw .journal(error) }

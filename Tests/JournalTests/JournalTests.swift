@@ -20,7 +20,8 @@ private func copyFile(_ from: String, _ to: String) throws {
     while case let count = read(source, &buffer, buffer.count), count > 0 { try #require(write(target, buffer, count) == count) }
 }
 
-@Suite struct JournalTests {
+/// One after the other, for one of them limits the size of every file that this process writes.
+@Suite(.serialized) struct JournalTests {
     let directory = TemporaryDirectory()
     var path: String { directory.path + "/journal.sqlite" }
 
@@ -51,18 +52,134 @@ private func copyFile(_ from: String, _ to: String) throws {
         #expect(stored.last?.record == .epochBegan(ServerEpoch(2)) && stored.last?.number == 1)
     }
 
-    @Test func `sessions that an earlier start left open are closed by the next`() throws {
+    @Test func `a later start reads what earlier ones left open, and nothing of what is closed`() throws {
+        let options = SessionOptions(name: "n")
         let first = try Journal(path: path) { _ in }
-        first.append(
-            entries([.sessionOpened(SessionID(1), SessionOptions()), .sessionOpened(SessionID(2), SessionOptions()), .sessionClosed(SessionID(1), reason: "")]))
+        let open = sampleRecords().filter { $0.session == nil || $0.session == SessionID(7) }.filter { if case .sessionClosed = $0 { false } else { true } }
+        first.append(entries([.sessionOpened(SessionID(1), options), .sessionClosed(SessionID(1), reason: "")]))
+        first.append(entries(open, from: 3))
+        first.append(entries([.cancelled(TaskID(session: SessionID(1), index: 3)), .cancelled(TaskID(session: SessionID(7), index: 3))], from: 100))
         first.close()
         let second = try Journal(path: path) { _ in }
-        #expect(second.abandonedSessionCount == 1)
+        second.append(entries([.sessionOpened(SessionID(8), options), .cancelled(TaskID(session: SessionID(7), index: 4))]))
         second.close()
-        #expect(try Journal.readAll(path).last?.record == .sessionClosed(SessionID(2), reason: "the server was started again"))
         let third = try Journal(path: path) { _ in }
-        #expect(third.abandonedSessionCount == 0)
+        let reader = try third.earlierRecords()
+        var records: [StoredRecord] = []
+        while let record = try reader.next() { records.append(record) }
+        let expected =
+            open + [
+                .cancelled(TaskID(session: SessionID(7), index: 3)), .sessionOpened(SessionID(8), options), .cancelled(TaskID(session: SessionID(7), index: 4)),
+            ]
+        #expect(records.map(\.record) == expected)
+        #expect(records.map(\.epoch) == Array(repeating: ServerEpoch(1), count: open.count + 1) + [ServerEpoch(2), ServerEpoch(2)])
+        // What this start writes is none of it.
+        third.append(entries([.sessionOpened(SessionID(9), options)]))
         third.close()
+        let again = try JournalReader(path: path, scope: .restart(third.epoch))
+        var count = 0
+        while try again.next() != nil { count += 1 }
+        #expect(count == expected.count)
+    }
+
+    @Test func `closed sessions are forgotten when the file grows over its limit, the longest closed first`() throws {
+        let limit: UInt64 = 1 << 20
+        let writer = try JournalWriter(path: path, keepBytes: limit)
+        try writer.write(entries([.sessionOpened(SessionID(1), SessionOptions(name: "stays"))]))
+        var number: UInt64 = 1
+        var expected: [JournalRecord] = [.sessionOpened(SessionID(1), SessionOptions(name: "stays"))]
+        let big = TaskError(.user, String(repeating: "x", count: 20_000))
+        for session in UInt32(2)..<400 {
+            let own = JournalRecord.cancelled(TaskID(session: SessionID(1), index: session))
+            let task = AttemptID(task: TaskID(session: SessionID(session), index: 1), epoch: writer.epoch, number: 1)
+            try writer.write(
+                entries(
+                    [
+                        .sessionOpened(SessionID(session), SessionOptions()), .submitted(SessionID(session), sampleSubmit(), sampleReceipt), own,
+                        .failed(task, nil, big), .sessionClosed(SessionID(session), reason: ""),
+                    ], from: number + 1))
+            number += 5
+            expected.append(own)
+            while try writer.prune() {}
+        }
+        var status = stat()
+        #expect(stat(path, &status) == 0 && status.st_size < 3 << 20, "\(status.st_size) bytes")
+        let all = try Journal.readAll(path).map(\.record)
+        #expect(all.filter { $0.session == SessionID(1) } == expected)
+        let left = all.compactMap { if case .sessionOpened(let session, _) = $0 { session.rawValue } else { nil } }
+        #expect(left.count > 5 && left.count < 100 && left.dropFirst() == Array(UInt32(400 - left.count + 1)..<400)[...])
+        #expect(all.count { if case .submitted = $0 { true } else { false } } == left.count - 1)
+        #expect(all.count { if case .failed = $0 { true } else { false } } == left.count - 1)
+    }
+
+    @Test func `numbers stay given when what had them is forgotten`() throws {
+        do {
+            let writer = try JournalWriter(path: path, keepBytes: 0)
+            try writer.write(entries(sampleRecords()))
+            while try writer.prune() {}
+        }
+        #expect(try Journal.readAll(path).allSatisfy { $0.record.session != SessionID(7) })
+        let next = try Journal(path: path) { _ in }
+        #expect(next.firstSession == 8 && next.firstWorker == 5)
+        next.close()
+    }
+
+    @Test func `a flipped byte is found by its checksum`() throws {
+        let journal = try Journal(path: path) { _ in }
+        journal.append(entries(sampleRecords()))
+        journal.close()
+        let database = try Database(path: path)
+        for (table, column) in [("batch", "body"), ("submit_parts", "body"), ("sessions", "opened"), ("workers", "joined")] {
+            let select = try database.prepare("SELECT rowid, \(column) FROM \(table)")
+            try #require(try select.step())
+            let (place, was) = (select.integer(0), select.bytes(1))
+            select.reset()
+            var changed = was
+            changed[was.count / 2] ^= 4
+            let update = try database.prepare("UPDATE \(table) SET \(column) = ? WHERE rowid = ?")
+            func store(_ bytes: [UInt8]) throws {
+                update.bind(1, bytes[...])
+                update.bind(2, place)
+                try update.run()
+            }
+            try store(changed)
+            do {
+                _ = try Journal.readAll(path)
+                Issue.record("the change in \(table) was not found")
+            } catch {
+                guard case .corrupt(_, let reason) = error, reason.contains("checksum") else {
+                    Issue.record("\(error)")
+                    return
+                }
+            }
+            try store(was)
+        }
+        #expect(try Journal.readAll(path).map(\.record) == sampleRecords())
+    }
+
+    @Test func `a truncated file is an error that says what to do`() throws {
+        let journal = try Journal(path: path) { _ in }
+        for index in 0..<200 {
+            journal.append(
+                entries(
+                    [
+                        .failed(
+                            AttemptID(task: TaskID(session: SessionID(1), index: 1), epoch: journal.epoch, number: 1), nil,
+                            TaskError(.user, String(repeating: "x", count: 5000)))
+                    ], from: UInt64(index + 1)))
+        }
+        journal.close()
+        var status = stat()
+        #expect(stat(path, &status) == 0)
+        #expect(truncate(path, status.st_size / 8192 * 4096) == 0)
+        #expect {
+            let journal = try Journal(path: path) { _ in }
+            defer { journal.close() }
+            let reader = try JournalReader(path: path, scope: .everything)
+            while try reader.next() != nil {}
+        } throws: { error in
+            "\(error)".contains("is damaged") && "\(error)".contains("restore it from a copy, or move it away")
+        }
     }
 
     @Test func `many groups keep their order`() throws {
@@ -153,7 +270,16 @@ private func copyFile(_ from: String, _ to: String) throws {
             let database = try Database(path: path)
             try database.execute("PRAGMA user_version = 99")
         }
-        #expect(throws: JournalError.newerFormat(path: path, found: 99, known: 1)) { try Journal(path: path) { _ in } }
+        #expect(throws: JournalError.newerFormat(path: path, found: 99, known: 2)) { try Journal(path: path) { _ in } }
+    }
+
+    @Test func `an older format is refused`() throws {
+        try Journal(path: path) { _ in }.close()
+        do {
+            let database = try Database(path: path)
+            try database.execute("PRAGMA user_version = 1")
+        }
+        #expect(throws: JournalError.olderFormat(path: path, found: 1, known: 2)) { try Journal(path: path) { _ in } }
     }
 
     @Test func `a damaged body is an error, never a trap`() throws {
@@ -193,6 +319,33 @@ private func copyFile(_ from: String, _ to: String) throws {
         journal.append(entries([.cancelled(TaskID(session: SessionID(1), index: 2))], from: 3))
         journal.close()
         #expect(try Journal.readAll(path).map(\.number) == [1])
+    }
+
+    @Test func `many outcomes are read one after the other`() throws {
+        let log = EventLog()
+        let journal = try Journal(path: path) { log.add($0) }
+        let session = SessionID(1)
+        journal.append(entries([.sessionOpened(session, SessionOptions())]))
+        let finished = FinishedAttempt(outputs: [FinishedOutput(sizeBytes: 4, inline: [1, 2, 3, 4])], startedUnixMicroseconds: 1, durationNanoseconds: 1)
+        var number: UInt64 = 1
+        for _ in 0..<20 {
+            journal.append(
+                ContiguousArray(
+                    (0..<5000).map {
+                        let task = TaskID(session: session, index: UInt32(number) + UInt32($0))
+                        return JournalEntry(
+                            number: number + UInt64($0) + 1, record: .finished(AttemptID(task: task, epoch: journal.epoch, number: 1), WorkerID(1), finished),
+                            isDurable: true)
+                    }))
+            number += 5000
+        }
+        journal.close()
+        let next = try Journal(path: path) { _ in }
+        defer { next.close() }
+        let reader = try next.earlierRecords()
+        var count = 0
+        while try reader.next() != nil { count += 1 }
+        #expect(count == 100_001)
     }
 
     @Test func `a missing directory is an error that names it`() {

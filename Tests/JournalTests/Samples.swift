@@ -44,6 +44,8 @@ func sampleRecords() -> [JournalRecord] {
     ]
 }
 
+let sampleReceipt = SubmitReceipt(firstTemplate: 1, firstTask: 2, firstObject: 3, taskCount: 4, objectCount: 5)
+
 func sampleSubmit() -> Submit {
     var submit = Submit()
     (submit.firstTemplate, submit.firstTask) = (0, 5)
