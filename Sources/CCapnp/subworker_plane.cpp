@@ -109,6 +109,12 @@ static void decodeToWorker(ccapnp_work &work, Received &message) {
         work.toWorker.kind = CS_PONG;
         work.toWorker.pong = root.getPong();
         break;
+    case ToWorker::RESERVE: {
+        auto reserve = root.getReserve();
+        work.toWorker.kind = CS_RESERVE;
+        work.toWorker.reserve = {reserve.getSizeBytes(), reserve.getSlot(), reserve.getId()};
+        break;
+    }
     default:
         throw std::runtime_error("it is of an unknown kind");
     }
@@ -207,6 +213,7 @@ static void encodeToSubworker(const cs_to_subworker &from, ToSubworker::Builder 
         setText(
             from.bytes, from.welcome.staging_directory, [&](unsigned n) { return welcome.initStagingDirectory(n); });
         welcome.setInlineBytesMax(from.welcome.inline_bytes_max);
+        welcome.setCreditBytes(from.welcome.credit_bytes);
         break;
     }
     case CS_REFUSED: {
@@ -238,6 +245,16 @@ static void encodeToSubworker(const cs_to_subworker &from, ToSubworker::Builder 
     case CS_SHUTDOWN:
         to.setShutdown();
         break;
+    case CS_GRANTED: {
+        auto granted = to.initGranted();
+        granted.setId(from.granted.id);
+        // The union has no member for nothing, so an empty text is said too.
+        auto text = from.granted.is_refused ? granted.initRefused(from.granted.text.length)
+                                            : granted.initDirectory(from.granted.text.length);
+        if (from.granted.text.length > 0)
+            memcpy(text.begin(), from.bytes + from.granted.text.offset, from.granted.text.length);
+        break;
+    }
     }
 }
 

@@ -77,6 +77,7 @@ extension Simulation {
             }
             worker.fetches.append((token, input))
             queue.add(.fetchDone(worker: index, life: life, token), at: now + 2 * delay + random.microseconds(10...3000))
+        case .grant: break  // Nothing that runs here asks for room.
         case .spill: break  // A virtual worker has no limit of memory.
         case .alias(let token, let from, let to):
             worker.aliases.append((token, from, to))

@@ -94,7 +94,7 @@ package struct SubworkerCodec: ~Copyable {
             plain.kind = UInt32(CS_WELCOME)
             plain.welcome = cs_welcome(
                 worker_name: bytes.add(welcome.workerName), staging_directory: bytes.add(welcome.stagingDirectory),
-                inline_bytes_max: welcome.inlineBytesMax, protocol_version: UInt32(welcome.protocolVersion))
+                credit_bytes: welcome.creditBytes, inline_bytes_max: welcome.inlineBytesMax, protocol_version: UInt32(welcome.protocolVersion))
         case .refused(let reason):
             plain.kind = UInt32(CS_REFUSED)
             plain.refusal = bytes.add(reason)
@@ -114,6 +114,12 @@ package struct SubworkerCodec: ~Copyable {
             plain.kind = UInt32(CS_PING)
             plain.ping = number
         case .shutdown: plain.kind = UInt32(CS_SHUTDOWN)
+        case .granted(let file, let directory):
+            plain.kind = UInt32(CS_GRANTED)
+            plain.granted = cs_granted(text: bytes.add(directory), id: file, is_refused: 0)
+        case .notGranted(let file, let reason):
+            plain.kind = UInt32(CS_GRANTED)
+            plain.granted = cs_granted(text: bytes.add(reason), id: file, is_refused: 1)
         }
     }
 
@@ -190,6 +196,8 @@ extension FromSubworker {
                 cc_range(from: 0, to: message.result_count).map(message.results) {
                     SubworkerResult($0.pointee, outputs: message.outputs, bytes)
                 })
+        case CS_RESERVE:
+            self = .reserve(SubworkerReserve(slot: message.reserve.slot, file: message.reserve.id, sizeBytes: message.reserve.size_bytes))
         default: self = .pong(message.pong)
         }
     }

@@ -6,6 +6,22 @@ package enum FromSubworker: Equatable, Sendable {
     /// In the order in which the calls ended.
     case results([SubworkerResult])
     case pong(UInt64)
+    /// Before an output file takes so many bytes; answered by `granted`.
+    case reserve(SubworkerReserve)
+}
+
+package struct SubworkerReserve: Equatable, Sendable {
+    /// As the subworker says; check it against the slots that are in use.
+    package var slot: UInt32
+    /// The subworker's number for the file.
+    package var file: UInt32
+    /// Of the whole file; 0: it is not made after all.
+    package var sizeBytes: UInt64
+    package init(slot: UInt32, file: UInt32, sizeBytes: UInt64) {
+        self.slot = slot
+        self.file = file
+        self.sizeBytes = sizeBytes
+    }
 }
 
 package struct SubworkerRegistration: Equatable, Sendable {
@@ -92,6 +108,9 @@ package enum ToSubworker: Equatable, Sendable {
     case cancel([UInt8])
     case ping(UInt64)
     case shutdown
+    /// The file is made in this directory.
+    case granted(file: UInt32, directory: String)
+    case notGranted(file: UInt32, reason: String)
 }
 
 package struct SubworkerWelcome: Equatable, Sendable {
@@ -99,11 +118,16 @@ package struct SubworkerWelcome: Equatable, Sendable {
     package var workerName: String
     package var stagingDirectory: String
     package var inlineBytesMax: UInt32
-    package init(protocolVersion: UInt16 = subworkerProtocolVersion, workerName: String, stagingDirectory: String, inlineBytesMax: UInt32) {
+    /// What the output files of one call may take together before it has to ask.
+    package var creditBytes: UInt64
+    package init(
+        protocolVersion: UInt16 = subworkerProtocolVersion, workerName: String, stagingDirectory: String, inlineBytesMax: UInt32, creditBytes: UInt64 = 0
+    ) {
         self.protocolVersion = protocolVersion
         self.workerName = workerName
         self.stagingDirectory = stagingDirectory
         self.inlineBytesMax = inlineBytesMax
+        self.creditBytes = creditBytes
     }
 }
 

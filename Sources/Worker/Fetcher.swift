@@ -107,7 +107,7 @@ final class Fetcher: Sendable {
         transfer.whenEnded { [self] result in
             switch result {
             case .success(.inline(let bytes)): end(job, .inline(bytes))
-            case .success(let value): if case .stored(let size) = value { end(job, .stored(sizeBytes: size)) }
+            case .success(let value): if case .stored(let size, let isOnDisk) = value { end(job, .stored(sizeBytes: size, isOnDisk: isOnDisk)) }
             case .failure(let failure):
                 if let system = failure.system { return end(job, .failed(store.taskError(system, doing: "object \(object) could not be stored"))) }
                 tryEndpoint(position + 1, of: job, failures: failures + ["\(name) \(failure.text)"])
@@ -193,7 +193,7 @@ private final class Transfer: Sendable {
             do throws(SystemError) {
                 if sizeBytes <= UInt64(ControlLimits.inlineBytesMax) { return .success(.inline(try file.descriptor.read(count: Int(sizeBytes)))) }
                 try store.moveIn(&file, as: replica)
-                return .success(.stored(sizeBytes: sizeBytes))
+                return .success(.stored(sizeBytes: sizeBytes, isOnDisk: file.isOnDisk))
             } catch {
                 return .failure(TransferError(text: "", system: error))
             }

@@ -8,6 +8,9 @@ import WorkerCore
 struct JobFailure: Error, Sendable {
     /// `nil`: it was told to stop.
     let error: TaskError?
+    var isOutOfRoom = false
+
+    var result: JobResult { error.map { isOutOfRoom ? .outOfRoom($0) : .failed($0) } ?? .cancelled }
 }
 
 /// A program's directory with its inputs in place, and its open files. Dropping it closes them; `remove` removes the directory.
@@ -16,6 +19,8 @@ final class PreparedProgram: Sendable {
     let directory: Descriptor
     /// Below `tasks`.
     let name: String
+    /// Its directory and its standard streams lie on disk.
+    let isOnDisk: Bool
     /// What becomes its standard input; -1 for nothing.
     private let input: Atomic<Int32>
     /// What becomes its standard output; -1 for nothing.
@@ -34,22 +39,26 @@ final class PreparedProgram: Sendable {
         _ layout: ProgramLayout, plan: ProgramPlan, job: JobRequest, name: String, store: Store, stop: StopFlag?
     ) throws(JobFailure) -> PreparedProgram {
         do throws(SystemError) {
-            try check(rain_mkdirat(store.tasks, name, 0o700), "make directory", name)
+            let tasks = store.tasks(onDisk: job.isOnDisk)
+            try check(rain_mkdirat(tasks, name, 0o700), "make directory", name)
             do throws(SystemError) {
-                let directory = try Descriptor.open(name, in: store.tasks, O_RDONLY | O_DIRECTORY)
+                let directory = try Descriptor.open(name, in: tasks, O_RDONLY | O_DIRECTORY)
                 for (position, path) in layout.inputPaths.enumerated() {
                     guard let path else { continue }
-                    try place(job.inputs[position], at: path, isWritable: layout.inputIsWritable[position], in: directory.raw, store: store, stop: stop)
+                    try place(
+                        job.inputs[position], at: path, isWritable: layout.inputIsWritable[position], in: directory.raw, onDisk: job.isOnDisk, store: store,
+                        stop: stop)
                 }
                 for path in layout.outputPaths { if let path { try makeParents(of: path, in: directory.raw) } }
                 return try PreparedProgram(layout, plan, job, directory: directory, name: name, store: store)
             } catch {
-                _ = rain_remove_tree(store.tasks, name)
+                _ = rain_remove_tree(tasks, name)
                 throw error
             }
         } catch {
             if error.code == ECANCELED { throw JobFailure(error: nil) }
-            throw JobFailure(error: store.taskError(error, doing: "\(plan.title) could not get its directory"))
+            throw JobFailure(
+                error: store.taskError(error, doing: "\(plan.title) could not get its directory"), isOutOfRoom: error.code == ENOSPC || error.code == EDQUOT)
         }
     }
 
@@ -58,7 +67,8 @@ final class PreparedProgram: Sendable {
     ) throws(SystemError) {
         self.layout = layout
         self.name = name
-        let error = try store.makeUnnamed()
+        isOnDisk = job.isOnDisk
+        let error = try store.makeUnnamed(onDisk: job.isOnDisk)
         var input: Int32 = -1
         if let stdin = plan.stdin { input = try Self.open(job.inputs[stdin], store: store).take() }
         var output: Int32 = -1
@@ -69,7 +79,7 @@ final class PreparedProgram: Sendable {
                     output = try Descriptor.open(path, in: directory.raw, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644).take()
                 } else {
                     let name = store.newName()
-                    output = try store.openNew(name).take()
+                    output = try store.openNew(name, onDisk: job.isOnDisk).take()
                     outputName = name
                 }
             } catch {
@@ -94,20 +104,29 @@ final class PreparedProgram: Sendable {
 
     /// What is mapped read-only is a second name of the store's own file: nobody but root can open that for writing.
     private static func place(
-        _ input: LocalInput, at path: String, isWritable: Bool, in directory: Int32, store: Store, stop: StopFlag?
+        _ input: LocalInput, at path: String, isWritable: Bool, in directory: Int32, onDisk: Bool, store: Store, stop: StopFlag?
     ) throws(SystemError) {
         try makeParents(of: path, in: directory)
         switch input.value {
         case .inline(let bytes):
             let file = try Descriptor.open(path, in: directory, O_WRONLY | O_CREAT | O_EXCL, mode: isWritable ? 0o644 : 0o444)
             try file.writeAll(bytes)
+        case .stored where input.isDirectory && isWritable:
+            try check(rain_mkdirat(directory, path, 0o755), "make directory", path)
+            let source = try store.open(input.replica)
+            let copy = try Descriptor.open(path, in: directory, O_RDONLY | O_DIRECTORY)
+            var index = TarIndex()
+            do throws(TreeError) {
+                try copyTree(source.raw, into: copy.raw, by: .writableCopy, index: &index, stop: stop)
+            } catch { throw error.systemError }
         case .stored where isWritable:
             let source = try store.open(input.replica)
             let copy = try Descriptor.open(path, in: directory, O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
             let copied = rain_copy(source.raw, copy.raw, stop?.word)
             guard copied >= 0 else { throw SystemError("copy", path, code: Int32(truncatingIfNeeded: 0 &- copied)) }
         case .stored, .cached:
-            if linkat(store.objects, Store.name(input.replica), directory, path, 0) == 0 { return }
+            let objects = onDisk ? store.disk?.objects ?? store.objects : store.objects
+            if linkat(objects, Store.name(input.replica), directory, path, 0) == 0 { return }
             guard errno == EXDEV || errno == EMLINK || errno == EPERM || errno == ENOENT && store.disk != nil else {
                 throw SystemError("link input", path, code: errno)
             }
@@ -115,7 +134,7 @@ final class PreparedProgram: Sendable {
         }
     }
 
-    private static func makeParents(of path: String, in directory: Int32) throws(SystemError) {
+    static func makeParents(of path: String, in directory: Int32) throws(SystemError) {
         guard path.utf8.contains(UInt8(ascii: "/")) else { return }
         var parent = ""
         for component in path.split(separator: "/").dropLast() {
@@ -136,9 +155,13 @@ final class PreparedProgram: Sendable {
 
     /// - Returns: whether the trash has to be emptied.
     func remove(from store: Store) -> Bool {
-        if let outputName { _ = unlinkat(store.staging, outputName, 0) }
-        for path in layout.inputPaths + layout.outputPaths { if let path { _ = unlinkat(directory.raw, path, 0) } }
-        if unlinkat(store.tasks, name, AT_REMOVEDIR) == 0 { return false }
-        return store.discard(name, from: store.tasks)
+        if let outputName { _ = unlinkat(store.staging(onDisk: isOnDisk), outputName, 0) }
+        // A path with parents may lead through a link to somebody else's files: what has such a path goes with the directory.
+        for path in layout.inputPaths + layout.outputPaths {
+            if let path, !path.utf8.contains(UInt8(ascii: "/")) { _ = unlinkat(directory.raw, path, 0) }
+        }
+        let tasks = store.tasks(onDisk: isOnDisk)
+        if unlinkat(tasks, name, AT_REMOVEDIR) == 0 { return false }
+        return store.discard(name, from: tasks)
     }
 }

@@ -29,12 +29,17 @@ struct ProgramCollection: Sendable {
         for position in outputs.indices {
             do throws(AcceptanceError) {
                 let value =
-                    if let path = prepared.layout.outputPaths[position] {
-                        try store.accept(path, in: prepared.directory.raw, as: replicas[position], mayCopyLong: true)
+                    if outputs[position].isDirectory {
+                        try store.acceptTree(
+                            prepared.layout.outputPaths[position] ?? "", in: prepared.directory.raw, as: replicas[position], onDisk: prepared.isOnDisk)
+                    } else if let path = prepared.layout.outputPaths[position] {
+                        try store.accept(path, in: prepared.directory.raw, as: replicas[position], onDisk: prepared.isOnDisk, mayCopyLong: true)
                     } else {
-                        try store.accept(prepared.outputName ?? "", in: store.staging, as: replicas[position], mayCopyLong: true)
+                        try store.accept(
+                            prepared.outputName ?? "", in: store.staging(onDisk: prepared.isOnDisk), as: replicas[position], onDisk: prepared.isOnDisk,
+                            mayCopyLong: true)
                     }
-                taken.append(LocalOutput(value: value))
+                taken.append(LocalOutput(isDirectory: outputs[position].isDirectory, value: value))
             } catch {
                 for replica in replicas.prefix(position) { _ = store.remove(replica) }
                 return .failed(taskError(error, position))
@@ -43,8 +48,9 @@ struct ProgramCollection: Sendable {
         return .outputs(taken)
     }
 
-    /// Links and second names are copied; everything else is moved.
+    /// Links and second names are copied; everything else is moved. In a directory each file is looked at.
     private func needsLongCopy() -> Bool {
+        if outputs.contains(where: \.isDirectory) { return true }
         for path in prepared.layout.outputPaths {
             guard let path else { continue }
             var status = stat()
@@ -59,8 +65,12 @@ struct ProgramCollection: Sendable {
         let label = outputs[position].label
         let name = "output \(position)\(label.isEmpty ? "" : " ('\(label)')")"
         return switch error {
-        case .missing: TaskError(.contract, "\(title) ended well but made no file '\(path)' for \(name)")
-        case .directory: TaskError(.contract, "\(title) made a directory '\(path)' where \(name) is a file")
+        case .missing:
+            TaskError(.contract, "\(title) ended well but made no \(outputs[position].isDirectory ? "directory" : "file") '\(path)' for \(name)")
+        case .directory: TaskError(.contract, "\(title) made a directory '\(path)', but \(name) is declared as a file")
+        case .notADirectory: TaskError(.contract, "\(title) made a file '\(path)', but \(name) is declared as a directory")
+        case .tree(let error):
+            TaskError(.contract, "\(title) made the directory '\(path)' for \(name), which can't be an object: \(error.complaint ?? "it was stopped")")
         case .notAFile: TaskError(.contract, "\(title) made '\(path)' for \(name), which is not a regular file")
         case .stillWritten: TaskError(.contract, "\(title) has ended, but another process still writes to '\(path)' of \(name)")
         case .needsCopy: TaskError(.contract, "\(title): '\(path)' of \(name) could not be copied")

@@ -21,8 +21,10 @@ extension Store {
     /// Makes an output file an object: nobody writes to it any more, it is sealed by its mode, and moved in. Small ones are read.
     ///
     /// The lease is asked for after the mode is set: from then on nobody can open the file for writing, short of its owner's chmod.
-    /// - Parameter mayCopyLong: `false` on the loop: then `needsCopy` is thrown for what would take long.
-    func accept(_ name: String, in directory: Int32, as replica: Replica, mayCopyLong: Bool) throws(AcceptanceError) -> LocalOutput.Value {
+    /// - Parameters:
+    ///   - onDisk: whether the directory lies there; else it is in memory.
+    ///   - mayCopyLong: `false` on the loop: then `needsCopy` is thrown for what would take long.
+    func accept(_ name: String, in directory: Int32, as replica: Replica, onDisk: Bool = false, mayCopyLong: Bool) throws(AcceptanceError) -> LocalOutput.Value {
         var status = stat()
         guard fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
             throw errno == ENOENT || errno == ENOTDIR ? .missing : .system(SystemError("look at", name, code: errno))
@@ -44,8 +46,8 @@ extension Store {
                 _ = unlinkat(directory, name, 0)
                 return .inline(bytes)
             }
-            try moveIn(name, from: directory, as: replica)
-            return .stored(sizeBytes: now.sizeBytes)
+            try moveIn(name, from: directory, as: replica, onDisk: onDisk)
+            return .stored(sizeBytes: now.sizeBytes, isOnDisk: onDisk)
         } catch {
             throw error.code == ETXTBSY ? .stillWritten : .system(error)
         }
@@ -73,28 +75,28 @@ extension Store {
     }
 
     /// A copy of an open file, from its start, as an object.
-    func copyIn(_ file: borrowing Descriptor, sizeBytes: UInt64, as replica: Replica, stop: StopFlag? = nil) throws(SystemError) -> LocalOutput.Value {
+    func copyIn(
+        _ file: borrowing Descriptor, sizeBytes: UInt64, as replica: Replica, onDisk: Bool = false, stop: StopFlag? = nil
+    ) throws(SystemError) -> LocalOutput.Value {
         if sizeBytes <= UInt64(ControlLimits.inlineBytesMax) {
             // One byte more than may stay: a file such as those of /proc says that it is empty and is not.
             let bytes = try file.read(count: ControlLimits.inlineBytesMax + 1)
             if bytes.count <= ControlLimits.inlineBytesMax { return .inline(bytes) }
         }
-        var copy = try makeFile(sizeBytes: sizeBytes)
+        var copy = try makeFile(sizeBytes: sizeBytes, onDisk: onDisk)
         let copied = rain_copy(file.raw, copy.descriptor.raw, stop?.word)
         guard copied >= 0 else { throw SystemError("copy into", path, code: Int32(truncatingIfNeeded: 0 &- copied)) }
         // It became shorter under the copy.
         if UInt64(copied) < sizeBytes { _ = ftruncate(copy.descriptor.raw, off_t(copied)) }
         try moveIn(&copy, as: replica)
-        return .stored(sizeBytes: UInt64(copied))
+        return .stored(sizeBytes: UInt64(copied), isOnDisk: copy.isOnDisk)
     }
-
-    private var places: String { kind + (disk.map { "; disk \($0.path)" } ?? "") }
 
     /// What to say about a system call that failed while the store was worked on.
     func taskError(_ error: SystemError, doing what: String) -> TaskError {
         switch error.code {
         case ENOSPC, EDQUOT, ENOMEM:
-            TaskError(.resource, "\(what): the store of the worker is full (\(places)): close sessions, drop objects or give it more room")
+            TaskError(.resource, "\(what): the store of the worker is full: \(fullness())")
         case EMFILE, ENFILE:
             TaskError(.resource, "\(what): the worker has no descriptor left: raise `ulimit -n`")
         case EAGAIN:

@@ -17,7 +17,7 @@ final class Store: Sendable {
     let kind: String
     /// How much memory it may take; `nil` on disk.
     let memoryBytes: UInt64?
-    private let isMounted: Bool
+    let isMounted: Bool
     /// What has no room in memory goes there; `nil` when all of it is on disk.
     let disk: StoreDisk?
     let directory: Int32
@@ -108,6 +108,14 @@ final class Store: Sendable {
         if let disk { _ = rain_remove_tree(AT_FDCWD, disk.path) }
     }
 
+    // MARK: Places
+
+    /// Where programs work.
+    func tasks(onDisk: Bool) -> Int32 { onDisk ? disk?.tasks ?? tasks : tasks }
+    /// Where files are made.
+    func staging(onDisk: Bool) -> Int32 { onDisk ? disk?.staging ?? staging : staging }
+    func path(onDisk: Bool) -> String { onDisk ? disk?.path ?? path : path }
+
     // MARK: Names
 
     static func name(ofProcess pid: pid_t) -> String { "rain-\(getuid())-\(pid)-\(max(0, rain_start_time(pid)))" }
@@ -157,11 +165,13 @@ final class Store: Sendable {
     }
 
     /// Moves a finished file in under the replica's name. It has its last mode already.
-    func moveIn(_ name: String, from directory: Int32, as replica: Replica) throws(SystemError) {
-        try moveIn(name, from: directory, to: objects, as: replica)
+    ///
+    /// - Parameter onDisk: whether it lies there now, and stays.
+    func moveIn(_ name: String, from directory: Int32, as replica: Replica, onDisk: Bool) throws(SystemError) {
+        try moveIn(name, from: directory, to: onDisk ? disk?.objects ?? objects : objects, as: replica)
     }
 
-    private func moveIn(_ name: String, from directory: Int32, to objects: Int32, as replica: Replica) throws(SystemError) {
+    func moveIn(_ name: String, from directory: Int32, to objects: Int32, as replica: Replica) throws(SystemError) {
         let target = Self.name(replica)
         if renameat(directory, name, objects, target) == 0 { return }
         if errno == ENOENT {
@@ -173,37 +183,40 @@ final class Store: Sendable {
 
     /// Makes a complete new file the replica.
     func moveIn(_ file: inout NewFile, as replica: Replica) throws(SystemError) {
-        try moveIn(file.name, from: file.directory, to: file.directory == disk?.staging ? disk?.objects ?? objects : objects, as: replica)
+        try moveIn(file.name, from: file.directory, as: replica, onDisk: file.isOnDisk)
         file.isKept = true
     }
 
     private static func makeSessionDirectory(_ session: SessionID, in objects: Int32) { _ = rain_mkdirat(objects, "\(session.rawValue)", 0o700) }
 
-    /// A new file in `staging`, already with an object's mode and its space; written to by its descriptor alone. On disk when memory has no
-    /// room.
-    func makeFile(sizeBytes: UInt64) throws(SystemError) -> NewFile {
+    /// A new file in `staging`, already with an object's mode and its space; written to by its descriptor alone.
+    ///
+    /// - Parameter onDisk: at once; else only when memory has no room.
+    func makeFile(sizeBytes: UInt64, onDisk: Bool = false) throws(SystemError) -> NewFile {
         guard let size = Int64(exactly: sizeBytes) else { throw SystemError("reserve \(sizeBytes) bytes", code: EFBIG) }
+        if onDisk, let disk { return try makeFile(onDisk: disk, sizeBytes: sizeBytes) }
         let name = newName()
-        let file = NewFile(try openNew(name), name: name, directory: staging)
+        let file = NewFile(try openNew(name), name: name, directory: staging, isOnDisk: false)
         let result = rain_fallocate(file.descriptor.raw, size)
         if result == 0 { return file }
         guard result == -ENOSPC, let disk else { throw SystemError("reserve \(sizeBytes) bytes in", path, code: 0 &- result) }
-        let other = try makeFile(onDisk: disk)
-        try check(rain_fallocate(other.descriptor.raw, size), "reserve \(sizeBytes) bytes in", disk.path)
-        return other
+        return try makeFile(onDisk: disk, sizeBytes: sizeBytes)
     }
-    func makeFile(onDisk disk: StoreDisk) throws(SystemError) -> NewFile {
+    func makeFile(onDisk disk: StoreDisk, sizeBytes: UInt64) throws(SystemError) -> NewFile {
         let name = newName()
-        return NewFile(
-            try Descriptor.open(name, in: disk.staging, O_RDWR | O_CREAT | O_EXCL, mode: 0o444), name: name, directory: disk.staging)
+        let file = NewFile(
+            try Descriptor.open(name, in: disk.staging, O_RDWR | O_CREAT | O_EXCL, mode: 0o444), name: name, directory: disk.staging, isOnDisk: true)
+        try check(rain_fallocate(file.descriptor.raw, Int64(clamping: sizeBytes)), "reserve \(sizeBytes) bytes in", disk.path)
+        return file
     }
     func newName() -> String { "n\(fileCount.add(1, ordering: .relaxed).newValue)" }
-    func openNew(_ name: String) throws(SystemError) -> Descriptor {
-        try Descriptor.open(name, in: staging, O_RDWR | O_CREAT | O_EXCL, mode: 0o444)
+    func openNew(_ name: String, onDisk: Bool = false) throws(SystemError) -> Descriptor {
+        try Descriptor.open(name, in: staging(onDisk: onDisk), O_RDWR | O_CREAT | O_EXCL, mode: 0o444)
     }
 
     /// A file that is gone with its last descriptor.
-    func makeUnnamed() throws(SystemError) -> Descriptor {
+    func makeUnnamed(onDisk: Bool = false) throws(SystemError) -> Descriptor {
+        let staging = staging(onDisk: onDisk)
         let descriptor = rain_open_unnamed(staging, O_RDWR | O_APPEND, 0o600)
         if descriptor >= 0 { return Descriptor(descriptor) }
         // Some file systems (overlayfs before Linux 6.1) have no O_TMPFILE.
@@ -213,10 +226,13 @@ final class Store: Sendable {
         return file
     }
 
-    func write(_ bytes: [UInt8], as replica: Replica) throws(SystemError) {
+    /// - Returns: whether it lies on disk.
+    @discardableResult
+    func write(_ bytes: [UInt8], as replica: Replica) throws(SystemError) -> Bool {
         var file = try makeFile(sizeBytes: UInt64(bytes.count))
         try file.descriptor.writeAll(bytes)
         try moveIn(&file, as: replica)
+        return file.isOnDisk
     }
 
     /// A second name for the same file.
@@ -270,7 +286,10 @@ final class Store: Sendable {
     }
 
     /// Moves a tree to the trash.
-    func discard(_ name: String, from directory: Int32) -> Bool { renameat(directory, name, trash, trashName()) == 0 }
+    func discard(_ name: String, from directory: Int32) -> Bool {
+        let isOnDisk = directory == disk?.tasks || directory == disk?.staging
+        return renameat(directory, name, isOnDisk ? disk?.trash ?? trash : trash, trashName()) == 0
+    }
 
     func emptyTrash() {
         Self.empty(trash)
@@ -296,12 +315,14 @@ struct NewFile: ~Copyable, Sendable {
     let descriptor: Descriptor
     let name: String
     fileprivate let directory: Int32
+    let isOnDisk: Bool
     /// It was moved away.
     fileprivate(set) var isKept = false
-    init(_ descriptor: consuming Descriptor, name: String, directory: Int32) {
+    init(_ descriptor: consuming Descriptor, name: String, directory: Int32, isOnDisk: Bool) {
         self.descriptor = descriptor
         self.name = name
         self.directory = directory
+        self.isOnDisk = isOnDisk
     }
     deinit { if !isKept { _ = unlinkat(directory, name, 0) } }
 }

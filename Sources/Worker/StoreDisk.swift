@@ -8,6 +8,8 @@ final class StoreDisk: Sendable {
     let path: String
     let objects: Int32
     let staging: Int32
+    /// Working directories of programs that had no room in memory.
+    let tasks: Int32
     let trash: Int32
 
     init(path: String) throws(SystemError) {
@@ -20,9 +22,10 @@ final class StoreDisk: Sendable {
         self.path = path
         objects = try part("objects")
         staging = try part("staging")
+        tasks = try part("tasks")
         trash = try part("trash")
     }
-    deinit { for descriptor in [objects, staging, trash] { _ = close(descriptor) } }
+    deinit { for descriptor in [objects, staging, tasks, trash] { _ = close(descriptor) } }
 }
 
 extension Store {
@@ -40,9 +43,15 @@ extension Store {
             if error.code == ENOENT { return }  // It lies on disk, or nowhere.
             throw error
         }
-        var copy = try makeFile(onDisk: disk)
+        if try source.status().isDirectory {
+            do throws(TreeError) { return try spillTree(replica, source.raw, to: disk) } catch { throw error.systemError }
+        }
+        // Its room first: a disk that is full says so before anything is written.
+        var copy = try makeFile(onDisk: disk, sizeBytes: try source.status().sizeBytes)
         let result = rain_copy(source.raw, copy.descriptor.raw, nil)
         guard result >= 0 else { throw SystemError("spill", name, code: Int32(truncatingIfNeeded: 0 &- result)) }
+        // What the disk could not take must be known while it is still in memory.
+        guard fdatasync(copy.descriptor.raw) == 0 else { throw SystemError("spill", name, code: errno) }
         try moveIn(&copy, as: replica)
         if unlinkat(objects, name, 0) != 0 { _ = unlinkat(disk.objects, name, 0) }
     }

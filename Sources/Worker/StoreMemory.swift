@@ -16,6 +16,43 @@ package func defaultStoreMemory() -> UInt64 {
     return smallest / 2
 }
 
+extension Store {
+    /// How full memory and disk are, where their limits come from, and what to do about it.
+    ///
+    /// - Parameter bytes: what there was no room for; `nil` when that is not known.
+    func fullness(forBytes bytes: UInt64? = nil) -> String {
+        let free = Self.room(of: directory)
+        var parts: [String] = []
+        if let memoryBytes {
+            if isMounted {
+                parts.append("of the memory for objects, \(byteText(memoryBytes)) (--store-memory), \(byteText(memoryBytes - min(free, memoryBytes))) are in use")
+            } else {
+                parts.append("memory for objects is limited to \(byteText(memoryBytes)) (--store-memory), and \(path) has \(byteText(free)) free")
+            }
+        }
+        let place = disk?.path ?? path
+        if memoryBytes == nil || disk != nil {
+            let free = disk.map { Self.room(of: $0.objects) } ?? free
+            let missing = bytes.map { $0 > free ? ": \(byteText($0 - free)) are missing there" : "" } ?? ""
+            parts.append("the disk of \(place) (--work-dir) has \(byteText(free)) free\(missing)")
+        }
+        return parts.joined(separator: "; ") + ". Drop objects, close sessions, or give the worker more memory or a larger disk"
+    }
+
+    /// Whether so many bytes could be written there now.
+    func hasRoom(for bytes: UInt64, onDisk: Bool) -> Bool {
+        let directory = onDisk ? disk?.objects ?? directory : directory
+        return Self.room(of: directory) >= bytes
+    }
+
+    /// Bytes that are free on the file system of a directory.
+    private static func room(of directory: Int32) -> UInt64 {
+        var room = statvfs()
+        guard fstatvfs(directory, &room) == 0 else { return 0 }
+        return UInt64(room.f_bavail).multipliedReportingOverflow(by: UInt64(room.f_frsize)).partialValue
+    }
+}
+
 /// `11.7 GiB`, for people.
 func byteText(_ bytes: UInt64) -> String {
     var value = Double(bytes)

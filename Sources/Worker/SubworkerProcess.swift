@@ -30,10 +30,14 @@ final class SubworkerProcess {
     /// Below `staging`.
     let stagingName: String
     let staging: Descriptor
+    /// The same on disk, from the first file on that has no room in memory; -1 before.
+    private(set) var diskStaging: Int32 = -1
 
     var isRegistered = false
     var takesDescriptors = false
     var usesPage = false
+    /// Answers whose directories are being accepted.
+    var acceptingCount = 0
     var calls: [Call?] = Array(repeating: nil, count: ControlPage.slotCount)
     var received: [UInt8] = []
     var outgoing: ContiguousArray<Segment> = []
@@ -63,6 +67,13 @@ final class SubworkerProcess {
 
     deinit {
         for segment in outgoing { for descriptor in segment.descriptors { _ = close(descriptor) } }
+        if diskStaging >= 0 { _ = close(diskStaging) }
+    }
+
+    func makeStaging(on disk: StoreDisk) throws(SystemError) {
+        guard diskStaging < 0 else { return }
+        try check(rain_mkdirat(disk.staging, stagingName, 0o700), "make directory", stagingName)
+        diskStaging = try check(rain_openat(disk.staging, stagingName, O_RDONLY | O_DIRECTORY, 0), "open", stagingName)
     }
 
     /// - Returns: its number, and whether it has to be told first.

@@ -8,6 +8,7 @@ import WorkerCore
 extension WorkerShell {
     /// Larger outputs must be files.
     private static let inlineOutputBytesMax: UInt32 = 64 * 1024
+    private static let creditBytesMax: UInt64 = 16 << 20
 
     func subworkerReady(_ id: SubworkerID, _ ready: rain_ready) {
         guard let subworker = subworkers[id], subworker.isSocketOpen else { return }
@@ -64,6 +65,12 @@ extension WorkerShell {
             guard subworker.isRegistered else { return condemn(subworker, TaskError(.contract, "subworker '\(name)' sent results before it registered")) }
             takeResults(results, from: subworker)
         case .pong: break
+        case .reserve(let reserve):
+            guard let slot = Int(exactly: reserve.slot), slot < ControlPage.slotCount, subworker.calls[slot] != nil else {
+                return condemn(
+                    subworker, TaskError(.contract, "subworker '\(name)' asked for room for a call that it does not have (slot \(reserve.slot))"))
+            }
+            events.append(.reserve(subworker.id, slot: UInt8(slot), file: reserve.file, sizeBytes: reserve.sizeBytes))
         }
     }
 
@@ -87,13 +94,39 @@ extension WorkerShell {
             .welcome(
                 SubworkerWelcome(
                     workerName: options.name.isEmpty ? hostName : options.name, stagingDirectory: "\(store.path)/staging/\(subworker.stagingName)",
-                    inlineBytesMax: Self.inlineOutputBytesMax)), to: subworker)
+                    inlineBytesMax: Self.inlineOutputBytesMax, creditBytes: creditBytes)), to: subworker)
         events.append(
             .subworkerRegistered(
                 subworker.id,
                 SubworkerCapabilities(
                     hasControlPage: registration.hasControlPage, threads: registration.threads, hasCaching: registration.hasCaching,
                     tasks: registration.tasks.map(\.name))))
+    }
+
+    /// Small outputs never ask: together they stay within what is never promised.
+    private var creditBytes: UInt64 {
+        guard store.disk != nil, let memory = store.memoryBytes else { return .max }
+        return min(max(memory / 16 / UInt64(options.cpus), UInt64(Self.inlineOutputBytesMax)), Self.creditBytesMax)
+    }
+
+    /// The answer to `reserve`. What was decided by counting is checked against what the file systems say.
+    func grant(_ id: SubworkerID, _ file: UInt32, _ sizeBytes: UInt64, _ heldBytes: UInt64, _ grant: Grant) {
+        guard let subworker = subworkers[id], subworker.isSocketOpen else { return }  // Its end is on the way.
+        switch grant {
+        case .refused(let reason): send(.notGranted(file: file, reason: reason), to: subworker)
+        case .memory where store.hasRoom(for: sizeBytes - min(heldBytes, sizeBytes), onDisk: false):
+            send(.granted(file: file, directory: "\(store.path)/staging/\(subworker.stagingName)"), to: subworker)
+        case .memory, .disk:
+            guard let disk = store.disk, store.hasRoom(for: sizeBytes, onDisk: true) else {
+                return send(.notGranted(file: file, reason: store.fullness(forBytes: sizeBytes)), to: subworker)
+            }
+            do throws(SystemError) {
+                try subworker.makeStaging(on: disk)
+                send(.granted(file: file, directory: "\(disk.path)/staging/\(subworker.stagingName)"), to: subworker)
+            } catch {
+                send(.notGranted(file: file, reason: "\(disk.path) can't be used: \(error)"), to: subworker)
+            }
+        }
     }
 
     /// Tells it why, and ends it when it has had the time to read that.
@@ -116,15 +149,19 @@ extension WorkerShell {
             }
             subworker.calls[slot] = nil
             subworker.page.free(slot)
-            answers.append(
-                CallAnswer(
-                    slot: UInt8(slot), durationNanoseconds: result.durationNanoseconds, debug: result.debug, attributes: result.attributes,
-                    result: answer(result, call, subworker)))
+            var directories: [StagedDirectory] = []
+            let answer = CallAnswer(
+                slot: UInt8(slot), durationNanoseconds: result.durationNanoseconds, debug: result.debug, attributes: result.attributes,
+                result: answer(result, call, subworker, &directories))
+            if directories.isEmpty { answers.append(answer) } else { acceptLater(answer, directories, of: subworker) }
         }
         if !answers.isEmpty { events.append(.callsAnswered(subworker.id, answers)) }
     }
 
-    private func answer(_ result: SubworkerResult, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess) -> CallAnswer.Result {
+    /// - Parameter directories: gets those among the outputs that have to be accepted yet.
+    private func answer(
+        _ result: SubworkerResult, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess, _ directories: inout [StagedDirectory]
+    ) -> CallAnswer.Result {
         switch result.value {
         case .cancelled: return .cancelled
         case .failed(let message, let detail):
@@ -142,8 +179,9 @@ extension WorkerShell {
                     object: ObjectID(session: call.attempt.task.session, index: call.firstOutput &+ UInt32(truncatingIfNeeded: position)),
                     generation: call.attempt.generation)
                 do throws(TaskError) {
-                    let value = try accept(output, as: replica, call, subworker, position)
-                    accepted.append(LocalOutput(contentType: output.contentType, attributes: output.attributes, value: value))
+                    let value = try accept(output, as: replica, call, subworker, position, &directories)
+                    accepted.append(
+                        LocalOutput(contentType: output.contentType, attributes: output.attributes, isDirectory: specs[position].isDirectory, value: value))
                 } catch {
                     for earlier in accepted.indices where accepted[earlier].value.isStored {
                         _ = store.remove(
@@ -151,6 +189,8 @@ extension WorkerShell {
                                 object: ObjectID(session: call.attempt.task.session, index: call.firstOutput &+ UInt32(truncatingIfNeeded: earlier)),
                                 generation: call.attempt.generation))
                     }
+                    for directory in directories where store.discard(directory.name, from: store.staging(onDisk: directory.isOnDisk)) { hasNewTrash = true }
+                    directories = []
                     var error = error
                     error.debug = result.debug
                     return .failed(error)
@@ -161,13 +201,18 @@ extension WorkerShell {
     }
 
     private func accept(
-        _ output: SubworkerOutput, as replica: Replica, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess, _ position: Int
+        _ output: SubworkerOutput, as replica: Replica, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess, _ position: Int,
+        _ directories: inout [StagedDirectory]
     ) throws(TaskError) -> LocalOutput.Value {
         let type = call.template.template.type
         let label = call.template.template.outputs[position].label
         let name = "output \(position)\(label.isEmpty ? "" : " ('\(label)')")"
-        if output.isDirectory || call.template.template.outputs[position].isDirectory {
-            throw TaskError(.setup, "\(type): directories as objects are not supported (\(name))")
+        let isDirectory = call.template.template.outputs[position].isDirectory
+        switch output.value {
+        case .inline, .path:
+            if isDirectory, !output.isDirectory { throw TaskError(.contract, "\(type) gave a file as \(name), which is declared as a directory") }
+            if !isDirectory, output.isDirectory { throw TaskError(.contract, "\(type) gave a directory as \(name), which is declared as a file") }
+        case .sameAsInput: break
         }
         switch output.value {
         case .sameAsInput(let input):
@@ -175,27 +220,35 @@ extension WorkerShell {
                 throw TaskError(.contract, "\(type) gave its input \(input) as \(name), but has \(call.inputCount) inputs")
             }
             return .sameAsInput(input)
+        case .inline where isDirectory: throw TaskError(.contract, "\(type) gave bytes as \(name), which is a directory: give the path of one")
         case .inline(let bytes):
             if bytes.count <= ControlLimits.inlineBytesMax { return .inline(bytes) }
             do throws(SystemError) {
-                try store.write(bytes, as: replica)
-                return .stored(sizeBytes: UInt64(bytes.count))
+                let isOnDisk = try store.write(bytes, as: replica)
+                return .stored(sizeBytes: UInt64(bytes.count), isOnDisk: isOnDisk)
             } catch {
                 throw store.taskError(error, doing: "\(type): \(name) of \(bytes.count) bytes could not be stored")
             }
         case .path(let path):
-            let prefix = "\(store.path)/staging/\(subworker.stagingName)/"
+            let isOnDisk = subworker.diskStaging >= 0 && path.hasPrefix("\(store.path(onDisk: true))/staging/\(subworker.stagingName)/")
+            let prefix = "\(store.path(onDisk: isOnDisk))/staging/\(subworker.stagingName)/"
             let file = path.dropFirst(prefix.count)
             guard path.hasPrefix(prefix), !file.isEmpty, !file.utf8.contains(UInt8(ascii: "/")), file != ".", file != "..", !file.utf8.contains(0) else {
                 throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which does not lie in its staging directory")
             }
+            let staging = isOnDisk ? subworker.diskStaging : subworker.staging.raw
+            if isDirectory {
+                let title = "\(type) gave '\(path)' as \(name)"
+                directories.append(try stage(String(file), in: staging, onDisk: isOnDisk, position: position, as: replica, title: title))
+                return .stored(sizeBytes: 0)
+            }
             do throws(AcceptanceError) {
-                return try store.accept(String(file), in: subworker.staging.raw, as: replica, mayCopyLong: false)
+                return try store.accept(String(file), in: staging, as: replica, onDisk: isOnDisk, mayCopyLong: false)
             } catch {
                 switch error {
                 case .missing: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), but there is no such file")
                 case .directory: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which is a directory")
-                case .notAFile, .needsCopy: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which is not a file of its own")
+                case .notAFile, .needsCopy, .notADirectory, .tree: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which is not a file of its own")
                 case .stillWritten:
                     throw TaskError(.contract, "\(type) gave '\(path)' as \(name), but still has it open for writing or mapped: close it first")
                 case .system(let error): throw store.taskError(error, doing: "\(type): \(name) could not be taken")

@@ -30,26 +30,34 @@ extension WorkerShell {
         let template = entry.template
         let outputCount = template.outputs.count
         do throws(TaskError) {
-            if template.outputs.contains(where: \.isDirectory) || request.inputs.contains(where: \.isDirectory) {
-                throw TaskError(.setup, "\(template.type): directories as objects are not supported")
-            }
             switch template.type {
             case "builtin/run": try runProgram(token, request, entry)
             case "builtin/concat":
                 try expect(request, template, inputs: nil, outputs: 1)
+                try expectFiles(request, template)
                 concat(token, request)
             case "builtin/sleep":
                 try expect(request, template, inputs: outputCount, outputs: min(outputCount, 1))
                 try sleep(token, request)
             case "builtin/load":
                 try expect(request, template, inputs: 0, outputs: 1)
-                try load(token, request)
+                if template.outputs[0].isDirectory { try loadDirectory(token, request) } else { try load(token, request) }
+            case "builtin/make_directory":
+                try expect(request, template, inputs: nil, outputs: 1)
+                try expectDirectory(request, template)
+                try makeDirectory(token, request)
+            case "builtin/slice_directory":
+                try expect(request, template, inputs: 1, outputs: 1)
+                try expectDirectory(request, template, input: 0)
+                try sliceDirectory(token, request, template)
             case "builtin/store":
                 try expect(request, template, inputs: 1, outputs: 0)
                 try store(token, request)
             case _:
                 throw TaskError(
-                    .setup, "there is no built-in task '\(template.type)': there are builtin/concat, builtin/load, builtin/run, builtin/sleep, builtin/store")
+                    .setup,
+                    "there is no built-in task '\(template.type)': there are builtin/concat, builtin/load, builtin/make_directory, builtin/run, "
+                        + "builtin/sleep, builtin/slice_directory, builtin/store")
             }
         } catch {
             fail(token, error)
@@ -87,13 +95,38 @@ extension WorkerShell {
         }
     }
 
-    private func arguments(_ request: JobRequest, of type: String) throws(TaskError) -> JSONValue {
+    private func expectFiles(_ request: JobRequest, _ template: TaskTemplate) throws(TaskError) {
+        if let position = request.inputs.firstIndex(where: \.isDirectory) {
+            throw TaskError(.setup, "\(template.type) takes files, but \(inputName(position, template)) is a directory")
+        }
+        if template.outputs[0].isDirectory { throw TaskError(.setup, "\(template.type) makes a file, but its output is declared as a directory") }
+    }
+
+    /// - Parameter input: must be one too; `nil` when only the output must.
+    private func expectDirectory(_ request: JobRequest, _ template: TaskTemplate, input: Int? = nil) throws(TaskError) {
+        if let input {
+            guard request.inputs[input].isDirectory else {
+                throw TaskError(.setup, "\(template.type) takes a directory, but \(inputName(input, template)) is a file")
+            }
+        } else if !template.outputs[0].isDirectory {
+            throw TaskError(.setup, "\(template.type) makes a directory, but its output is declared as a file: say `directory`")
+        }
+    }
+
+    /// What messages call an input.
+    func inputName(_ position: Int, _ template: TaskTemplate) -> String {
+        let row = position - template.constants.count
+        let label = template.inputLabels.indices.contains(row) ? template.inputLabels[row] : ""
+        return "input \(position)\(label.isEmpty ? "" : " ('\(label)')")"
+    }
+
+    func arguments(_ request: JobRequest, of type: String) throws(TaskError) -> JSONValue {
         do throws(JSONError) { return try JSONParser.parse(request.arguments) } catch {
             throw TaskError(.setup, "the arguments of \(type) are not JSON: \(error)")
         }
     }
 
-    private func path(_ request: JobRequest, of type: String) throws(TaskError) -> String {
+    func path(_ request: JobRequest, of type: String) throws(TaskError) -> String {
         guard let path = try arguments(request, of: type)["path"]?.string else {
             throw TaskError(.setup, "\(type) needs the arguments {\"path\": \"/absolute/path\"}")
         }
@@ -122,7 +155,7 @@ extension WorkerShell {
     // MARK: Jobs that copy
 
     /// Runs `work` on a thread of the pool.
-    private func runBlocking(_ token: JobToken, _ work: @escaping @Sendable (StopFlag) throws(TaskError) -> [LocalOutput]) {
+    func runBlocking(_ token: JobToken, _ work: @escaping @Sendable (StopFlag) throws(TaskError) -> [LocalOutput]) {
         let flag = StopFlag()
         jobs[token] = .blocking(flag)
         pool.run { [mailbox] in
@@ -149,7 +182,7 @@ extension WorkerShell {
         }
         runBlocking(token) { [store] flag throws(TaskError) in
             do throws(SystemError) {
-                var file = try store.makeFile(sizeBytes: request.inputs.reduce(0) { $0 &+ $1.sizeBytes })
+                var file = try store.makeFile(sizeBytes: request.inputs.reduce(0) { $0 &+ $1.sizeBytes }, onDisk: request.isOnDisk)
                 var size: UInt64 = 0
                 for input in request.inputs {
                     switch input.value {
@@ -167,7 +200,7 @@ extension WorkerShell {
                     return [LocalOutput(value: .inline(try file.descriptor.read(count: Int(size))))]
                 }
                 try store.moveIn(&file, as: replica)
-                return [LocalOutput(value: .stored(sizeBytes: size))]
+                return [LocalOutput(value: .stored(sizeBytes: size, isOnDisk: file.isOnDisk))]
             } catch {
                 throw store.taskError(error, doing: "builtin/concat failed")
             }
@@ -183,11 +216,11 @@ extension WorkerShell {
                 let status = try file.status()
                 if status.isDirectory { throw SystemError("", code: EISDIR) }
                 guard status.isRegular else { throw SystemError("", code: ENODEV) }
-                return [LocalOutput(value: try store.copyIn(file, sizeBytes: status.sizeBytes, as: replica, stop: flag))]
+                return [LocalOutput(value: try store.copyIn(file, sizeBytes: status.sizeBytes, as: replica, onDisk: request.isOnDisk, stop: flag))]
             } catch {
                 switch error.code {
                 case ENOENT, ENOTDIR: throw TaskError(.user, "builtin/load: there is no file \(path) on host \(hostName)")
-                case EISDIR: throw TaskError(.user, "builtin/load: \(path) is a directory, not a file")
+                case EISDIR: throw TaskError(.user, "builtin/load: \(path) is a directory: declare the output as a directory")
                 case ENODEV: throw TaskError(.user, "builtin/load: \(path) is not a regular file")
                 case EACCES: throw TaskError(.user, "builtin/load: the worker may not read \(path) on host \(hostName)")
                 case _: throw store.taskError(error, doing: "builtin/load of \(path) failed")
@@ -200,6 +233,7 @@ extension WorkerShell {
         let path = try path(request, of: "builtin/store")
         let input = request.inputs[0]
         let temporary = "\(path).rain-\(request.attempt.task.session)-\(request.attempt.task.index)-\(getpid())"
+        if input.isDirectory { return storeDirectory(token, request, to: path, temporary: temporary) }
         runBlocking(token) { [store, hostName] flag throws(TaskError) in
             do throws(SystemError) {
                 var status = stat()

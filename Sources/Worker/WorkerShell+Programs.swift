@@ -34,6 +34,8 @@ final class RunningProgram {
 extension WorkerShell {
     /// So much of standard error goes into an error.
     static let errorTailBytes = 16 * 1024
+    /// With less free a file system counts as full.
+    private static let leastRoomBytes: UInt64 = 64 * 1024
     /// Killed processes are gone by then, or never go.
     private static let groupNanosecondsMax: UInt64 = 2_000_000_000
 
@@ -41,6 +43,7 @@ extension WorkerShell {
         let (plan, _) = try entry.program(environment)
         let layout = try ProgramLayout(
             plan, template: entry.template, inputCount: request.inputs.count, arguments: try extraArguments(request, plan))
+        try checkKinds(request, plan, entry.template)
         let name = "\(token.rawValue)"
         let copiedBytes = request.inputs.indices.reduce(UInt64(0)) { sum, position in
             layout.inputIsWritable[position] && layout.inputPaths[position] != nil ? sum &+ request.inputs[position].sizeBytes : sum
@@ -49,7 +52,7 @@ extension WorkerShell {
             do throws(JobFailure) {
                 start(token, request, entry, try PreparedProgram.prepare(layout, plan: plan, job: request, name: name, store: store, stop: nil))
             } catch {
-                endJob(token, error.error.map { .failed($0) } ?? .cancelled)
+                endJob(token, error.result)
             }
             return
         }
@@ -65,10 +68,23 @@ extension WorkerShell {
         }
     }
 
+    private func checkKinds(_ request: JobRequest, _ plan: ProgramPlan, _ template: TaskTemplate) throws(TaskError) {
+        if let stdin = plan.stdin, request.inputs[stdin].isDirectory {
+            throw TaskError(.setup, "\(plan.title): \(inputName(stdin, template)) is its standard input and can't be a directory")
+        }
+        for (position, mapping) in plan.inputs.enumerated() {
+            guard let expected = mapping?.isDirectory, expected != request.inputs[position].isDirectory else { continue }
+            throw TaskError(
+                .setup,
+                "\(plan.title): \(inputName(position, template)) is "
+                    + (expected ? "a file, but is declared as a directory" : "a directory, but is declared as a file"))
+        }
+    }
+
     func programPrepared(_ token: JobToken, _ result: Result<PreparedProgram, JobFailure>) {
         guard case .preparing(let request, let flag) = jobs[token] else { return }
         switch result {
-        case .failure(let failure): endJob(token, failure.error.map { .failed($0) } ?? .cancelled)
+        case .failure(let failure): endJob(token, failure.result)
         case .success(let prepared):
             guard !flag.isSet, let entry = entry(request.template) else {
                 remove(prepared)
@@ -183,11 +199,14 @@ extension WorkerShell {
         }
         guard ended.exit_code == 0 else {
             let how = ended.signal != 0 ? "was ended by signal \(ended.signal) (\(signalName(ended.signal)))" : "exited with code \(ended.exit_code)"
+            let tail = program.prepared.error.tail(bytesMax: Self.errorTailBytes)
+            let foundNoRoom = foundNoRoom(ended, tail, onDisk: program.prepared.isOnDisk)
+            let what = foundNoRoom ? "\(program.plan.title) \(how) as it found no room: \(store.fullness())" : "\(program.plan.title) \(how)"
             let error = TaskError(
-                .user, "\(program.plan.title) \(how)", detail: program.prepared.error.tail(bytesMax: Self.errorTailBytes),
-                exitCode: ended.signal == 0 ? ended.exit_code : nil, signal: ended.signal == 0 ? nil : ended.signal)
+                foundNoRoom ? .resource : .user, what, detail: tail, exitCode: ended.signal == 0 ? ended.exit_code : nil,
+                signal: ended.signal == 0 ? nil : ended.signal)
             remove(program.prepared)
-            return fail(program.token, error)
+            return endJob(program.token, foundNoRoom ? .outOfRoom(error) : .failed(error))
         }
         let duration = endedAt - program.startedNanoseconds
         guard let entry = entry(program.request.template) else {
@@ -216,6 +235,13 @@ extension WorkerShell {
                 mailbox.post(.event(.jobEnded(token, result)))
             }
         }
+    }
+
+    /// Whether a program failed because its directory was on a full file system: it says so, or it writes to a map and there is no page for it, or
+    /// the file system is still full.
+    private func foundNoRoom(_ ended: rain_ended, _ tail: String, onDisk: Bool) -> Bool {
+        let isFull = !store.hasRoom(for: Self.leastRoomBytes, onDisk: onDisk)
+        return isFull || ended.signal == SIGBUS && !onDisk || tail.contains(errorText(ENOSPC)) || tail.contains(errorText(EDQUOT))
     }
 
     private func remove(_ prepared: PreparedProgram) {

@@ -108,7 +108,13 @@ extension WorkerShell {
         subworkers[id] = nil
         if store.discard(subworker.stagingName, from: store.staging) { hasNewTrash = true }
         if store.discard(subworker.stagingName, from: store.tasks) { hasNewTrash = true }
-        events.append(.subworkerEnded(id, evidence: evidence(subworker, ended), running: running))
+        if subworker.diskStaging >= 0, store.discard(subworker.stagingName, from: store.staging(onDisk: true)) { hasNewTrash = true }
+        let evidence = evidence(subworker, ended)
+        if subworker.acceptingCount > 0 {
+            endedSubworkers[id] = EndedSubworker(acceptingCount: subworker.acceptingCount, evidence: evidence, running: running)
+        } else {
+            events.append(.subworkerEnded(id, evidence: evidence, running: running))
+        }
     }
 
     private func evidence(_ subworker: SubworkerProcess, _ ended: rain_ended) -> TaskError {

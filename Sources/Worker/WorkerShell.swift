@@ -78,6 +78,7 @@ final class WorkerShell {
         case .recall(let id, let slots): recall(id, slots)
         case .dropCached(let id, let replicas): dropCached(id, replicas)
         case .stopSubworker(let id, let isKilled): stopSubworker(id, isKilled: isKilled)
+        case .grant(let id, let file, let sizeBytes, let heldBytes, let grant): self.grant(id, file, sizeBytes, heldBytes, grant)
         case .runJob(let token, let request): runJob(token, request)
         case .stopJob(let token): stopJob(token)
         case .fetch(let token, let input): fetcher.fetch(token, input)

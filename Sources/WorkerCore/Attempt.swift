@@ -45,6 +45,10 @@ struct Attempt: TableRow {
     var hasBegun = false
     var isStartReported = false
     var crashCount: UInt32 = 0
+    /// It found no room in memory: it works on disk now.
+    var isOnDisk = false
+    /// Memory that is kept for what it makes while it runs as a job.
+    var reservedBytes: UInt64 = 0
 
     init(_ assignment: Assignment, session: SessionHandle, template: TemplateHandle) {
         id = assignment.attempt

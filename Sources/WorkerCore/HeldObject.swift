@@ -41,6 +41,7 @@ struct HeldObject: TableRow {
         sizeBytes = new.sizeBytes
         contentType = new.contentType
         isDirectory = new.isDirectory
+        tier = new.isOnDisk ? .disk : .memory
     }
 
     mutating func vacate() {
@@ -64,4 +65,6 @@ struct NewObject: Sendable {
     var sizeBytes: UInt64
     var contentType: String
     var isDirectory: Bool
+    /// Of what is stored.
+    var isOnDisk = false
 }

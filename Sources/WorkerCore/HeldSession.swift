@@ -48,6 +48,8 @@ struct HeldTemplate: TableRow {
     /// The registration of its subworkers that it was last checked against; 0 for none.
     var checkedRegistration: UInt32 = 0
     var registrationProblem: TaskError?
+    /// What a job of it is expected to put into the store: the most that one did; all there is when one found no room.
+    var outputBytesExpected: UInt64 = 0
 
     init(id: TemplateID, template: TaskTemplate, session: SessionHandle, lane: LaneHandle?, problem: TaskError?) {
         self.id = id

@@ -44,6 +44,7 @@ struct ObjectTable: Sendable {
         rows[handle].sizeBytes = new.sizeBytes
         rows[handle].contentType = new.contentType
         rows[handle].isDirectory = new.isDirectory
+        rows[handle].tier = new.isOnDisk ? .disk : .memory
         stored(handle)
         var waiters: ContiguousArray<AttemptHandle> = []
         swap(&waiters, &rows[handle].waiters)
@@ -84,11 +85,9 @@ struct ObjectTable: Sendable {
         rows[handle].lastUse = useClock
     }
 
-    /// A file that has come lies in memory, as far as anybody knows.
     private mutating func stored(_ handle: ObjectHandle) {
         touch(handle)
-        guard rows[handle].representation == .stored else { return }
-        rows[handle].tier = .memory
+        guard rows[handle].representation == .stored, rows[handle].tier == .memory else { return }
         memoryBytes &+= rows[handle].sizeBytes
     }
 

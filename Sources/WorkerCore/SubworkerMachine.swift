@@ -18,6 +18,8 @@ struct SubworkerMachine: TableRow {
         var estimate: UInt64
         /// Brings constants to be remembered.
         var bringsConstants: Bool
+        /// Memory that was kept for its outputs until now; set when it is removed.
+        var reservedBytes: UInt64 = 0
     }
     /// Slots are 64; a few stay free so that those being recalled don't keep the queue short.
     static let depthMax = 60
@@ -58,6 +60,8 @@ struct SubworkerMachine: TableRow {
     private var openedRound: UInt64 = 0
     /// Calls of this round, sent together.
     var outbox: ContiguousArray<CallRequest> = []
+    /// Files for which its calls asked.
+    var reservations: ContiguousArray<Reservation> = []
 
     init(id: SubworkerID, pool: PoolHandle, now: Instant) {
         self.id = id
@@ -70,6 +74,7 @@ struct SubworkerMachine: TableRow {
         calls = []
         recallRequests.removeAll()
         outbox = []
+        reservations = []
     }
 
     var isIdle: Bool { state == .open && inFlightCount == 0 }
@@ -149,8 +154,12 @@ struct SubworkerMachine: TableRow {
     ///
     /// - Returns: `nil` when there was none in the slot.
     mutating func remove(_ slot: UInt8) -> Call? {
-        guard slot < 64, inFlight.contains(slot), let call = calls[Int(slot)] else { return nil }
+        guard slot < 64, inFlight.contains(slot), var call = calls[Int(slot)] else { return nil }
         calls[Int(slot)] = nil
+        if !reservations.isEmpty {
+            for reservation in reservations where reservation.slot == slot { call.reservedBytes += reservation.heldBytes }
+            reservations.removeAll { $0.slot == slot }
+        }
         inFlight.remove(slot)
         inFlightCount -= 1
         queuedNanoseconds -= call.estimate

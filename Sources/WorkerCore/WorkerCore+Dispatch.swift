@@ -7,13 +7,18 @@ import TaskModel
 extension WorkerCore {
     mutating func dispatch(into effects: inout ContiguousArray<WorkerEffect>) {
         round += 1
-        if isStoreFull { return }
+        if isStoreFull || !waitingReservations.isEmpty { return }
         blockedLanes.removeAll(keepingCapacity: true)
         var isReserved = false
         while let lane = oldestOpenLane() {
             guard let attempt = head(of: lane) else { preconditionFailure("a lane with ready attempts has no head") }
             let weight = lanes[lane].cpus
             if isReserved, weight > 0 {
+                lanes[lane].blockedRound = round
+                continue
+            }
+            // What it would be told of is about to move: its path and the room that it takes would both be wrong.
+            if objects.spillingBytes > 0, attempts[attempt].inputs.contains(where: { objects[$0].tier == .spilling }) {
                 lanes[lane].blockedRound = round
                 continue
             }
@@ -92,6 +97,7 @@ extension WorkerCore {
         cpus.acquire(lanes[lane].cpus)
         attempts[attempt].handle(.jobStarted(now: now))
         sessions[attempts[attempt].session].activeCount += 1
+        placeOutputs(of: attempt)
         effects.append(.runJob(JobToken(attempt.packed), request(attempt, subworker: nil)))
         reportStart(attempt)
     }
@@ -147,7 +153,8 @@ extension WorkerCore {
     private func request(_ attempt: AttemptHandle, subworker: SubworkerHandle?) -> JobRequest {
         var request = JobRequest(
             attempt: attempts[attempt].id, template: templates[attempts[attempt].template].id, name: attempts[attempt].name,
-            arguments: attempts[attempt].arguments, firstOutput: attempts[attempt].firstOutput, arrayIndex: attempts[attempt].arrayIndex)
+            arguments: attempts[attempt].arguments, firstOutput: attempts[attempt].firstOutput, arrayIndex: attempts[attempt].arrayIndex,
+            isOnDisk: attempts[attempt].isOnDisk)
         let inputCount = attempts[attempt].inputs.count
         if inputCount == 0 { return request }
         let caching = subworker.flatMap { subworkers[$0].hasCaching ? $0 : nil }

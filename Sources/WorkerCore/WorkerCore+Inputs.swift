@@ -122,10 +122,10 @@ extension WorkerCore {
             new = NewObject(
                 representation: .inline(bytes), sizeBytes: UInt64(bytes.count), contentType: objects[object].contentType,
                 isDirectory: objects[object].isDirectory)
-        case .stored(let sizeBytes):
+        case .stored(let sizeBytes, let isOnDisk):
             new = NewObject(
                 representation: .stored, sizeBytes: sizeBytes, contentType: objects[object].contentType,
-                isDirectory: objects[object].isDirectory)
+                isDirectory: objects[object].isDirectory, isOnDisk: isOnDisk)
         }
         let waiters = objects.publish(replica, new)
         if objects[object].isDropped, objects[object].useCount == 0 {

@@ -10,6 +10,7 @@ extension WorkerCore {
         try checkLanes()
         try checkSubworkers()
         try checkSessions()
+        try checkReservations()
         if !frames.isEmpty { throw BrokenInvariant("frames were not sent") }
         if !outboxes.isEmpty { throw BrokenInvariant("calls were not sent") }
         if !closedSessions.isEmpty { throw BrokenInvariant("sessions were not closed") }
@@ -20,7 +21,7 @@ extension WorkerCore {
     package var isEmpty: Bool {
         sessions.isEmpty && sessionByID.isEmpty && templates.isEmpty && attempts.isEmpty && attemptByID.isEmpty && finishes.isEmpty
             && aliases.isEmpty && objects.isEmpty && lanes.isEmpty && readyLanes.isEmpty && heldMessages == nil && cpus.occupied == 0
-            && cpus.weightlessCount == 0 && pools.count == poolByCommand.count && subworkers.count == subworkerByID.count
+            && cpus.weightlessCount == 0 && reservedBytes == 0 && waitingReservations.isEmpty && pools.count == poolByCommand.count && subworkers.count == subworkerByID.count
     }
 
     private func checkAttempts() throws(BrokenInvariant) {
@@ -113,6 +114,31 @@ extension WorkerCore {
                     "subworker \(subworkers[handle].id.rawValue) runs \(subworkers[handle].runningCount) calls on \(subworkers[handle].unitCount) units")
             }
         }
+    }
+
+    private func checkReservations() throws(BrokenInvariant) {
+        var reserved: UInt64 = 0
+        for index in attempts.indices {
+            guard let attempt = attempts.handle(at: index) else { continue }
+            guard attempts[attempt].reservedBytes == 0 || attempts[attempt].state == .running else {
+                throw BrokenInvariant("\(attempts[attempt].id) keeps memory and does not run")
+            }
+            reserved += attempts[attempt].reservedBytes
+        }
+        var waiting = 0
+        for index in subworkers.indices {
+            guard let handle = subworkers.handle(at: index) else { continue }
+            for reservation in subworkers[handle].reservations {
+                guard subworkers[handle].inFlight.contains(reservation.slot) else {
+                    throw BrokenInvariant("file \(reservation.file) of subworker \(subworkers[handle].id.rawValue) belongs to no call")
+                }
+                reserved += reservation.heldBytes
+                if reservation.askedBytes != nil { waiting += 1 }
+            }
+        }
+        guard reserved == reservedBytes else { throw BrokenInvariant("\(reserved) bytes are reserved, \(reservedBytes) are counted") }
+        guard waiting == 0 || objects.spillingBytes > 0 else { throw BrokenInvariant("\(waiting) files wait for room that nobody makes") }
+        guard waiting > 0 || waitingReservations.isEmpty else { throw BrokenInvariant("nobody waits for room, and somebody does") }
     }
 
     private func checkSessions() throws(BrokenInvariant) {

@@ -7,8 +7,11 @@ extension WorkerCore {
         let attempt = AttemptHandle(packed: token.rawValue)
         guard attempts.contains(attempt), attempts[attempt].state == .running else { return }
         cpus.release(templates[attempts[attempt].template].cpus)
+        reservedBytes -= attempts[attempt].reservedBytes
+        attempts[attempt].reservedBytes = 0
         switch result {
         case .finished(let outputs, let durationNanoseconds, let debug):
+            learnOutputs(of: attempt, outputs)
             let started = attempts[attempt].startedAt
             // What the shell does on the spot it does not measure.
             let duration = durationNanoseconds > 0 ? durationNanoseconds : now.since(started)
@@ -18,6 +21,12 @@ extension WorkerCore {
             case .no where error.cause == .crash: charge(attempt, error)
             case .no: settle(attempt, .failed(error))
             case .cancelled: settle(attempt, .cancelled)  // It was killed for that, whatever it says of its end.
+            case .sessionClosed: settle(attempt, .vanished)
+            }
+        case .outOfRoom(let error):
+            switch attempts[attempt].stop {
+            case .no: outOfRoom(attempt, error)
+            case .cancelled: settle(attempt, .cancelled)
             case .sessionClosed: settle(attempt, .vanished)
             }
         case .cancelled:

@@ -69,13 +69,14 @@ extension WorkerCore {
         case .inline(let bytes):
             return NewObject(
                 representation: .inline(bytes), sizeBytes: UInt64(bytes.count), contentType: contentType, isDirectory: isDirectory)
-        case .stored(let sizeBytes):
-            return NewObject(representation: .stored, sizeBytes: sizeBytes, contentType: contentType, isDirectory: isDirectory)
+        case .stored(let sizeBytes, let isOnDisk):
+            return NewObject(representation: .stored, sizeBytes: sizeBytes, contentType: contentType, isDirectory: isDirectory, isOnDisk: isOnDisk)
         case .sameAsInput(let input):
             let object = attempts[attempt].inputs[Int(input)]
             return NewObject(
                 representation: objects[object].representation, sizeBytes: objects[object].sizeBytes,
-                contentType: contentType.isEmpty ? objects[object].contentType : contentType, isDirectory: objects[object].isDirectory)
+                contentType: contentType.isEmpty ? objects[object].contentType : contentType, isDirectory: objects[object].isDirectory,
+                isOnDisk: objects[object].tier == .disk)
         }
     }
 

@@ -10,26 +10,53 @@ extension WorkerCore {
 
     private var spillAboveBytes: UInt64? { storeMemoryBytes.map { $0 / 4 * 3 } }
 
+    /// What is in use and what is promised; what claims more than can be counted wraps, see `ObjectTable`.
+    private var usedBytes: UInt64 { objects.memoryBytes &+ reservedBytes }
+    /// Without what is on its way to disk.
+    private var stayingBytes: UInt64 { usedBytes &- objects.spillingBytes }
+
     /// What runs now may need the rest: no call waits behind another in its subworker, so that no more than one per CPU is under way.
-    var isStoreFilling: Bool { storeMemoryBytes.map { objects.memoryBytes > $0 / 2 } ?? false }
+    var isStoreFilling: Bool { storeMemoryBytes.map { usedBytes > $0 / 2 } ?? false }
 
     /// Room is being made: what starts now would fill what is left.
     var isStoreFull: Bool {
         guard let above = spillAboveBytes else { return false }
-        return objects.spillingBytes > 0 && objects.memoryBytes > above
+        return objects.spillingBytes > 0 && usedBytes > above
     }
 
     mutating func spill(into effects: inout ContiguousArray<WorkerEffect>) {
-        guard let limit = storeMemoryBytes, let above = spillAboveBytes, objects.memoryBytes &- objects.spillingBytes > above else {
+        guard let limit = storeMemoryBytes, let above = spillAboveBytes, stayingBytes > above else {
             nextSpill = nil
             return
         }
         if let nextSpill, now < nextSpill { return }
-        for object in spillOrder() where objects.memoryBytes &- objects.spillingBytes > limit / 2 {
-            objects.spill(object)
-            effects.append(.spill(objects[object].replica))
+        for object in spillOrder() where stayingBytes > limit / 2 { spill(object, into: &effects) }
+        nextSpill = stayingBytes > above ? now.advanced(byMilliseconds: Self.spillMillisecondsMin) : nil
+    }
+
+    private mutating func spill(_ object: ObjectHandle, into effects: inout ContiguousArray<WorkerEffect>) {
+        objects.spill(object)
+        effects.append(.spill(objects[object].replica))
+    }
+
+    /// Sends to disk what it takes for so many bytes to become free.
+    ///
+    /// - Returns: whether that much is on its way; if it can't be, nothing more is sent.
+    mutating func makeRoom(_ bytes: UInt64, into effects: inout ContiguousArray<WorkerEffect>) -> Bool {
+        if objects.spillingBytes >= bytes { return true }
+        if let nextRoomSearch, now < nextRoomSearch { return false }
+        var chosen: ContiguousArray<ObjectHandle> = []
+        var coming = objects.spillingBytes
+        for object in spillOrder() where coming < bytes {
+            chosen.append(object)
+            coming = max(coming, coming &+ objects[object].sizeBytes)
         }
-        nextSpill = objects.memoryBytes &- objects.spillingBytes > above ? now.advanced(byMilliseconds: Self.spillMillisecondsMin) : nil
+        guard coming >= bytes else {
+            nextRoomSearch = now.advanced(byMilliseconds: Self.spillMillisecondsMin)
+            return false
+        }
+        for object in chosen { spill(object, into: &effects) }
+        return true
     }
 
     /// Files that would free their memory, the one that was used longest ago first: not those that a process works on or remembers.
@@ -53,6 +80,8 @@ extension WorkerCore {
         // It may have been dropped meanwhile.
         guard let object = objects.find(replica) else { return }
         objects.spilled(object, isDone: isDone)
-        if !isDone { nextSpill = now.advanced(byMilliseconds: 10 * Self.spillMillisecondsMin) }
+        if isDone { return }
+        nextSpill = now.advanced(byMilliseconds: 10 * Self.spillMillisecondsMin)
+        nextRoomSearch = nextSpill
     }
 }

@@ -41,6 +41,7 @@ extension WorkerCore {
                 continue
             }
             pools[subworkers[handle].pool].failuresInRow = 0
+            reservedBytes -= call.reservedBytes
             let attempt = call.attempt
             if call.bringsConstants, answer.wasRead { rememberConstants(of: attempt, by: handle) }
             let template = attempts[attempt].template
@@ -120,6 +121,7 @@ extension WorkerCore {
             guard let attempt = subworkers[handle].attempt(in: slot) else { continue }
             if slots.contains(slot) {
                 guard let call = subworkers[handle].remove(slot) else { continue }
+                reservedBytes -= call.reservedBytes
                 let cpusEach = templates[attempts[attempt].template].cpus
                 takeBack(attempt, sequence: call.sequence)
                 releaseUnits(of: handle, cpusEach: cpusEach)
@@ -135,12 +137,12 @@ extension WorkerCore {
         case .sessionClosed: settle(attempt, .vanished)
         case .cancelled: settle(attempt, .cancelled)
         case .no:
-            if attempts[attempt].isRevoking {
+            if attempts[attempt].isRevoking, !attempts[attempt].hasBegun {
                 settle(attempt, .takenBack)
             } else {
+                refuseRevoke(attempt)
                 requeue(attempt, sequence: sequence, inFront: true)
             }
-                refuseRevoke(attempt)
         }
     }
 

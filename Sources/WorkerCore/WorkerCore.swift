@@ -50,6 +50,12 @@ package struct WorkerCore: Sendable {
     var gatherDeadline: Instant?
     /// When to look for files to spill again, after there were none or the disk was full.
     var nextSpill: Instant?
+    /// When to look for files that could make room for a reservation, after there were too few or the disk did not take them.
+    var nextRoomSearch: Instant?
+    /// Memory that is kept for what running calls and jobs make.
+    var reservedBytes: UInt64 = 0
+    /// Files that wait for room, in the order in which they asked; those that are gone by then are passed over.
+    var waitingReservations = Queue<WaitingReservation>()
     var round: UInt64 = 0
     var nextSequence: UInt64 = 0
     var nextSubworker: UInt32 = 1
@@ -86,6 +92,8 @@ package struct WorkerCore: Sendable {
             subworkerRegistered(id, capabilities)
         case .callsAnswered(let id, let answers):
             callsAnswered(id, answers, into: &effects)
+        case .reserve(let id, let slot, let file, let sizeBytes):
+            reserve(id, slot: slot, file: file, sizeBytes: sizeBytes, into: &effects)
         case .recalled(let id, let slots):
             recalled(id, slots, into: &effects)
         case .subworkerEnded(let id, let evidence, let running):
@@ -130,6 +138,7 @@ package struct WorkerCore: Sendable {
     private mutating func endRound(into effects: inout ContiguousArray<WorkerEffect>) {
         closeSessions(into: &effects)
         resumeAfterForgetting(into: &effects)
+        grantReservations(into: &effects)
         dispatch(into: &effects)
         recallBehindSlowCalls(into: &effects)
         stopIdleSubworkers(into: &effects)

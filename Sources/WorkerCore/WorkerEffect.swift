@@ -23,6 +23,9 @@ package enum WorkerEffect: Equatable, Sendable {
     case dropCached(SubworkerID, [Replica])
     /// `isKilled`: at once, with its whole process group; else it is asked to end. Then `subworkerEnded`.
     case stopSubworker(SubworkerID, isKilled: Bool)
+    /// The answer to `reserve`.
+    /// - `heldBytes`: what was granted for the same file before, in memory.
+    case grant(SubworkerID, file: UInt32, sizeBytes: UInt64, heldBytes: UInt64, Grant)
 
     /// A task of type `builtin/…`, programs among them.
     case runJob(JobToken, JobRequest)
@@ -37,6 +40,13 @@ package enum WorkerEffect: Equatable, Sendable {
     /// Remove these files; an open descriptor or map stays valid.
     case remove([Replica])
     case note(String)
+}
+
+package enum Grant: Equatable, Sendable {
+    case memory
+    /// Memory has no room for it, and can't be made to.
+    case disk
+    case refused(reason: String)
 }
 
 package struct CallRequest: Equatable, Sendable {
@@ -56,9 +66,11 @@ package struct JobRequest: Equatable, Sendable {
     package var inputs: [LocalInput]
     package var firstOutput: UInt32
     package var arrayIndex: UInt32
+    /// What it makes lies on disk: memory has no room for it.
+    package var isOnDisk: Bool
     package init(
         attempt: AttemptID, template: TemplateID, name: String = "", arguments: [UInt8] = [], inputs: [LocalInput] = [],
-        firstOutput: UInt32, arrayIndex: UInt32 = 0
+        firstOutput: UInt32, arrayIndex: UInt32 = 0, isOnDisk: Bool = false
     ) {
         self.attempt = attempt
         self.template = template
@@ -67,6 +79,7 @@ package struct JobRequest: Equatable, Sendable {
         self.inputs = inputs
         self.firstOutput = firstOutput
         self.arrayIndex = arrayIndex
+        self.isOnDisk = isOnDisk
     }
 }
 

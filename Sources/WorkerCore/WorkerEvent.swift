@@ -17,6 +17,8 @@ package enum WorkerEvent: Equatable, Sendable {
     /// The process is gone and reaped: why, with signal and the tail of its log, and which unanswered calls its control page
     /// showed as running; without a page, all of them.
     case subworkerEnded(SubworkerID, evidence: TaskError, running: SlotSet)
+    /// A running call is about to make an output file of this size, or to let one grow to it; answered by `grant`. 0: it does not make it.
+    case reserve(SubworkerID, slot: UInt8, file: UInt32, sizeBytes: UInt64)
 
     /// Exactly one for each `runJob`: its process group is gone and its outputs are accepted.
     case jobEnded(JobToken, JobResult)
@@ -106,7 +108,7 @@ package struct LocalOutput: Equatable, Sendable {
         /// At most `ControlLimits.inlineBytesMax`.
         case inline([UInt8])
         /// A file or directory of the store, under the output's own name.
-        case stored(sizeBytes: UInt64)
+        case stored(sizeBytes: UInt64, isOnDisk: Bool = false)
         /// The same data as an input of the call, by position.
         case sameAsInput(UInt16)
     }
@@ -121,11 +123,13 @@ package struct LocalOutput: Equatable, Sendable {
 package enum JobResult: Equatable, Sendable {
     case finished([LocalOutput], durationNanoseconds: UInt64, debug: String)
     case failed(TaskError)
+    /// It failed as there was no room: in memory, or on disk where it was to work there. The error is for the case that it can't be tried again.
+    case outOfRoom(TaskError)
     case cancelled
 }
 
 package enum FetchResult: Equatable, Sendable {
-    case stored(sizeBytes: UInt64)
+    case stored(sizeBytes: UInt64, isOnDisk: Bool = false)
     case inline([UInt8])
     case failed(TaskError)
 }

@@ -18,6 +18,8 @@ struct RandomShell {
         var cached: Set<Replica> = []
         /// What the core has not heard yet, in order.
         var news: [WorkerEvent] = []
+        /// Files for which room was asked and not answered.
+        var asked: Set<UInt32> = []
         var isStopped = false
         var hasEnded = false
         var threads: Int { Int(max(capabilities?.threads ?? 1, 1)) }
@@ -102,6 +104,7 @@ struct RandomShell {
         case .alias(let token, let from, let to):
             if !files.contains(from) { throw Violation("\(from) is not here to be given a second name") }
             works.append(.alias(token, from: from, to: to))
+        case .grant(let id, let file, _, _, _): try granted(id, file)
         case .spill(let replica):
             if !files.contains(replica) { throw Violation("\(replica) is spilled and is not here") }
             count("spilled files", 1)
@@ -218,7 +221,26 @@ struct RandomShell {
             count("crashes")
             return end(index, Harness.crash)
         }
+        if !processes[index].queue.isEmpty, random.chance(20) { return try reserve(index) }
         answer(index)
+    }
+
+    /// A running call wants room for a file; one in a while asks for nonsense.
+    private mutating func reserve(_ index: Int) throws {
+        guard processes[index].news.isEmpty else { return }  // What it said before is heard before.
+        let call = processes[index].queue[random.below(min(processes[index].threads, processes[index].queue.count))]
+        let file = UInt32(random.below(50))
+        if processes[index].asked.contains(file) { return }
+        let size: UInt64 = random.chance(20) ? 0 : random.chance(10) ? .max : UInt64(random.below(60_000))
+        if size > 0 { processes[index].asked.insert(file) }
+        count("reservations")
+        let slot = !isCalm && random.chance(5) ? UInt8(random.below(70)) : call.slot
+        try handle(.reserve(processes[index].id, slot: slot, file: file, sizeBytes: size))
+    }
+
+    private mutating func granted(_ id: SubworkerID, _ file: UInt32) throws {
+        guard let index = index(of: id) else { return }
+        guard processes[index].asked.remove(file) != nil else { throw Violation("room is granted that nobody asked for") }
     }
 
     private mutating func hear(_ index: Int) throws {
@@ -270,7 +292,7 @@ struct RandomShell {
                     LocalOutput(
                         value: .sameAsInput(UInt16(random.below(job.inputs.count + (!isCalm && random.chance(5) ? 1 : 0) + (job.inputs.isEmpty ? 1 : 0))))))
             default:
-                outputs.append(LocalOutput(value: .stored(sizeBytes: 9000)))
+                outputs.append(LocalOutput(value: .stored(sizeBytes: 9000, isOnDisk: random.chance(20))))
                 if position == declaredCount { continue }  // It has no name of its own.
                 made.append(
                     Replica(
@@ -286,6 +308,7 @@ struct RandomShell {
         case .job(let token, let request):
             if !isCalm, random.chance(3) { return try handle(.jobEnded(token, .failed(Harness.crash))) }
             if !isCalm, random.chance(3) { return try handle(.jobEnded(token, .cancelled)) }
+            if !isCalm, random.chance(5) { return try handle(.jobEnded(token, .outOfRoom(TaskError(.resource, "full")))) }
             let (result, made) = run(request)
             for file in made { files.insert(file) }
             switch result {
@@ -297,7 +320,7 @@ struct RandomShell {
             if !isCalm, random.chance(10) { return try handle(.fetched(token, .failed(TaskError(.setup, "gone")))) }
             if random.chance(30) { return try handle(.fetched(token, .inline([1]))) }
             files.insert(replica)
-            try handle(.fetched(token, .stored(sizeBytes: 6000)))
+            try handle(.fetched(token, .stored(sizeBytes: 6000, isOnDisk: random.chance(20))))
         case .alias(let token, let from, let to):
             if !isCalm, random.chance(10) { return try handle(.aliased(token, TaskError(.resource, "disk full"))) }
             if !files.contains(from) { throw Violation("\(from) went before it had its second name") }

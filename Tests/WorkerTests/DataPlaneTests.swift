@@ -52,7 +52,7 @@ import WorkerCore
             try planes.holder.write(bytes(size), as: replica)
             switch try planes.fetch(replica, sizeBytes: size) {
             case .inline(let received): #expect(size <= 4096 && received == bytes(size))
-            case .stored(let count):
+            case .stored(let count, _):
                 #expect(size > 4096 && count == UInt64(size))
                 #expect(try planes.harness.store.open(replica).read(count: size + 1) == bytes(size))
             case .failed(let error): Issue.record("\(error.message)")

@@ -109,7 +109,7 @@ final class Harness {
         return try outputs.enumerated().map { position, output in
             switch output.value {
             case .inline(let bytes): String(decoding: bytes, as: UTF8.self)
-            case .stored(let size): String(decoding: try store.open(shell.output(request, position)).read(count: Int(size)), as: UTF8.self)
+            case .stored(let size, _): String(decoding: try store.open(shell.output(request, position)).read(count: Int(size)), as: UTF8.self)
             case .sameAsInput(let input): "same as \(input)"
             }
         }

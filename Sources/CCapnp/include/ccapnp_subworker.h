@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-enum { CS_REGISTER = 0, CS_RESULTS, CS_PONG };
+enum { CS_REGISTER = 0, CS_RESULTS, CS_PONG, CS_RESERVE };
 enum { CS_OUTPUTS = 0, CS_ERROR, CS_CANCELLED };
 enum { CS_OUTPUT_INLINE = 0, CS_OUTPUT_PATH, CS_OUTPUT_SAME_AS_INPUT };
 
@@ -49,10 +49,17 @@ typedef struct cs_register {
     uint8_t has_caching;
 } cs_register;
 
+typedef struct cs_reserve {
+    uint64_t size_bytes;
+    uint32_t slot;
+    uint32_t id;
+} cs_reserve;
+
 /* ToWorker. */
 typedef struct cs_to_worker {
     uint32_t kind;
     cs_register registration;
+    cs_reserve reserve;
     uint64_t pong;
 
     const uint8_t *bytes;
@@ -64,7 +71,7 @@ typedef struct cs_to_worker {
     const cs_output *outputs;
 } cs_to_worker;
 
-enum { CS_WELCOME = 0, CS_REFUSED, CS_TEMPLATES, CS_CALLS, CS_DROP_CACHED, CS_CANCEL, CS_PING, CS_SHUTDOWN };
+enum { CS_WELCOME = 0, CS_REFUSED, CS_TEMPLATES, CS_CALLS, CS_DROP_CACHED, CS_CANCEL, CS_PING, CS_SHUTDOWN, CS_GRANTED };
 enum { CS_INPUT_INLINE = 0, CS_INPUT_DESCRIPTOR, CS_INPUT_PATH, CS_INPUT_CACHED };
 
 typedef struct cs_template_output {
@@ -109,15 +116,23 @@ typedef struct cs_input {
 typedef struct cs_welcome {
     cc_bytes worker_name;
     cc_bytes staging_directory;
+    uint64_t credit_bytes;
     uint32_t inline_bytes_max;
     uint32_t protocol_version;
 } cs_welcome;
+
+typedef struct cs_granted {
+    cc_bytes text; /* the directory, or why it was refused */
+    uint32_t id;
+    uint32_t is_refused;
+} cs_granted;
 
 /* ToSubworker. */
 typedef struct cs_to_subworker {
     uint32_t kind;
     uint32_t descriptor_count;
     cs_welcome welcome;
+    cs_granted granted;
     cc_bytes refusal;
     uint64_t ping;
 

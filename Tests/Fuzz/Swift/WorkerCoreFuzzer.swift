@@ -20,6 +20,7 @@ struct WorkerCoreFuzzer {
     private var jobs: [JobToken] = []
     private var fetches: [FetchToken] = []
     private var aliases: [AliasToken] = []
+    private var spills: [Replica] = []
     private var processOrder: [SubworkerID] = []
     private var processes: [SubworkerID: Process] = [:]
     private var isRefused = false
@@ -35,11 +36,12 @@ struct WorkerCoreFuzzer {
             description: WorkerDescription(
                 hostName: "n1", processID: 1, cpus: UInt32(self.decisions.below(4)), dataEndpoint: Endpoint(host: "127.0.0.1", port: 1), store: "test"),
             incarnation: 7, subworkers: [SubworkerCommand(name: "x", arguments: ["x"])])
+        if self.decisions.bool() { core.storeMemoryBytes = 100_000 }
         send(.connected)
     }
 
     private mutating func step() {
-        switch decisions.below(16) {
+        switch decisions.below(18) {
         case 0: welcome()
         case 1, 2, 3, 4, 5, 6: batch()
         case 7: register()
@@ -51,6 +53,12 @@ struct WorkerCoreFuzzer {
             guard let token = take(\.aliases) else { return }
             send(.aliased(token, decisions.bool() ? decisions.error() : nil))
         case 14: answerRecall()
+        case 15:
+            guard let id = decisions.pick(processOrder) else { return }
+            send(.reserve(id, slot: UInt8(decisions.below(66)), file: decisions.uint32(below: 3), sizeBytes: decisions.bool() ? 50_000 : decisions.uint64()))
+        case 16:
+            guard let replica = take(\.spills) else { return }
+            send(.spilled(replica, isDone: decisions.bool()))
         default:
             now = now.advanced(byMilliseconds: [1, 250, 6000, 400_000][decisions.below(4)])
             send(.tick)
@@ -135,8 +143,9 @@ struct WorkerCoreFuzzer {
 
     private mutating func endJob() {
         guard let token = take(\.jobs) else { return }
-        switch decisions.below(4) {
+        switch decisions.below(5) {
         case 0: send(.jobEnded(token, .failed(decisions.error())))
+        case 4: send(.jobEnded(token, .outOfRoom(decisions.error())))
         case 1: send(.jobEnded(token, .cancelled))
         default: send(.jobEnded(token, .finished(decisions.outputs(), durationNanoseconds: decisions.uint64(), debug: decisions.text())))
         }
@@ -147,7 +156,7 @@ struct WorkerCoreFuzzer {
         switch decisions.below(3) {
         case 0: send(.fetched(token, .failed(decisions.error())))
         case 1: send(.fetched(token, .inline(decisions.data())))
-        default: send(.fetched(token, .stored(sizeBytes: decisions.uint64())))
+        default: send(.fetched(token, .stored(sizeBytes: decisions.uint64(), isOnDisk: decisions.bool())))
         }
     }
 
@@ -168,6 +177,7 @@ struct WorkerCoreFuzzer {
             case .runJob(let token, _): jobs.append(token)
             case .fetch(let token, _): fetches.append(token)
             case .alias(let token, _, _): aliases.append(token)
+            case .spill(let replica): spills.append(replica)
             default: break  // The shell answers no other.
             }
         }
@@ -184,7 +194,7 @@ extension Decisions {
             let value: LocalOutput.Value =
                 switch decisions.below(3) {
                 case 0: .inline(decisions.data())
-                case 1: .stored(sizeBytes: decisions.uint64())
+                case 1: .stored(sizeBytes: decisions.uint64(), isOnDisk: decisions.bool())
                 default: .sameAsInput(UInt16(decisions.uint32(below: 4) & 0xFFFF))
                 }
             return LocalOutput(contentType: decisions.text(), isDirectory: decisions.bool(), value: value)

@@ -1,0 +1,15 @@
+/// Memory for an output file of a running call, counted before it is used.
+struct Reservation: Equatable, Sendable {
+    /// The subworker's number for it.
+    let file: UInt32
+    let slot: UInt8
+    /// Memory that is kept for it: 0 before the first answer, and for a file on disk.
+    var heldBytes: UInt64 = 0
+    /// The size that it waits for; `nil` when it has its answer.
+    var askedBytes: UInt64?
+}
+
+struct WaitingReservation: Equatable, Sendable {
+    let subworker: SubworkerHandle
+    let file: UInt32
+}

@@ -1,0 +1,118 @@
+import TaskModel
+
+/// Where what running tasks make goes: into memory while there is room or room can be made, else to disk.
+///
+/// An eighth of the limit is never promised: it is for what nobody asks for, such as small outputs and the working files of programs.
+extension WorkerCore {
+    /// Files of one subworker at a time.
+    static let reservationCountMax = 1024
+
+    private var reservableBytes: UInt64? { storeMemoryBytes.map { $0 - $0 / 8 } }
+
+    mutating func reserve(
+        _ id: SubworkerID, slot: UInt8, file: UInt32, sizeBytes: UInt64, into effects: inout ContiguousArray<WorkerEffect>
+    ) {
+        guard let handle = subworkerByID[id] else { return }  // What a process said before it died, heard after.
+        let position = subworkers[handle].reservations.firstIndex { $0.file == file }
+        if sizeBytes == 0 {
+            guard let position else { return }
+            reservedBytes -= subworkers[handle].reservations[position].heldBytes
+            subworkers[handle].reservations.remove(at: position)
+            return
+        }
+        func refuse(_ reason: String) { effects.append(.grant(id, file: file, sizeBytes: sizeBytes, heldBytes: 0, .refused(reason: reason))) }
+        guard subworkers[handle].inFlight.contains(slot) else { return refuse("file \(file) belongs to a call that is not running (slot \(slot))") }
+        // All of it lies on one file system: that is what counts.
+        guard storeMemoryBytes != nil else {
+            effects.append(.grant(id, file: file, sizeBytes: sizeBytes, heldBytes: 0, .memory))
+            return
+        }
+        if let position {
+            guard subworkers[handle].reservations[position].slot == slot else { return refuse("file \(file) belongs to another call") }
+            guard subworkers[handle].reservations[position].askedBytes == nil else { return refuse("file \(file) waits for room already") }
+            subworkers[handle].reservations[position].askedBytes = sizeBytes
+        } else {
+            guard subworkers[handle].reservations.count < Self.reservationCountMax else {
+                return refuse("a subworker may make \(Self.reservationCountMax) large files at a time: finish some first")
+            }
+            subworkers[handle].reservations.append(Reservation(file: file, slot: slot, askedBytes: sizeBytes))
+        }
+        waitingReservations.pushBack(WaitingReservation(subworker: handle, file: file))
+    }
+
+    /// In the order in which they asked. One that waits holds up the others, but never for long: it waits only for files on their way to disk.
+    mutating func grantReservations(into effects: inout ContiguousArray<WorkerEffect>) {
+        while let waiting = waitingReservations.first {
+            guard subworkers.contains(waiting.subworker),
+                let position = subworkers[waiting.subworker].reservations.firstIndex(where: { $0.file == waiting.file }),
+                let asked = subworkers[waiting.subworker].reservations[position].askedBytes
+            else {
+                waitingReservations.popFront()  // Its call has ended, or it was given up.
+                continue
+            }
+            let held = subworkers[waiting.subworker].reservations[position].heldBytes
+            let grant: Grant
+            switch room(for: asked, insteadOf: held) {
+            case .here: grant = .memory
+            case .elsewhere: grant = .disk
+            case .after(let bytes):
+                if makeRoom(bytes, into: &effects) { return }
+                grant = .disk
+            }
+            waitingReservations.popFront()
+            let kept = grant == .memory ? asked : 0
+            reservedBytes = reservedBytes - held + kept
+            subworkers[waiting.subworker].reservations[position].heldBytes = kept
+            subworkers[waiting.subworker].reservations[position].askedBytes = nil
+            effects.append(.grant(subworkers[waiting.subworker].id, file: waiting.file, sizeBytes: asked, heldBytes: held, grant))
+        }
+    }
+
+    private enum Room {
+        case here
+        /// When so many bytes have gone to disk.
+        case after(bytes: UInt64)
+        case elsewhere
+    }
+
+    private func room(for bytes: UInt64, insteadOf held: UInt64 = 0) -> Room {
+        guard let limit = reservableBytes else { return .here }
+        guard bytes <= limit else { return .elsewhere }
+        let others = objects.memoryBytes.addingReportingOverflow(reservedBytes - held)
+        guard !others.overflow else { return .elsewhere }
+        return others.partialValue <= limit - bytes ? .here : .after(bytes: others.partialValue - (limit - bytes))
+    }
+
+    // MARK: Jobs
+
+    /// A program can't be told where to go while it runs, so where it works is decided from what its like made.
+    mutating func placeOutputs(of attempt: AttemptHandle) {
+        guard storeMemoryBytes != nil else { return }
+        let expected = templates[attempts[attempt].template].outputBytesExpected
+        if !attempts[attempt].isOnDisk, case .here = room(for: expected) {
+            attempts[attempt].reservedBytes = expected
+            reservedBytes += expected
+        } else {
+            attempts[attempt].isOnDisk = true
+        }
+    }
+
+    mutating func learnOutputs(of attempt: AttemptHandle, _ outputs: [LocalOutput]) {
+        var bytes: UInt64 = 0
+        for output in outputs { if case .stored(let size, _) = output.value { bytes = max(bytes, bytes &+ size) } }
+        let template = attempts[attempt].template
+        templates[template].outputBytesExpected = max(templates[template].outputBytesExpected, bytes)
+    }
+
+    /// The job failed because there was no room. In memory that is nobody's fault: it begins once more, on disk, and so do those that follow it.
+    mutating func outOfRoom(_ attempt: AttemptHandle, _ error: TaskError) {
+        let template = attempts[attempt].template
+        templates[template].outputBytesExpected = .max
+        guard storeMemoryBytes != nil, !attempts[attempt].isOnDisk, templates[template].template.rerun != .never else {
+            return settle(attempt, .failed(error))
+        }
+        attempts[attempt].isOnDisk = true
+        attempts[attempt].hasBegun = true
+        requeue(attempt, sequence: takeSequence(), inFront: false)
+    }
+}
