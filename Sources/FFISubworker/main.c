@@ -1,0 +1,64 @@
+/* The subworker "ffi": functions of any shared library as tasks, by declarations.
+ *
+ *   ffi [--declarations FILE]…   run by a worker
+ *   ffi --check FILE…            says whether the functions of the files are there */
+#include "known.h"
+#include "marker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int usage(void) {
+    fputs(
+        "usage: ffi [--declarations FILE]...    as a subworker\n"
+        "       ffi --check FILE...             checks declarations\n",
+        stderr);
+    return 2;
+}
+
+static bool add_file(known *known, const char *path) {
+    text problem = {0};
+    bool is_added = known_add_file(known, path, &problem);
+    if (!is_added) fputs(problem.bytes != NULL ? problem.bytes : "no memory\n", stderr);
+    text_release(&problem);
+    return is_added;
+}
+
+static int check(known *known, int count, char **paths) {
+    bool are_read = true;
+    for (int i = 0; i < count; i += 1)
+        are_read = add_file(known, paths[i]) && are_read;
+    if (!are_read) return 1;
+    text report = {0};
+    uint32_t missing = known_check(known, &report);
+    fputs(report.bytes != NULL ? report.bytes : "no functions are declared\n", stdout);
+    text_release(&report);
+    return missing == 0 ? 0 : 1;
+}
+
+static int run(known *known, int count, char **arguments) {
+    for (int i = 0; i < count; i += 2) {
+        if (strcmp(arguments[i], "--declarations") != 0 || i + 1 == count) return usage();
+        if (!add_file(known, arguments[i + 1])) return 1;
+    }
+    csw_subworker *subworker;
+    csw_open(NULL, &subworker);
+    if (subworker != NULL && known_register(known, subworker) == CSW_ENOMEM) {
+        csw_close(subworker);
+        fputs("ffi: no memory\n", stderr);
+        return 1;
+    }
+    return csw_run(subworker);
+}
+
+int main(int count, char **arguments) {
+    known *known = known_make();
+    if (known == NULL) return 1;
+    marker_install();
+    bool is_check = count > 1 && strcmp(arguments[1], "--check") == 0;
+    if (is_check && count == 2) return usage();
+    int code = is_check ? check(known, count - 2, arguments + 2) : run(known, count - 1, arguments + 1);
+    known_release(known);
+    return code;
+}

@@ -1,0 +1,623 @@
+#include "expression.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Settings of a library, which hold for the functions below them. */
+typedef struct settings {
+    decl_errors errors;
+    bool are_own; /* of one function: then they must fit it */
+    const char *error_string;
+    uint32_t line, column;
+} settings;
+
+/* Pointers that are collected while their number is not known. */
+typedef struct list {
+    void **items;
+    uint32_t count, capacity;
+} list;
+
+typedef struct parser {
+    lexer lexer;
+    types types;
+    list libraries, functions, initialisers;
+} parser;
+
+static void append(parser *self, list *list, void *item) {
+    if (list->count == list->capacity) {
+        uint32_t capacity = list->capacity == 0 ? 16 : list->capacity * 2;
+        void **items = realloc(list->items, capacity * sizeof *items);
+        if (items == NULL) {
+            lexer_no_memory(&self->lexer);
+            return;
+        }
+        list->items = items;
+        list->capacity = capacity;
+    }
+    list->items[list->count++] = item;
+}
+
+/* Moves a list's items into the file's memory; NULL after a failure. */
+static void *settle(parser *self, list *list) {
+    void **items = scratch_take(self->lexer.memory, list->count * sizeof *items + 1);
+    if (items == NULL) lexer_no_memory(&self->lexer);
+    if (items != NULL && list->count != 0) memcpy(items, list->items, list->count * sizeof *items);
+    list->count = 0;
+    return items;
+}
+
+static bool is_integer(const decl_type *type) {
+    return type->kind == DECL_SIGNED || type->kind == DECL_UNSIGNED || type->kind == DECL_BOOL;
+}
+
+/* --- Parameters ------------------------------------------------------------------------------------------------- */
+
+/* `[n]`, `[m][n]`, `[capacity : used]`, `[]` */
+static void read_lengths(parser *self, decl_parameter *made) {
+    lexer *lexer = &self->lexer;
+    made->form = DECL_ARRAY;
+    while (!lexer->has_failed && lexer_is_sign(lexer, '[')) {
+        token at = lexer->current;
+        lexer_next(lexer);
+        lexer_take_name(lexer, "static");
+        if (made->dimension_count == decl_dimensions_max)
+            lexer_fail(lexer, at.line, at.column, "an array with more than %d dimensions", decl_dimensions_max);
+        if (lexer_take_sign(lexer, ']')) {
+            if (made->dimension_count != 0 || lexer_is_sign(lexer, '['))
+                lexer_fail(lexer, at.line, at.column, "an array of several dimensions needs the length of each");
+            return;
+        }
+        decl_expression *length = expression_read(lexer);
+        if (lexer_take_sign(lexer, ':')) made->used = expression_read(lexer);
+        lexer_want_sign(lexer, ']');
+        if (lexer->has_failed) return;
+        made->dimensions[made->dimension_count++] = length;
+        made->has_length = true;
+    }
+    if (made->used != NULL && made->dimension_count != 1)
+        lexer_fail(
+            lexer, made->line, made->column, "'%s': only an array of one dimension may have [capacity : used]",
+            made->name);
+}
+
+typedef struct declarator {
+    uint32_t stars;
+    bool is_const, is_inout;
+} declarator;
+
+/* What stars, brackets and `const` make of a parameter. */
+static void find_form(parser *self, decl_parameter *made, const declarator *declarator) {
+    lexer *lexer = &self->lexer;
+    bool is_null = made->fallback != NULL && made->fallback->operation == DECL_NULL;
+    bool is_pointer = declarator->stars == 1 && made->form != DECL_ARRAY;
+    const char *problem = NULL;
+    made->direction = declarator->is_inout ? DECL_INOUT : declarator->is_const ? DECL_IN : DECL_OUT;
+    if (is_null && declarator->stars > 0 && made->form != DECL_ARRAY) {
+        made->form = DECL_NOTHING;
+        made->direction = DECL_IN;
+    } else if (is_null) {
+        problem = "'%s' is no pointer, so it can't be NULL";
+    } else if (declarator->stars > 1 || (declarator->stars == 1 && made->form == DECL_ARRAY)) {
+        problem = "'%s': a pointer to a pointer can only be passed as NULL: give it `= NULL`";
+    } else if (declarator->is_inout && declarator->is_const) {
+        problem = "'%s' can't be inout and const";
+    } else if (is_pointer && made->type->kind == DECL_VOID) {
+        problem = "'%s': a void pointer can only be passed as NULL; write bytes as an array, `const void data[n]`";
+    } else if (is_pointer && made->type->is_char && strcmp(made->type->name, "char") == 0) {
+        made->form = DECL_STRING;
+        if (!declarator->is_const)
+            problem = "'%s': write `const char *` for a text that goes in, `char name[size]` for one that comes out";
+    } else if (is_pointer) {
+        made->form = DECL_POINTER;
+    } else if (made->form != DECL_ARRAY) {
+        made->direction = DECL_IN;
+        if (made->type->kind == DECL_VOID) problem = "'%s' can't be void";
+        if (declarator->is_inout) problem = "'%s' is passed by value: only pointers and arrays can be inout";
+    } else if (!made->has_length && made->direction == DECL_OUT) {
+        problem = "'%s' is an output, so it needs a length";
+    } else if (made->used != NULL && made->direction == DECL_IN) {
+        problem = "'%s' is an input: only an output has [capacity : used]";
+    } else if (made->fallback != NULL) {
+        problem = "'%s': an array has no default value";
+    }
+    if (problem == NULL && made->fallback != NULL && made->direction == DECL_OUT)
+        problem = "'%s' is an output: it has no default value";
+    if (problem == NULL && made->fallback != NULL && made->type->kind == DECL_STRUCT && !is_null)
+        problem = "'%s': a struct has no default value";
+    if (problem != NULL) lexer_fail(lexer, made->line, made->column, problem, made->name);
+}
+
+static void read_parameter(parser *self, decl_parameter *made, uint32_t index) {
+    lexer *lexer = &self->lexer;
+    declarator found = {.is_inout = lexer_take_name(lexer, "inout")};
+    made->type = types_read(&self->types, lexer, &found.is_const);
+    while (lexer_take_sign(lexer, '*')) {
+        found.stars += 1;
+        /* Words about the pointer itself say nothing to a caller. */
+        while (lexer_take_name(lexer, "const") || lexer_take_name(lexer, "restrict") ||
+               lexer_take_name(lexer, "__restrict"))
+            continue;
+    }
+    made->line = lexer->current.line;
+    made->column = lexer->current.column;
+    if (lexer_is_sign(lexer, '('))
+        lexer_fail(
+            lexer, made->line, made->column, "pointers to functions are not supported: write `void *name = NULL`");
+    if (lexer->current.kind == TOKEN_NAME) {
+        made->name = lexer_want_name(lexer, "");
+    } else {
+        made->name = scratch_print(lexer->memory, "arg%u", (unsigned)index);
+        if (made->name == NULL) lexer_no_memory(lexer);
+    }
+    if (lexer->has_failed) return;
+    if (lexer_is_sign(lexer, '[')) read_lengths(self, made);
+    if (lexer_take_sign(lexer, '=')) made->fallback = expression_read(lexer);
+    if (!lexer->has_failed) find_form(self, made, &found);
+}
+
+static uint32_t read_parameters(parser *self, decl_parameter *parameters) {
+    lexer *lexer = &self->lexer;
+    uint32_t count = 0;
+    lexer_want_sign(lexer, '(');
+    if (lexer_is_name(lexer, "void")) {
+        struct lexer now = *lexer;
+        lexer_next(lexer);
+        if (lexer_take_sign(lexer, ')')) return 0;
+        if (!lexer->has_failed) *lexer = now;
+    }
+    if (lexer_take_sign(lexer, ')')) return 0;
+    do {
+        token at = lexer->current;
+        if (lexer_is_sign(lexer, sign_dots))
+            lexer_fail(lexer, at.line, at.column, "functions with any number of arguments (...) can't be called");
+        if (count == decl_parameters_max)
+            lexer_fail(lexer, at.line, at.column, "more than %d parameters", decl_parameters_max);
+        if (lexer->has_failed) return 0;
+        read_parameter(self, &parameters[count], count);
+        for (uint32_t i = 0; i < count && !lexer->has_failed; i += 1)
+            if (strcmp(parameters[i].name, parameters[count].name) == 0)
+                lexer_fail(
+                    lexer, parameters[count].line, parameters[count].column, "'%s' is declared twice",
+                    parameters[i].name);
+        count += 1;
+    } while (lexer_take_sign(lexer, ','));
+    lexer_want_sign(lexer, ')');
+    return count;
+}
+
+/* --- Names and lengths ------------------------------------------------------------------------------------------ */
+
+/* A default value: a literal of the parameter's own kind, or an integer expression. */
+static void resolve_fallback(parser *self, decl_function *function, decl_parameter *parameter) {
+    const decl_expression *fallback = parameter->fallback;
+    bool is_negated = fallback->operation == DECL_NEGATE;
+    decl_operator literal = (is_negated ? fallback->operands[0] : fallback)->operation;
+    bool is_string = parameter->form == DECL_STRING;
+    if (parameter->form == DECL_NOTHING) return;
+    if (is_string != (fallback->operation == DECL_TEXT)) {
+        lexer_fail(
+            &self->lexer, fallback->line, fallback->column,
+            is_string ? "the default of '%s' must be a string" : "the default of '%s' must be a number",
+            parameter->name);
+        return;
+    }
+    if (is_string || (literal == DECL_REAL && parameter->type->kind == DECL_FLOATING)) return;
+    expression_resolve(
+        parameter->fallback, &self->lexer, &self->types, function->parameters, function->parameter_count, false);
+}
+
+static void count_factors(const decl_expression *expression, uint32_t *count, const decl_expression **out) {
+    if (expression->operation == DECL_MULTIPLY) {
+        count_factors(expression->operands[0], count, out);
+        count_factors(expression->operands[1], count, out);
+    } else {
+        if (out != NULL) out[*count] = expression;
+        *count += 1;
+    }
+}
+
+/* Takes a length apart into factors, and finds the parameters that follow from it. */
+static void split_length(parser *self, decl_function *function, decl_parameter *parameter) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < parameter->dimension_count; i += 1)
+        count_factors(parameter->dimensions[i], &count, NULL);
+    parameter->factors = scratch_take(self->lexer.memory, count * sizeof *parameter->factors + 1);
+    if (parameter->factors == NULL) {
+        lexer_no_memory(&self->lexer);
+        return;
+    }
+    for (uint32_t i = 0; i < parameter->dimension_count; i += 1)
+        count_factors(parameter->dimensions[i], &parameter->factor_count, parameter->factors);
+    if (parameter->direction == DECL_OUT) return;
+    for (uint32_t i = 0; i < count; i += 1) {
+        if (parameter->factors[i]->operation != DECL_VALUE) continue;
+        decl_parameter *factor = &function->parameters[parameter->factors[i]->parameter];
+        if (factor->form == DECL_BY_VALUE && factor->fallback == NULL && factor->type->kind != DECL_BOOL)
+            factor->is_implied = true;
+    }
+}
+
+/* The pointer whose value the function changes, among those that an expression reads; NULL for none. */
+static const decl_parameter *find_changing(const decl_expression *expression, const decl_function *function) {
+    if (expression == NULL) return NULL;
+    if (expression->operation == DECL_VALUE) {
+        const decl_parameter *found = &function->parameters[expression->parameter];
+        return found->form == DECL_POINTER && found->direction != DECL_IN ? found : NULL;
+    }
+    for (size_t i = 0; i < 3; i += 1) {
+        const decl_parameter *found = find_changing(expression->operands[i], function);
+        if (found != NULL) return found;
+    }
+    return NULL;
+}
+
+/* Lengths before and after the call: what the function changes can't be known before, and shortens the output after. */
+static void check_length(parser *self, decl_function *function, decl_parameter *parameter) {
+    for (uint32_t i = 0; i < parameter->dimension_count; i += 1) {
+        const decl_parameter *found = find_changing(parameter->dimensions[i], function);
+        if (found == NULL || parameter->direction == DECL_IN) continue;
+        if (found->direction == DECL_OUT)
+            lexer_fail(
+                &self->lexer, parameter->line, parameter->column,
+                "*%s is known after the call only: give '%s' a capacity too, [capacity : *%s]", found->name,
+                parameter->name, found->name);
+        else if (parameter->used == NULL && parameter->dimension_count == 1)
+            parameter->used = parameter->dimensions[0];
+    }
+}
+
+static void resolve_parameters(parser *self, decl_function *function) {
+    bool is_result_integer = is_integer(function->result) && !function->is_result_pointer;
+    for (uint32_t i = 0; i < function->parameter_count && !self->lexer.has_failed; i += 1) {
+        decl_parameter *parameter = &function->parameters[i];
+        for (uint32_t k = 0; k < parameter->dimension_count; k += 1)
+            expression_resolve(
+                parameter->dimensions[k], &self->lexer, &self->types, function->parameters, function->parameter_count,
+                false);
+        if (parameter->used != NULL)
+            expression_resolve(
+                parameter->used, &self->lexer, &self->types, function->parameters, function->parameter_count,
+                is_result_integer);
+        if (parameter->fallback != NULL) resolve_fallback(self, function, parameter);
+    }
+    for (uint32_t i = 0; i < function->parameter_count && !self->lexer.has_failed; i += 1)
+        split_length(self, function, &function->parameters[i]);
+    for (uint32_t i = 0; i < function->parameter_count && !self->lexer.has_failed; i += 1)
+        check_length(self, function, &function->parameters[i]);
+}
+
+/* --- Settings --------------------------------------------------------------------------------------------------- */
+
+static void read_errors(parser *self, settings *settings) {
+    static const char *const names[] = {"none", "nonzero", "negative", "null", "errno"};
+    lexer *lexer = &self->lexer;
+    lexer_want_sign(lexer, '=');
+    settings->line = lexer->current.line;
+    settings->column = lexer->current.column;
+    if (lexer->current.kind == TOKEN_STRING) {
+        for (size_t i = 0; i < sizeof names / sizeof *names; i += 1) {
+            if (strcmp(names[i], lexer->current.string) != 0) continue;
+            settings->errors = (decl_errors)i;
+            lexer_next(lexer);
+            return;
+        }
+    }
+    lexer_expected(lexer, "\"nonzero\", \"negative\", \"null\", \"errno\" or \"none\"");
+}
+
+/* True when there was a setting. */
+static bool take_setting(parser *self, settings *settings) {
+    lexer *lexer = &self->lexer;
+    if (lexer_take_name(lexer, "errors")) {
+        read_errors(self, settings);
+    } else if (lexer_take_name(lexer, "error_string")) {
+        lexer_want_sign(lexer, '=');
+        settings->error_string = lexer_want_name(lexer, "the name of a function of (int) that returns a text");
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Whether a convention can hold for what the function returns. */
+static bool fits(decl_errors errors, const decl_function *function) {
+    bool is_pointer = function->is_result_pointer || function->is_result_text;
+    switch (errors) {
+    case DECL_ERRORS_NONE:
+    case DECL_ERRORS_ERRNO:
+        return true;
+    case DECL_ERRORS_NONZERO:
+    case DECL_ERRORS_NEGATIVE:
+        return !is_pointer && function->result->kind == DECL_SIGNED;
+    case DECL_ERRORS_NULL:
+        return is_pointer;
+    }
+    return false;
+}
+
+static void apply(parser *self, const settings *settings, decl_function *function) {
+    lexer *lexer = &self->lexer;
+    bool is_fitting = fits(settings->errors, function);
+    if (!is_fitting && settings->are_own)
+        lexer_fail(
+            lexer, settings->line, settings->column, "'%s' returns %s, which this can't be said of", function->name,
+            function->is_result_pointer || function->is_result_text ? "a pointer" : function->result->name);
+    function->errors = is_fitting ? settings->errors : DECL_ERRORS_NONE;
+    function->error_string = settings->error_string;
+    if (function->is_result_pointer && function->errors != DECL_ERRORS_NULL)
+        lexer_fail(
+            lexer, function->line, function->column,
+            "'%s' returns a pointer, which has no meaning elsewhere: say errors = \"null\" if it tells of failures, "
+            "else let it return void",
+            function->name);
+    bool is_void = function->result->kind == DECL_VOID && !function->is_result_text;
+    function->has_result = !is_void && !function->is_result_pointer && function->errors != DECL_ERRORS_NONZERO;
+}
+
+/* --- Functions -------------------------------------------------------------------------------------------------- */
+
+/* What a comment says, without its signs; NULL where there is none. */
+static const char *clean_comment(parser *self, const char *comment, size_t size) {
+    char *made = comment == NULL ? NULL : scratch_take(self->lexer.memory, size + 1);
+    if (made == NULL) return NULL;
+    size_t used = 0;
+    for (size_t at = 0; at < size;) {
+        while (at < size && strchr(" \t\r/*", comment[at]) != NULL)
+            at += 1;
+        size_t first = used;
+        while (at < size && comment[at] != '\n')
+            made[used++] = comment[at++];
+        while (used > first && strchr(" \t\r/*", made[used - 1]) != NULL)
+            used -= 1;
+        at += 1;
+        if (used > first && at < size) made[used++] = '\n';
+    }
+    while (used > 0 && made[used - 1] == '\n')
+        used -= 1;
+    made[used] = 0;
+    return used != 0 ? made : NULL;
+}
+
+/* The text from one place to another as one line, with single blanks and without comments. */
+static const char *as_written(parser *self, const char *from, const char *to) {
+    char *made = scratch_take(self->lexer.memory, (size_t)(to - from) + 1);
+    if (made == NULL) {
+        lexer_no_memory(&self->lexer);
+        return "";
+    }
+    size_t used = 0;
+    while (from < to) {
+        const char *end = from;
+        if (to - from > 1 && from[0] == '/' && from[1] == '/')
+            while (end < to && *end != '\n')
+                end += 1;
+        else if (to - from > 1 && from[0] == '/' && from[1] == '*')
+            for (end += 2; end < to && (end[-1] != '/' || end[-2] != '*' || end - from < 4);)
+                end += 1;
+        if (end == from && strchr(" \t\r\n", *from) == NULL) {
+            made[used++] = *from;
+        } else if (used > 0 && made[used - 1] != ' ' && made[used - 1] != '(') {
+            made[used++] = ' ';
+        }
+        from = end == from ? from + 1 : end;
+    }
+    while (used > 0 && made[used - 1] == ' ')
+        used -= 1;
+    made[used] = 0;
+    return made;
+}
+
+static void read_result(parser *self, decl_function *made) {
+    lexer *lexer = &self->lexer;
+    bool is_const;
+    uint32_t stars = 0;
+    made->result = types_read(&self->types, lexer, &is_const);
+    while (lexer_take_sign(lexer, '*'))
+        stars += 1;
+    made->is_result_text = stars == 1 && made->result->is_char && strcmp(made->result->name, "char") == 0;
+    made->is_result_pointer = stars > 0 && !made->is_result_text;
+}
+
+static decl_function *read_function(parser *self, const settings *defaults) {
+    lexer *lexer = &self->lexer;
+    decl_function *made = scratch_take(lexer->memory, sizeof *made);
+    decl_parameter *parameters = calloc(decl_parameters_max, sizeof *parameters);
+    settings settings = *defaults;
+    if (made == NULL || parameters == NULL) {
+        free(parameters);
+        lexer_no_memory(lexer);
+        return NULL;
+    }
+    made->documentation = clean_comment(self, lexer->comment, lexer->comment_size);
+    lexer_take_name(lexer, "extern");
+    const char *start = lexer->current.at;
+    read_result(self, made);
+    made->line = lexer->current.line;
+    made->column = lexer->current.column;
+    made->name = lexer_want_name(lexer, "the function's name");
+    made->parameter_count = read_parameters(self, parameters);
+    if (!lexer->has_failed) {
+        made->signature = as_written(self, start, lexer->previous.at + lexer->previous.size);
+        made->parameters = scratch_take(lexer->memory, made->parameter_count * sizeof *parameters + 1);
+        if (made->parameters == NULL) lexer_no_memory(lexer);
+        if (made->parameters != NULL && made->parameter_count != 0)
+            memcpy(made->parameters, parameters, made->parameter_count * sizeof *parameters);
+    }
+    free(parameters);
+    while (!lexer->has_failed && take_setting(self, &settings)) {
+        settings.are_own = true;
+        lexer_take_sign(lexer, ',');
+    }
+    lexer_want_sign(lexer, ';');
+    if (!lexer->has_failed) apply(self, &settings, made);
+    if (!lexer->has_failed) resolve_parameters(self, made);
+    return lexer->has_failed ? NULL : made;
+}
+
+static void check_initialiser(parser *self, const decl_function *function) {
+    for (uint32_t i = 0; i < function->parameter_count; i += 1) {
+        const decl_parameter *parameter = &function->parameters[i];
+        if (parameter->fallback == NULL)
+            lexer_fail(
+                &self->lexer, parameter->line, parameter->column,
+                "'%s' needs a value here, `= …`: an initialiser is called without arguments", parameter->name);
+    }
+}
+
+/* --- The file --------------------------------------------------------------------------------------------------- */
+
+/* A typedef, struct or enum; false when it is none. */
+static bool take_type(parser *self) {
+    lexer *lexer = &self->lexer;
+    if (lexer_take_name(lexer, "typedef")) {
+        types_read_typedef(&self->types, lexer);
+        return true;
+    }
+    if (!lexer_is_name(lexer, "struct") && !lexer_is_name(lexer, "enum")) return false;
+    struct lexer now = *lexer;
+    lexer_next(lexer);
+    if (lexer->current.kind == TOKEN_NAME) lexer_next(lexer);
+    bool is_body = lexer_is_sign(lexer, '{');
+    *lexer = now;
+    if (!is_body) return false;
+    bool is_const;
+    types_read(&self->types, lexer, &is_const);
+    lexer_want_sign(lexer, ';');
+    return true;
+}
+
+static void read_member(parser *self, settings *settings) {
+    lexer *lexer = &self->lexer;
+    if (take_setting(self, settings)) {
+        lexer_want_sign(lexer, ';');
+        return;
+    }
+    if (take_type(self)) return;
+    bool is_initialiser = lexer_is_name(lexer, "init");
+    const char *comment = lexer->comment;
+    size_t comment_size = lexer->comment_size;
+    if (is_initialiser) {
+        lexer_next(lexer);
+        lexer->comment = comment;
+        lexer->comment_size = comment_size;
+    }
+    decl_function *made = read_function(self, settings);
+    if (made == NULL) return;
+    if (is_initialiser) check_initialiser(self, made);
+    for (uint32_t i = 0; i < self->functions.count && !is_initialiser; i += 1)
+        if (strcmp(((decl_function *)self->functions.items[i])->name, made->name) == 0)
+            lexer_fail(lexer, made->line, made->column, "'%s' is declared twice", made->name);
+    append(self, is_initialiser ? &self->initialisers : &self->functions, made);
+}
+
+static void read_files(parser *self, decl_library *made) {
+    lexer *lexer = &self->lexer;
+    list files = {0};
+    lexer_want_sign(lexer, '=');
+    do {
+        if (lexer->current.kind != TOKEN_STRING || *lexer->current.string == 0) {
+            lexer_expected(lexer, "the library's file, \"lib….so\"");
+            break;
+        }
+        append(self, &files, (void *)(uintptr_t)lexer->current.string);
+        lexer_next(lexer);
+    } while (!lexer->has_failed && lexer_take_sign(lexer, ','));
+    made->file_count = files.count;
+    made->files = settle(self, &files);
+    free(files.items);
+}
+
+static void read_library(parser *self) {
+    lexer *lexer = &self->lexer;
+    decl_library *made = scratch_take(lexer->memory, sizeof *made);
+    settings settings = {0};
+    if (made == NULL) {
+        lexer_no_memory(lexer);
+        return;
+    }
+    token at = lexer->current;
+    made->name = lexer_want_name(lexer, "the library's name");
+    for (uint32_t i = 0; i < self->libraries.count; i += 1)
+        if (strcmp(((decl_library *)self->libraries.items[i])->name, made->name) == 0)
+            lexer_fail(lexer, at.line, at.column, "the library '%s' is declared twice", made->name);
+    read_files(self, made);
+    lexer_want_sign(lexer, '{');
+    while (!lexer->has_failed && !lexer_is_sign(lexer, '}') && lexer->current.kind != TOKEN_END)
+        read_member(self, &settings);
+    lexer_want_sign(lexer, '}');
+    made->function_count = self->functions.count;
+    made->functions = settle(self, &self->functions);
+    made->initialiser_count = self->initialisers.count;
+    made->initialisers = settle(self, &self->initialisers);
+    if (!lexer->has_failed) append(self, &self->libraries, made);
+}
+
+static void read_file(parser *self) {
+    lexer *lexer = &self->lexer;
+    while (!lexer->has_failed && lexer->current.kind != TOKEN_END) {
+        if (lexer_take_name(lexer, "library"))
+            read_library(self);
+        else if (!take_type(self))
+            lexer_expected(lexer, "library, typedef, struct or enum");
+    }
+}
+
+bool decl_parse(const char *text, size_t size, decl_file *file, decl_error *error) {
+    *file = (decl_file){0};
+    *error = (decl_error){0};
+    if (size > decl_text_bytes_max) {
+        snprintf(error->message, sizeof error->message, "%zu bytes of declarations: the limit is 1 MiB", size);
+        return false;
+    }
+    parser self = {0};
+    lexer_start(&self.lexer, text, size, &file->memory, error);
+    read_file(&self);
+    file->library_count = self.libraries.count;
+    file->libraries = settle(&self, &self.libraries);
+    types_release(&self.types);
+    free(self.libraries.items);
+    free(self.functions.items);
+    free(self.initialisers.items);
+    return !self.lexer.has_failed;
+}
+
+void decl_release(decl_file *file) {
+    scratch_release(&file->memory);
+    *file = (decl_file){0};
+}
+
+void decl_error_print(const decl_error *error, const char *name, const char *text, size_t size, struct text *out) {
+    if (error->line == 0) {
+        text_add(out, "%s: %s", name, error->message);
+        return;
+    }
+    text_add(out, "%s:%u:%u: %s", name, (unsigned)error->line, (unsigned)error->column, error->message);
+    const char *line = text, *end = text + size;
+    for (uint32_t i = 1; i < error->line && line != NULL; i += 1) {
+        line = memchr(line, '\n', (size_t)(end - line));
+        if (line != NULL) line += 1;
+    }
+    if (line == NULL) return;
+    size_t length = 0;
+    while (line + length < end && line[length] != '\n' && line[length] != '\r' && length < 200)
+        length += 1;
+    if (error->column > length + 1) return;
+    text_add(out, "\n    ");
+    for (size_t i = 0; i < length; i += 1)
+        text_add(out, "%c", line[i] == 0 ? '?' : line[i]);
+    text_add(out, "\n    ");
+    for (size_t i = 0; i + 1 < error->column; i += 1)
+        text_add(out, line[i] == '\t' ? "\t" : " ");
+    text_add(out, "^");
+}
+
+const decl_function *decl_find(const decl_file *file, const char *library, const char *function) {
+    for (uint32_t i = 0; i < file->library_count; i += 1) {
+        const decl_library *found = file->libraries[i];
+        if (strcmp(found->name, library) != 0) continue;
+        for (uint32_t k = 0; k < found->function_count; k += 1)
+            if (strcmp(found->functions[k]->name, function) == 0) return found->functions[k];
+    }
+    return NULL;
+}
