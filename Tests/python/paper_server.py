@@ -1,6 +1,8 @@
 """A server on paper: enough of the client plane to see what a client sends, and to answer as a test wants."""
 
+import contextlib
 import json
+import socket
 import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +23,7 @@ class PaperServer:
         submits: the lines of each accepted submit, decoded.
         results: bytes by object number; a missing one is dropped.
         refusals: (status, answer) by the last part of the path, given instead of the usual answer.
+        lose_answers: how many requests will be heard, but neither carried out nor answered.
     """
 
     def __init__(self):
@@ -36,13 +39,10 @@ class PaperServer:
         self.lines = []
         self.news = threading.Condition()
         self.lease_drops = 0
-        handler = type("Handler", (_Handler,), {"paper": self})
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.http.daemon_threads = True
-        self.port = self.http.server_address[1]
-        self.is_stopping = False
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self.thread.start()
+        self.lose_answers = 0
+        self.port = 0
+        self.connections = set()
+        self.resume()
 
     def say(self, **line):
         """Writes a line to the lease."""
@@ -52,6 +52,22 @@ class PaperServer:
 
     def finish(self, first, count=1):
         self.say(finished=[[first, count]])
+
+    def resume(self):
+        """Listens, after a pause on the same port."""
+        handler = type("Handler", (_Handler,), {"paper": self})
+        self.is_stopping = False
+        self.http = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
+        self.http.daemon_threads = True
+        self.port = self.http.server_address[1]
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def pause(self):
+        """Is gone for a while, and so are all its connections."""
+        self.stop()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def drop_lease(self):
         """Breaks the connections of all leases."""
@@ -83,6 +99,14 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     paper: PaperServer
 
+    def setup(self):
+        super().setup()
+        self.paper.connections.add(self.connection)
+
+    def finish(self):
+        self.paper.connections.discard(self.connection)
+        super().finish()
+
     def log_message(self, format, *arguments):
         pass
 
@@ -100,11 +124,15 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(401, {"error": {"code": "token", "message": "unknown token"}})
         path, _, query = self.path.partition("?")
         verb = path.rsplit("/", 1)[-1]
-        if verb == "lease":
+        if verb == "lease" and verb not in paper.refusals:
             return self.lease()
         paper.requests.append((self.command, path, body))
         if verb in paper.refusals:
             return self.answer(*paper.refusals[verb])
+        if paper.lose_answers > 0:
+            paper.lose_answers -= 1
+            self.close_connection = True
+            return
         if path == "/api/v1/status":
             return self.answer(200, {"version": "0", "workers": [{"worker": 1, "cpus": 2}], "sessions": []})
         if path == "/api/v1/sessions":

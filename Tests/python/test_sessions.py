@@ -1,8 +1,11 @@
 """Sessions, submits and waits, against a server on paper."""
 
 import base64
+import gc
 import hashlib
+import json
 import threading
+import time
 
 import pytest
 from rain.client import (
@@ -533,14 +536,115 @@ def test_a_session_that_the_server_closed_says_so(paper, session):
         tasks.Concat(())
 
 
-def test_a_server_that_is_gone_is_said(paper, paper_client):
-    session = paper_client.new_session("s", grace=0)
+def test_a_server_that_is_gone_is_said(paper):
+    client = Client("127.0.0.1", paper.port, reconnect=0.2)
+    session = client.new_session("s", grace=0)
     with session.bind_only():
         task = tasks.Concat(())
-    session.submit()
-    paper.stop()
-    with pytest.raises(RainException, match="gone"):
+        session.submit()
+        later = tasks.Concat(())
+    paper.pause()
+    with pytest.raises(RainException, match="gone, and did not come back within 0.2 s.*no server at"):
+        session.submit()
+    with pytest.raises(SessionException, match="could not be taken up again.*gone, and did not come back"):
         task.wait()
+    with pytest.raises(SessionException, match="could not be taken up again"), session.bind_only():
+        pass
+    assert later.state is None
+
+
+def test_a_client_may_be_told_not_to_wait_for_a_server(paper):
+    client = Client("127.0.0.1", paper.port, reconnect=0)
+    with client.new_session("s").bind_only() as session:
+        task = tasks.Concat(())
+        session.submit()
+    paper.drop_lease()
+    with pytest.raises(SessionException, match="could not be taken up again: the server closed the connection"):
+        task.wait()
+
+
+def test_requests_are_sent_again_to_a_server_that_comes_back(paper):
+    client = Client("127.0.0.1", paper.port, reconnect=30)
+    with client.new_session("s").bind_only() as session:
+        first = tasks.Concat((blob(b"x" * 5000),))
+        first.output.keep()
+        session.submit()
+        paper.pause()
+        second = tasks.Concat((blob(b"y" * 5000),))
+        threading.Timer(0.3, paper.resume).start()
+        started = time.monotonic()
+        session.submit()
+        assert time.monotonic() - started > 0.25
+        assert len(paper.blobs) == 2 and len(paper.submits) == 2
+        paper.pause()
+        threading.Timer(0.3, paper.resume).start()
+        paper.results[first.output.id] = b"z"
+        assert first.output.fetch().get_bytes() == b"z"
+        paper.finish(0, 2)
+        second.wait()
+
+
+def test_a_submit_whose_answer_was_lost_is_sent_again_as_it_was(paper):
+    client = Client("127.0.0.1", paper.port, reconnect=30)
+    with client.new_session("s").bind_only() as session:
+        tasks.Concat(())
+        session.submit()
+        tasks.Concat(())
+        paper.lose_answers = 2
+        session.submit()
+    bodies = [body for _, path, body in paper.requests if path.endswith("submit")]
+    assert len(bodies) == 4 and bodies[1] == bodies[2] == bodies[3] and bodies[0] != bodies[1]
+    assert json.loads(bodies[1].splitlines()[0]) == {
+        "submit": {"first_template": 1, "first_task": 1, "first_object": 1}
+    }
+    assert session.task_count == 0
+
+
+def test_a_server_that_is_ending_is_asked_again(paper):
+    client = Client("127.0.0.1", paper.port, reconnect=30)
+    with client.new_session("s").bind_only() as session:
+        tasks.Concat(())
+        stopping = {"error": {"code": "server_stopping", "message": "the server is stopping"}}
+        paper.refusals["submit"] = (503, stopping)
+        threading.Timer(0.2, paper.refusals.clear).start()
+        session.submit()
+    assert len(paper.submits) == 1
+
+
+def test_a_lease_is_taken_up_while_the_program_does_something_else(paper):
+    client = Client("127.0.0.1", paper.port, reconnect=30)
+    with client.new_session("s").bind_only() as session:
+        tasks.Concat(())
+        session.submit()
+        for count in (2, 3):
+            paper.drop_lease()
+            deadline = time.monotonic() + 5
+            while paper.leases < count and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert paper.leases == count
+
+
+def test_a_session_that_the_restarted_server_does_not_have_says_so(paper):
+    client = Client("127.0.0.1", paper.port, reconnect=30)
+    with client.new_session("s").bind_only() as session:
+        task = tasks.Concat(())
+        session.submit()
+        paper.refuse("lease", 404, "there is no session 1: it was closed, or never opened")
+        paper.drop_lease()
+        with pytest.raises(SessionException, match="could not be taken up again: there is no session 1"):
+            task.wait()
+        assert not session.active
+
+
+def test_a_forgotten_session_lets_its_lease_go(paper, paper_client, monkeypatch):
+    monkeypatch.setattr("rain.client.outcomes.UNREAD_SECONDS", 0.05)
+    before = threading.enumerate()
+    session = paper_client.new_session("s")
+    (watcher,) = (thread for thread in threading.enumerate() if thread.name == "rain lease" and thread not in before)
+    del session
+    gc.collect()
+    watcher.join(5)
+    assert not watcher.is_alive()
 
 
 def test_labels_of_outputs(session):

@@ -5,9 +5,12 @@ import json
 from ..common.errors import RainException, SessionException, TaskException
 from .access import access_path, read_token
 from .http import CONNECT_SECONDS, Connection, ConnectionLost, LineStream
+from .outage import Outage
 
 #: Connections that are kept for the next request; more are open only while more threads ask.
 IDLE_CONNECTIONS_MAX = 4
+#: Somebody has to notice that a server died, and to start it again.
+RECONNECT_SECONDS = 60
 
 
 class Client:
@@ -16,14 +19,17 @@ class Client:
     Args:
         address: host name or address of the server.
         port: its port for clients.
+        reconnect: seconds for which sessions try again what the server does not answer, since it may be started again;
+            0 makes every broken connection an error at once.
 
     Raises:
         RainException: no server there, no access file, or the server refuses it; the text says what to do.
     """
 
-    def __init__(self, address="localhost", port=7210):
+    def __init__(self, address="localhost", port=7210, *, reconnect=RECONNECT_SECONDS):
         self.address = address
         self.port = port
+        self.reconnect = reconnect
         self._access_path = access_path()
         self._token = read_token(self._access_path)
         host = f"[{address}]" if ":" in address else address
@@ -86,13 +92,32 @@ class Client:
             head += f"Accept: {accept}\r\n"
         return (head + "\r\n").encode("latin-1")
 
-    def _request(self, method, path, body=None, content_type="application/json", accept=None, timeout=None):
+    def _request(self, method, path, body=None, content_type="application/json", accept=None, timeout=None, patience=0):
         """Sends a request; the answer is a `Response` with a status below 400.
 
         Args:
             body: bytes, or a list of pieces of bytes.
             timeout: seconds within which the answer must begin; None for any time.
+            patience: seconds for which it is sent again while the server does not answer: only for what may be said
+                twice.
         """
+        outage = None
+        while True:
+            try:
+                response = self._exchange(method, path, body, content_type, accept, timeout)
+                if response.status < 400:
+                    return response
+                error = self._refusal(response.status, response.body)
+                if not isinstance(error, ConnectionLost):
+                    raise error
+            except ConnectionLost as lost:
+                error = lost
+            if outage is None:
+                outage = Outage(f"the server at {self.address}:{self.port}", patience)
+            outage.wait(error)
+
+    def _exchange(self, method, path, body, content_type, accept, timeout):
+        """One request and its answer, whatever that is."""
         parts = () if body is None else body if isinstance(body, list) else (body,)
         head = self._head(method, path, sum(map(len, parts)) if body is not None else None, content_type, accept)
         while True:
@@ -117,13 +142,11 @@ class Client:
                     self._idle.append(connection)
                 else:
                     connection.close()
-            if response.status >= 400:
-                raise self._refusal(response.status, response.body)
             return response
 
-    def _json(self, method, path, value=None, timeout=None) -> dict:
+    def _json(self, method, path, value=None, timeout=None, patience=0) -> dict:
         body = None if value is None else json.dumps(value, separators=(",", ":")).encode()
-        response = self._request(method, path, body, timeout=timeout)
+        response = self._request(method, path, body, timeout=timeout, patience=patience)
         try:
             answer = json.loads(response.body)
         except ValueError:
@@ -136,9 +159,11 @@ class Client:
         return LineStream(self.address, self.port, self._head("GET", path, accept="application/x-ndjson"))
 
     def _refusal(self, status, body) -> Exception:
-        """The exception for an answer that says no."""
+        """The exception for an answer that says no; `ConnectionLost` for that of a server that is ending."""
+        code = None
         try:
             error = json.loads(body)["error"]
+            code = error.get("code")
             failure = error.get("failure")
             message = error.get("message") or error.get("code") or f"status {status}"
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -152,4 +177,6 @@ class Client:
             )
         if status in (404, 409):
             return SessionException(message)
+        if code == "server_stopping":
+            return ConnectionLost(message, is_unanswered=True)
         return RainException(message)

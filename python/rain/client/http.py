@@ -9,6 +9,8 @@ from ..common.errors import RainException
 LINE_BYTES_MAX = 65536
 HEADERS_MAX = 200
 CONNECT_SECONDS = 5
+#: For `poll`: the other side has ended the connection. Where there is no such flag its errors have to do.
+HANG_UP = getattr(select, "POLLRDHUP", 0)
 
 
 class ConnectionLost(RainException):
@@ -17,6 +19,13 @@ class ConnectionLost(RainException):
     def __init__(self, text, is_unanswered=False):
         super().__init__(text)
         self.is_unanswered = is_unanswered
+
+
+class NotConnected(ConnectionLost):
+    """Nobody listens there, or nobody answers."""
+
+    def __init__(self, text):
+        super().__init__(text, is_unanswered=True)
 
 
 class Response:
@@ -34,11 +43,9 @@ def connect(host, port) -> socket.socket:
     except socket.gaierror as error:
         raise RainException(f"the host name {host!r} is unknown: {error.strerror}") from None
     except TimeoutError:
-        raise RainException(
-            f"no answer from {host}:{port} within {CONNECT_SECONDS} s: check address and port"
-        ) from None
+        raise NotConnected(f"no answer from {host}:{port} within {CONNECT_SECONDS} s: check address and port") from None
     except OSError as error:
-        raise RainException(
+        raise NotConnected(
             f"no server at {host}:{port} ({error.strerror or error}): start one with `rain start --simple`, "
             "or check address and port"
         ) from None
@@ -183,7 +190,11 @@ class LineStream:
 
     def __init__(self, host, port, head: bytes):
         self.sock = connect(host, port)
-        self.sock.sendall(head)
+        try:
+            self.sock.sendall(head)
+        except OSError as error:
+            self.sock.close()
+            raise ConnectionLost(f"the connection broke: {error.strerror}", is_unanswered=True) from None
         self._data = bytearray()
         self._status = None
         self._is_chunked = False
@@ -225,8 +236,20 @@ class LineStream:
     def has_bytes(self) -> bool:
         """Whether `read` would return at once."""
         poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
+        try:
+            poll.register(self.sock, select.POLLIN)
+        except (OSError, ValueError):
+            return False  # It is closed.
         return bool(poll.poll(0))
+
+    def wait_for_end(self, timeout):
+        """Waits until the other side has ended the stream, whatever may be read until then, or for so many seconds."""
+        poll = select.poll()
+        try:
+            poll.register(self.sock, HANG_UP)
+        except (OSError, ValueError):
+            return  # It is closed.
+        poll.poll(timeout * 1000)
 
     def _take_head(self) -> bool:
         end = self._data.find(b"\r\n\r\n")
@@ -263,6 +286,10 @@ class LineStream:
             del self._data[: end + 2 + size + 2]
 
     def close(self):
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)  # Who waits for its end in another thread shall know.
+        except OSError:
+            pass  # The connection is gone already.
         self.sock.close()
 
 

@@ -2,14 +2,17 @@
 
 import json
 import threading
-import time
+import weakref
 
 from ..common.errors import RainException, SessionException, TaskException
 from ..common.states import TaskState
 from .http import ConnectionLost, Refused
+from .outage import Outage
 
 #: The server writes to the lease every 10 s at least.
 LEASE_SILENCE_SECONDS = 35
+#: For so long news may lie unread while the program does something else.
+UNREAD_SECONDS = 10
 
 UNFINISHED, FINISHED, FAILED, CANCELLED = range(4)
 STATES = {FINISHED: TaskState.finished, FAILED: TaskState.failed, CANCELLED: TaskState.cancelled}
@@ -18,7 +21,8 @@ STATES = {FINISHED: TaskState.finished, FAILED: TaskState.failed, CANCELLED: Tas
 class Outcomes:
     """The outcomes of all tasks of a session, and the lease over which they come.
 
-    Waiting is local: one thread of those that wait reads the lease, the others wait for it.
+    Waiting is local: one thread of those that wait reads the lease, the others wait for it. A thread of its own takes
+    up the lease again when it breaks while the program does something else.
 
     Attributes:
         states: one byte for each task.
@@ -29,11 +33,13 @@ class Outcomes:
         closed_reason: None while the session is open.
     """
 
-    def __init__(self, client, session_id, resume, grace):
+    def __init__(self, client, session_id, resume, patience):
         self._client = client
         self._session_id = session_id
         self._path = f"/api/v1/sessions/{session_id}/lease?resume={resume}"
-        self._grace = grace
+        #: Seconds for which a broken lease is taken up again.
+        self._patience = patience
+        self._outage = None
         self.states = bytearray()
         self.submitted = 0
         self.unfinished = 0
@@ -44,7 +50,8 @@ class Outcomes:
         self._news = threading.Condition()
         self._is_reading = False
         self._reading_count = 0
-        self._lease = client._stream(self._path)
+        self._lease = self._open_lease(Outage(f"the server at {client.address}:{client.port}", patience))
+        threading.Thread(target=_keep_lease, args=(weakref.ref(self),), name="rain lease", daemon=True).start()
 
     @property
     def progress(self) -> tuple:
@@ -131,41 +138,66 @@ class Outcomes:
         while not self._is_reading and self.unfinished and self._lease.has_bytes():
             self.advance()
 
+    def keep_lease(self):
+        """For the thread that looks after the lease: takes it up again if it is broken, and reads what nobody reads."""
+        with self._news:
+            while self._is_reading:
+                self._news.wait()
+        try:
+            while self.closed_reason is None and not self._is_reading and self._lease.has_bytes():
+                self.advance()
+        except RainException:
+            pass  # The program hears of it when it next asks for something.
+
     def close(self):
         self._lease.close()
+        with self._news:
+            self._news.notify_all()
 
     def _read(self) -> list:
         try:
-            return self._lease.read(LEASE_SILENCE_SECONDS)
+            lines = self._lease.read(LEASE_SILENCE_SECONDS)
+            if lines:
+                self._outage = None
+            return lines
         except Refused as error:
-            raise self._client._refusal(error.status, error.body) from None
+            broken = self._client._refusal(error.status, error.body)
+            if error.status != 503:
+                self._lose(broken)
         except ConnectionLost as error:
-            self._lease.close()
-            self.check_open()
-            self._resume(error)
-            return []
+            broken = error
         except BaseException:
             # Interrupted, perhaps with bytes in hand: a lease taken up anew begins with all that it had said.
             self._lease.close()
             self._lease = self._client._stream(self._path)
             raise
+        self._lease.close()
+        self.check_open()
+        self._resume(broken)
+        return []
 
     def _resume(self, error):
-        """Takes up a broken lease again, for as long as the session outlives it."""
-        deadline = time.monotonic() + self._grace
-        pause = 0.02
+        """Takes up a broken lease again, for as long as the server may need to be there again."""
+        if self._outage is None:
+            self._outage = Outage(f"the server at {self._client.address}:{self._client.port}", self._patience)
+        try:
+            self._outage.wait(error)
+            self._lease = self._open_lease(self._outage)
+        except RainException as last:
+            self._lose(last)
+
+    def _open_lease(self, outage):
         while True:
             try:
-                self._lease = self._client._stream(self._path)
-                return
-            except RainException:
-                if time.monotonic() + pause > deadline:
-                    raise RainException(
-                        f"the server at {self._client.address}:{self._client.port} is gone ({error}), and session "
-                        f"{self._session_id} with it"
-                    ) from None
-            time.sleep(pause)
-            pause = min(1, pause * 2)
+                return self._client._stream(self._path)
+            except ConnectionLost as error:
+                outage.wait(error)
+
+    def _lose(self, error):
+        """The lease can't be taken up again."""
+        if self.closed_reason is None:
+            self.closed_reason = f"its connection broke, and it could not be taken up again: {error}"
+        self.check_open()
 
     def _take(self, line):
         try:
@@ -186,3 +218,19 @@ class Outcomes:
             self.fail(news["session_failed"])
         if "closed" in news and self.closed_reason is None:
             self.closed_reason = news["closed"] or "the server closed it"
+
+
+def _keep_lease(reference):
+    """Looks after the lease of `Outcomes` that lives until its session closes, or until nobody has it any more."""
+    while True:
+        outcomes = reference()
+        if outcomes is None or outcomes.closed_reason is not None:
+            return
+        lease = outcomes._lease
+        del outcomes
+        lease.wait_for_end(UNREAD_SECONDS)
+        outcomes = reference()
+        if outcomes is None:
+            lease.close()
+            return
+        outcomes.keep_lease()

@@ -13,8 +13,8 @@ from .info import ObjectInfo, TaskInfo
 from .outcomes import FINISHED, STATES, Outcomes
 from .results import Results, ranges
 
-#: For so long a broken lease is taken up again, where the session has no grace time of its own.
-RESUME_SECONDS = 5
+#: For so long a session outlives a broken connection, where it has no grace time of its own.
+GRACE_SECONDS = 5
 
 _stack = []
 _default = None
@@ -54,12 +54,13 @@ class Session:
         for subworker, command in (subworkers or {}).items():
             command = [command] if isinstance(command, (str, os.PathLike)) else command
             request["subworkers"].append({"name": subworker, "command": [os.fspath(part) for part in command]})
-        answer = client._json("POST", "/api/v1/sessions", request)
+        # Twice at worst: a session whose lease nobody takes up closes by itself.
+        answer = client._json("POST", "/api/v1/sessions", request, patience=client.reconnect)
         self.session_id = answer["session"]
         self._path = f"/api/v1/sessions/{self.session_id}"
-        self._outcomes = Outcomes(
-            client, self.session_id, answer.get("resume"), RESUME_SECONDS if grace is None else grace
-        )
+        #: Seconds for which requests are sent again: as long as the session may live without us, and a restart takes.
+        self._patience = client.reconnect and client.reconnect + (GRACE_SECONDS if grace is None else grace)
+        self._outcomes = Outcomes(client, self.session_id, answer.get("resume"), self._patience)
         self._results = Results(self)
         self._lock = threading.Lock()
         #: What tasks of one place share, by that place; functions that the server has, by `Remote`.
@@ -122,13 +123,17 @@ class Session:
     def __exit__(self, kind, error, trace):
         _stack.pop()
         try:
-            self.close()
+            # A server that is gone is not waited for when the program has something else to say.
+            self._close(self._patience if kind is None else 0)
         except (RainException, OSError):
             if kind is None:
                 raise  # Else what the program has to say is more important.
 
     def close(self):
         """Stops what runs and lets everything go. Returns when nothing of the session runs any more."""
+        self._close(self._patience)
+
+    def _close(self, patience):
         global _default
         if _default is self:
             _default = None
@@ -136,7 +141,7 @@ class Session:
             return
         self._outcomes.closed_reason = "it was closed"
         try:
-            self.client._request("DELETE", self._path)
+            self.client._request("DELETE", self._path, patience=patience)
         except TaskException:
             pass  # It failed, which the program knows by now.
         except SessionException:
@@ -347,7 +352,8 @@ class Session:
     def _send(self, batch):
         while batch.uploads:
             name, data = batch.uploads[-1]
-            self.client._request("PUT", f"/api/v1/blobs/{name}", data, "application/octet-stream")
+            path = f"/api/v1/blobs/{name}"
+            self.client._request("PUT", path, data, "application/octet-stream", patience=self._patience)
             batch.uploads.pop()
         self._request("POST", "submit", batch.body, "application/x-ndjson")
         for node in batch.nodes:
@@ -383,14 +389,15 @@ class Session:
 
     def _request(self, method, verb, body=None, content_type="application/json", accept=None):
         try:
-            return self.client._request(method, f"{self._path}/{verb}", body, content_type, accept)
+            path = f"{self._path}/{verb}"
+            return self.client._request(method, path, body, content_type, accept, patience=self._patience)
         except TaskException as error:
             self._note_failure(error)
             raise
 
     def _call(self, verb, value) -> dict:
         try:
-            return self.client._json("POST", f"{self._path}/{verb}", value)
+            return self.client._json("POST", f"{self._path}/{verb}", value, patience=self._patience)
         except TaskException as error:
             self._note_failure(error)
             raise
