@@ -7,13 +7,22 @@
 #include <string.h>
 #include <unistd.h>
 
-static csw_table_key table_key(csw_key key) {
+static csw_table_key object_key(csw_key key) {
     return (csw_table_key){(uint64_t)key.session << 32 | key.index, (uint64_t)key.epoch << 32 | key.number};
 }
 
-static void release(void *value) {
+static void destroy_values(csw_value *values) {
+    while (values != NULL) {
+        csw_value *older = values->older;
+        if (values->destroy != NULL) values->destroy(values->value, values->context);
+        free(values);
+        values = older;
+    }
+}
+
+static void release_cached(void *value) {
     csw_cached *cached = value;
-    csw_cached_attach(cached, NULL, NULL, NULL);
+    destroy_values(cached->values);
     csw_source_unmap(&cached->source);
     if (cached->source.kind == CSW_SOURCE_MEMORY) free((void *)cached->source.data);
     if (cached->source.kind == CSW_SOURCE_PATH) free((void *)cached->source.path);
@@ -23,11 +32,20 @@ static void release(void *value) {
     free(cached);
 }
 
-csw_cached *csw_cache_find(const csw_cache *cache, csw_key key) {
-    return csw_table_find(&cache->table, table_key(key));
+void csw_cache_open(csw_cache *cache) {
+    /* Without attributes it can't fail. */
+    pthread_mutex_init(&cache->lock, NULL);
 }
 
-static void *copy(csw_bytes bytes) {
+csw_cached *csw_cache_use(csw_cache *cache, csw_key key) {
+    pthread_mutex_lock(&cache->lock);
+    csw_cached *cached = csw_table_find(&cache->table, object_key(key));
+    if (cached != NULL) cached->users += 1;
+    pthread_mutex_unlock(&cache->lock);
+    return cached;
+}
+
+static void *copy_bytes(csw_bytes bytes) {
     char *copied = malloc(bytes.size + 1);
     if (copied == NULL) return NULL;
     memcpy(copied, bytes.data, bytes.size);
@@ -40,7 +58,7 @@ static bool hold(csw_source *source, const csw_wire_input *input, int descriptor
     switch (input->location) {
     case CSW_LOCATION_INLINE:
         source->kind = CSW_SOURCE_MEMORY;
-        source->data = copy(input->bytes);
+        source->data = copy_bytes(input->bytes);
         return source->data != NULL;
     case CSW_LOCATION_DESCRIPTOR:
         source->kind = CSW_SOURCE_DESCRIPTOR;
@@ -49,7 +67,7 @@ static bool hold(csw_source *source, const csw_wire_input *input, int descriptor
     case CSW_LOCATION_PATH:
         if (input->is_directory) {
             source->kind = CSW_SOURCE_PATH;
-            source->path = copy(input->path);
+            source->path = copy_bytes(input->path);
             return source->path != NULL;
         }
         source->kind = CSW_SOURCE_DESCRIPTOR;
@@ -68,33 +86,75 @@ csw_cached *csw_cache_keep(csw_cache *cache, const csw_wire_input *input, int de
     if (cached == NULL) return NULL;
     cached->key = input->key;
     cached->source = (csw_source){.size = input->size_bytes, .is_directory = input->is_directory, .descriptor = -1};
-    cached->content_type = copy(input->content_type);
-    cached->attributes = copy(input->attributes);
+    cached->content_type = copy_bytes(input->content_type);
+    cached->attributes = copy_bytes(input->attributes);
     cached->attributes_size = input->attributes.size;
-    bool is_good = hold(&cached->source, input, descriptor) && cached->content_type != NULL &&
-                   cached->attributes != NULL && csw_table_put(&cache->table, table_key(input->key), cached);
+    cached->users = 1;
+    bool is_good =
+        hold(&cached->source, input, descriptor) && cached->content_type != NULL && cached->attributes != NULL;
+    if (is_good) {
+        pthread_mutex_lock(&cache->lock);
+        is_good = csw_table_put(&cache->table, object_key(input->key), cached);
+        pthread_mutex_unlock(&cache->lock);
+    }
     if (is_good) return cached;
     int code = errno;
-    release(cached);
+    release_cached(cached);
     errno = code;
     return NULL;
 }
 
+void csw_cache_leave(csw_cache *cache, csw_cached *cached) {
+    csw_value *replaced = NULL;
+    pthread_mutex_lock(&cache->lock);
+    cached->users -= 1;
+    bool is_last = cached->users == 0;
+    bool is_gone = is_last && cached->is_dropped;
+    if (is_last && cached->values != NULL) {
+        replaced = cached->values->older;
+        cached->values->older = NULL;
+    }
+    pthread_mutex_unlock(&cache->lock);
+    /* What the user destroys may take its time, or ask the library for something. */
+    destroy_values(replaced);
+    if (is_gone) release_cached(cached);
+}
+
 void csw_cache_drop(csw_cache *cache, csw_key key) {
-    csw_cached *cached = csw_table_remove(&cache->table, table_key(key));
-    if (cached != NULL) release(cached);
+    pthread_mutex_lock(&cache->lock);
+    csw_cached *cached = csw_table_remove(&cache->table, object_key(key));
+    bool is_gone = cached != NULL && cached->users == 0;
+    if (cached != NULL) cached->is_dropped = true;
+    pthread_mutex_unlock(&cache->lock);
+    if (is_gone) release_cached(cached);
 }
 
-void csw_cached_attach(csw_cached *cached, void *value, void (*destroy)(void *value, void *context), void *context) {
-    void *old = cached->value;
-    void (*destroy_old)(void *, void *) = cached->destroy;
-    void *context_old = cached->context;
-    cached->value = value;
-    cached->destroy = destroy;
-    cached->context = context;
-    if (old != NULL && destroy_old != NULL) destroy_old(old, context_old);
+bool csw_cache_attach(
+    csw_cache *cache, csw_cached *cached, void *value, void (*destroy)(void *value, void *context), void *context) {
+    csw_value *added = malloc(sizeof *added);
+    if (added == NULL) return false;
+    pthread_mutex_lock(&cache->lock);
+    *added = (csw_value){.older = cached->values, .value = value, .destroy = destroy, .context = context};
+    cached->values = added;
+    pthread_mutex_unlock(&cache->lock);
+    return true;
 }
 
-void csw_cache_release(csw_cache *cache) {
-    csw_table_release(&cache->table, release);
+void *csw_cache_attached(csw_cache *cache, const csw_cached *cached) {
+    pthread_mutex_lock(&cache->lock);
+    void *value = cached->values != NULL ? cached->values->value : NULL;
+    pthread_mutex_unlock(&cache->lock);
+    return value;
+}
+
+bool csw_cache_map(csw_cache *cache, csw_cached *cached, const char **reason, int *code) {
+    pthread_mutex_lock(&cache->lock);
+    bool is_mapped = csw_source_map(&cached->source, reason, code);
+    pthread_mutex_unlock(&cache->lock);
+    return is_mapped;
+}
+
+void csw_cache_close(csw_cache *cache) {
+    csw_table_release(&cache->table, release_cached);
+    pthread_mutex_destroy(&cache->lock);
 }

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "call.h"
+#include "subworker.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@ enum { text_bytes_max = 1 << 20 };
 
 /* --- Life ------------------------------------------------------------------------------------------------------- */
 
-static bool make_room(csw_call *call, size_t input_count, size_t output_count) {
+static bool make_call_room(csw_call *call, size_t input_count, size_t output_count) {
     if (input_count > call->input_capacity) {
         csw_input *inputs = realloc(call->inputs, input_count * sizeof *inputs);
         if (inputs == NULL) return false;
@@ -30,8 +30,15 @@ static bool make_room(csw_call *call, size_t input_count, size_t output_count) {
     return true;
 }
 
+void csw_call_prepare(csw_call *call, csw_subworker *subworker) {
+    call->subworker = subworker;
+    call->staging = &subworker->staging;
+    call->slot = &subworker->own_slots[0];
+    call->message = call->detail = call->attributes = (csw_bytes){"", 0};
+}
+
 bool csw_call_open(csw_call *call, csw_template *shared, const csw_wire_call *wire) {
-    if (!make_room(call, wire->inputs.count, shared->output_count)) return false;
+    if (!make_call_room(call, wire->inputs.count, shared->output_count)) return false;
     call->is_open = true;
     call->shared = shared;
     call->wire = *wire;
@@ -40,6 +47,9 @@ bool csw_call_open(csw_call *call, csw_template *shared, const csw_wire_call *wi
     for (size_t i = 0; i < call->output_count; i += 1)
         call->outputs[i] = (csw_output){.descriptor = -1, .content_type = {"", 0}, .attributes = {"", 0}};
     call->memory_bytes = 0;
+    call->credit_used = 0;
+    call->told_progress = 0;
+    call->told_text_hash = csw_progress_hash("", 0);
     call->staged = NULL;
     call->message = call->detail = call->attributes = (csw_bytes){"", 0};
     call->debug_size = 0;
@@ -53,6 +63,13 @@ static void conclude_failure(csw_call *call, csw_status status) {
         csw_call_fail(call, status, "the task returned CSW_ECANCELLED, but nobody cancelled it");
     else if (call->message.size == 0)
         csw_call_fail(call, status, "the task returned %d (%s)", (int)status, csw_status_text(status));
+}
+
+static void remove_staged(csw_call *call) {
+    for (csw_staged *staged = call->staged; staged != NULL; staged = staged->next)
+        if (!staged->is_output && !csw_file_remove(staged->path))
+            fprintf(stderr, "csubworker: can't remove %s: %s\n", staged->path, strerror(errno));
+    call->staged = NULL;
 }
 
 void csw_call_conclude(csw_call *call, csw_status status, csw_wire_result *result) {
@@ -74,13 +91,9 @@ void csw_call_conclude(csw_call *call, csw_status status, csw_wire_result *resul
         result->message = call->message;
         result->detail = call->detail;
     }
-}
-
-static void remove_staged(csw_call *call) {
-    for (csw_staged *staged = call->staged; staged != NULL; staged = staged->next)
-        if (!staged->is_output && !csw_file_remove(staged->path))
-            fprintf(stderr, "csubworker: can't remove %s: %s\n", staged->path, strerror(errno));
-    call->staged = NULL;
+    csw_inputs_close(call);
+    if (result->outcome != CSW_OUTCOME_OUTPUTS) csw_outputs_close(call, false);
+    remove_staged(call);
 }
 
 void csw_call_close(csw_call *call, bool are_outputs_kept) {
@@ -100,11 +113,12 @@ void csw_call_release(csw_call *call) {
     free(call->outputs);
     free(call->values);
     free(call->debug);
+    csw_builder_release(&call->builder);
 }
 
 csw_staged *csw_call_stage(csw_call *call) {
     csw_staged *staged = csw_arena_take(&call->arena, sizeof *staged);
-    char *path = csw_staging_name(call->staging, &call->arena);
+    char *path = csw_staging_name(call->staging, NULL, &call->arena);
     if (staged == NULL || path == NULL) return NULL;
     *staged = (csw_staged){.next = call->staged, .path = path};
     call->staged = staged;
@@ -166,7 +180,7 @@ void *csw_call_context(const csw_call *call) {
 }
 
 bool csw_cancelled(const csw_call *call) {
-    return atomic_load_explicit(call->cancel, memory_order_relaxed) != 0;
+    return atomic_load_explicit(&call->slot->cancel, memory_order_relaxed) != 0;
 }
 
 /* --- Failure ---------------------------------------------------------------------------------------------------- */
@@ -250,6 +264,7 @@ static char *debug_room(csw_call *call, size_t size) {
 }
 
 static csw_status take_line(csw_call *call, size_t size) {
+    csw_call_beat(call);
     call->debug[call->debug_size + size] = '\n';
     call->debug_size += size + 1;
     return CSW_OK;

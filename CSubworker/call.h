@@ -6,6 +6,7 @@
 #include "cache.h"
 #include "control_page.h"
 #include "protocol.h"
+#include "room.h"
 #include "source.h"
 #include "staging.h"
 #include "template.h"
@@ -37,7 +38,9 @@ typedef struct csw_output {
     void *data;      /* of MEMORY and MAPPED */
     size_t size;     /* bytes of the object */
     size_t capacity; /* bytes that `data` has room for */
+    size_t touched;  /* bytes of it that the task may have written to */
     const char *path;
+    csw_room room; /* of MAPPED, and of PATH where the library made the file */
     csw_bytes content_type;
     csw_bytes attributes;
 } csw_output;
@@ -49,19 +52,25 @@ typedef struct csw_staged {
     bool is_output;
 } csw_staged;
 
+/* How often a task may still tell its progress: see progress.c. */
+typedef struct csw_progress_purse {
+    uint32_t spent;
+    uint64_t filled_ns;
+} csw_progress_purse;
+
 struct csw_call {
     csw_subworker *subworker;
     bool is_open;
     csw_template *shared;
     csw_wire_call wire;
-    const _Atomic uint32_t *cancel;
+    csw_control_slot *slot; /* of the control page, or of the subworker's own where there is none */
     csw_staging *staging;
-    size_t inline_bytes_max;
     csw_input *inputs;
     size_t input_count, input_capacity;
     csw_output *outputs;
     size_t output_count, output_capacity;
     size_t memory_bytes;    /* of all outputs in memory */
+    uint64_t credit_used;   /* by files of which the worker was not asked */
     csw_wire_value *values; /* as many as output_capacity; used when the call ends */
     csw_staged *staged;
     csw_bytes message;
@@ -72,12 +81,18 @@ struct csw_call {
     bool is_debug_cut;
     csw_arena arena;
     uint64_t started_ns;
+    uint32_t told_progress; /* what the worker heard last */
+    uint64_t told_text_hash;
+    csw_progress_purse purse;
+    csw_builder builder; /* of messages that are sent while it runs */
 };
 
+/* Before the first use of zeroed memory as a call. */
+void csw_call_prepare(csw_call *call, csw_subworker *subworker);
 /* Empties a call for the next one and makes room; false when there is no memory. */
 bool csw_call_open(csw_call *call, csw_template *shared, const csw_wire_call *wire);
 /* Writes the call's result; what it points to lasts until csw_call_close(). Outputs that can't be completed make it a
- * failure. */
+ * failure. What the result does not need is let go of already. */
 void csw_call_conclude(csw_call *call, csw_status status, csw_wire_result *result);
 /* Gives back what the call holds; files that `result` does not hand to the worker are removed. */
 void csw_call_close(csw_call *call, bool are_outputs_kept);
@@ -89,6 +104,10 @@ csw_status csw_call_no_memory(csw_call *call);
 /* `input 2 "words"`, for messages. */
 const char *csw_input_title(csw_call *call, size_t i);
 const char *csw_output_title(csw_call *call, size_t i);
+
+/* Shows on the control page that the call is alive. */
+void csw_call_beat(csw_call *call);
+uint64_t csw_progress_hash(const char *text, size_t size);
 
 /* A fresh staging path that is removed when the call ends. */
 csw_staged *csw_call_stage(csw_call *call);

@@ -24,7 +24,7 @@ static uint64_t load_u64(const uint8_t *bytes) {
     return value;
 }
 
-static bool fail(csw_reader *reader, const char *reason) {
+static bool refuse(csw_reader *reader, const char *reason) {
     if (reader->error == NULL) reader->error = reason;
     return false;
 }
@@ -73,7 +73,7 @@ typedef struct target {
 } target;
 
 static bool charge(csw_reader *reader, uint64_t words) {
-    if (words > reader->traversal_words) return fail(reader, "more to read than there are bytes: pointers overlap");
+    if (words > reader->traversal_words) return refuse(reader, "more to read than there are bytes: pointers overlap");
     reader->traversal_words -= words;
     return true;
 }
@@ -88,20 +88,21 @@ static bool resolve_far(csw_reader *reader, uint64_t word, target *out) {
     uint32_t segment = (uint32_t)(word >> 32);
     uint64_t pad = (uint32_t)word >> 3;
     uint64_t pad_words = is_double ? 2 : 1;
-    if (segment >= reader->segment_count) return fail(reader, "far pointer to a segment that is not there");
-    if (pad + pad_words > reader->segments[segment].words) return fail(reader, "far pointer out of its segment");
+    if (segment >= reader->segment_count) return refuse(reader, "far pointer to a segment that is not there");
+    if (pad + pad_words > reader->segments[segment].words) return refuse(reader, "far pointer out of its segment");
     if (!charge(reader, pad_words)) return false;
     const uint8_t *bytes = reader->segments[segment].data + pad * 8;
     uint64_t first = load_u64(bytes);
     if (!is_double) {
         *out = (target){first, segment, (int64_t)pad + 1 + offset_of(first)};
     } else {
-        if ((first & 7) != kind_far) return fail(reader, "double-far pointer without a far pointer in its landing pad");
+        if ((first & 7) != kind_far)
+            return refuse(reader, "double-far pointer without a far pointer in its landing pad");
         uint32_t content = (uint32_t)(first >> 32);
-        if (content >= reader->segment_count) return fail(reader, "far pointer to a segment that is not there");
+        if (content >= reader->segment_count) return refuse(reader, "far pointer to a segment that is not there");
         *out = (target){load_u64(bytes + 8), content, (int64_t)((uint32_t)first >> 3)};
     }
-    if ((out->tag & 3) >= kind_far) return fail(reader, "landing pad that holds no struct or list pointer");
+    if ((out->tag & 3) >= kind_far) return refuse(reader, "landing pad that holds no struct or list pointer");
     return true;
 }
 
@@ -110,9 +111,9 @@ static bool resolve(csw_reader *reader, uint32_t segment, const uint8_t *at, uin
     if (reader->error != NULL) return false;
     uint64_t word = load_u64(at);
     if (word == 0) return false;
-    if (depth >= CSW_DEPTH_MAX) return fail(reader, "nested too deep");
+    if (depth >= CSW_DEPTH_MAX) return refuse(reader, "nested too deep");
     if ((word & 3) == kind_far) return resolve_far(reader, word, out);
-    if ((word & 3) == kind_other) return fail(reader, "capability where data belongs");
+    if ((word & 3) == kind_other) return refuse(reader, "capability where data belongs");
     int64_t index = (at - reader->segments[segment].data) / 8;
     *out = (target){word, segment, index + 1 + offset_of(word)};
     return true;
@@ -122,7 +123,7 @@ static bool resolve(csw_reader *reader, uint32_t segment, const uint8_t *at, uin
 static const uint8_t *content(csw_reader *reader, const target *from, uint64_t words) {
     uint64_t available = reader->segments[from->segment].words;
     if (from->start < 0 || (uint64_t)from->start > available || words > available - (uint64_t)from->start) {
-        fail(reader, "pointer out of its segment");
+        refuse(reader, "pointer out of its segment");
         return NULL;
     }
     return reader->segments[from->segment].data + from->start * 8;
@@ -140,7 +141,7 @@ static csw_struct struct_at(csw_reader *reader, uint32_t segment, const uint8_t 
     target found;
     if (!resolve(reader, segment, at, depth, &found)) return empty_struct(reader);
     if ((found.tag & 3) != kind_struct) {
-        fail(reader, "list where a struct belongs");
+        refuse(reader, "list where a struct belongs");
         return empty_struct(reader);
     }
     uint16_t data_words = (uint16_t)(found.tag >> 32), pointer_count = (uint16_t)(found.tag >> 48);
@@ -164,14 +165,14 @@ static csw_list composite_list(csw_reader *reader, const target *found, uint16_t
     if (bytes == NULL) return empty_list(reader);
     uint64_t tag = load_u64(bytes);
     if ((tag & 3) != kind_struct) {
-        fail(reader, "list of structs whose tag is none");
+        refuse(reader, "list of structs whose tag is none");
         return empty_list(reader);
     }
     uint32_t count = (uint32_t)tag >> 2;
     uint16_t data_words = (uint16_t)(tag >> 32), pointer_count = (uint16_t)(tag >> 48);
     uint64_t step_words = (uint64_t)data_words + pointer_count;
     if (count * step_words > words) {
-        fail(reader, "list of structs that is longer than its words");
+        refuse(reader, "list of structs that is longer than its words");
         return empty_list(reader);
     }
     /* Structs of no size take no bytes; each is charged as a word, or 500 million of them would be free. */
@@ -189,14 +190,14 @@ static csw_list composite_list(csw_reader *reader, const target *found, uint16_t
 
 static bool find_list(csw_reader *reader, uint32_t segment, const uint8_t *at, uint16_t depth, target *out) {
     if (!resolve(reader, segment, at, depth, out)) return false;
-    if ((out->tag & 3) != kind_list) return fail(reader, "struct where a list belongs");
+    if ((out->tag & 3) != kind_list) return refuse(reader, "struct where a list belongs");
     return true;
 }
 
 static csw_list plain_list(csw_reader *reader, const target *found, uint16_t depth) {
     uint32_t size_code = (uint32_t)(found->tag >> 32) & 7, count = (uint32_t)(found->tag >> 35);
     if (size_code == size_bit) {
-        fail(reader, "list of bits where there is none in the schema");
+        refuse(reader, "list of bits where there is none in the schema");
         return empty_list(reader);
     }
     uint32_t step = element_bytes[size_code];
@@ -220,7 +221,7 @@ static csw_bytes bytes_at(csw_reader *reader, uint32_t segment, const uint8_t *a
     csw_bytes none = {nothing, 0};
     if (!find_list(reader, segment, at, depth, &found)) return none;
     if (((found.tag >> 32) & 7) != size_byte) {
-        fail(reader, "list of something else where bytes belong");
+        refuse(reader, "list of something else where bytes belong");
         return none;
     }
     uint32_t count = (uint32_t)(found.tag >> 35);
@@ -237,7 +238,7 @@ static csw_bytes text_at(csw_reader *reader, uint32_t segment, const uint8_t *at
     csw_bytes text = bytes_at(reader, segment, at, depth);
     if (reader->error != NULL) return none;
     if (text.size == 0 || ((const uint8_t *)text.data)[text.size - 1] != 0) {
-        fail(reader, "text that does not end in NUL");
+        refuse(reader, "text that does not end in NUL");
         return none;
     }
     text.size -= 1;
@@ -248,10 +249,10 @@ static csw_bytes text_at(csw_reader *reader, uint32_t segment, const uint8_t *at
 
 csw_struct csw_reader_root(csw_reader *reader) {
     if (reader->segments[0].words == 0) {
-        fail(reader, "empty first segment");
+        refuse(reader, "empty first segment");
         return empty_struct(reader);
     }
-    if (load_u64(reader->segments[0].data) == 0) fail(reader, "no root");
+    if (load_u64(reader->segments[0].data) == 0) refuse(reader, "no root");
     return struct_at(reader, 0, reader->segments[0].data, 0);
 }
 
@@ -294,8 +295,9 @@ csw_list csw_struct_list(const csw_struct *from, uint16_t pointer, csw_element e
                                                               : plain_list(reader, &found, from->depth);
     if (reader->error != NULL || list.count == 0) return empty_list(reader);
     if (element == CSW_ELEMENT_POINTER && list.pointer_count == 0)
-        fail(reader, "list of numbers where pointers belong");
-    if (element == CSW_ELEMENT_U32 && list.data_bytes < 4) fail(reader, "list of something else where numbers belong");
+        refuse(reader, "list of numbers where pointers belong");
+    if (element == CSW_ELEMENT_U32 && list.data_bytes < 4)
+        refuse(reader, "list of something else where numbers belong");
     return reader->error == NULL ? list : empty_list(reader);
 }
 

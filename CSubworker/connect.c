@@ -88,9 +88,15 @@ static csw_status send_register(csw_subworker *subworker) {
     if (tasks == NULL) return csw_subworker_fail(subworker, CSW_ENOMEM, "no memory");
     for (size_t i = 0; i < count; i += 1) {
         const csw_task_type *type = &subworker->tasks.entries[i]->type;
-        tasks[i] =
-            (csw_wire_task){type->name,    type->documentation,         type->inputs, (uint32_t)type->input_count,
-                            type->outputs, (uint32_t)type->output_count};
+        tasks[i] = (csw_wire_task){
+            type->name,
+            type->documentation,
+            type->inputs,
+            (uint32_t)type->input_count,
+            type->outputs,
+            (uint32_t)type->output_count,
+            type->input_content_types,
+            type->output_content_types};
     }
     csw_wire_register message = {
         .name = subworker->name,
@@ -100,7 +106,7 @@ static csw_status send_register(csw_subworker *subworker) {
         .has_descriptors = true,
         .has_control_page = subworker->control_page != NULL,
         .has_caching = true,
-        .threads = 1,
+        .threads = (uint16_t)subworker->threads,
     };
     bool is_built = csw_encode_register(&subworker->builder, &message);
     free(tasks);
@@ -135,8 +141,9 @@ static csw_status accept_welcome(csw_subworker *subworker, const csw_wire_welcom
     if (subworker->worker_name == NULL ||
         !csw_staging_open(&subworker->staging, welcome->staging_directory.data, welcome->staging_directory.size))
         return csw_subworker_fail(subworker, CSW_ENOMEM, "no memory");
-    subworker->call.staging = &subworker->staging;
-    subworker->call.inline_bytes_max = subworker->inline_bytes_max;
+    subworker->credit_bytes = welcome->credit_bytes;
+    subworker->takes_progress = welcome->takes_progress;
+    if (welcome->log_level != 0) subworker->log_level = welcome->log_level;
     subworker->life = CSW_LIFE_CONNECTED;
     return CSW_OK;
 }
@@ -159,7 +166,7 @@ static csw_status read_answer(csw_subworker *subworker, const uint8_t *message, 
                 subworker, CSW_EPROTO,
                 "malformed message of the worker: neither welcome nor refused in answer to the "
                 "registration");
-        if (csw_decode_welcome(&envelope.welcome, &welcome)) return accept_welcome(subworker, &welcome);
+        if (csw_decode_welcome(&envelope.body, &welcome)) return accept_welcome(subworker, &welcome);
     }
     return csw_subworker_fail(subworker, CSW_EPROTO, "malformed message of the worker: %s", reader->error);
 }

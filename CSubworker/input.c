@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "call.h"
+#include "subworker.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@ static csw_source *source_of(csw_input *input) {
 }
 
 /* The input, or NULL after setting the call's failure. */
-static csw_input *checked(csw_call *call, size_t i) {
+static csw_input *checked_input(csw_call *call, size_t i) {
     if (i < call->input_count) return &call->inputs[i];
     csw_call_fail(call, CSW_EINVAL, "there is no input %zu: the task has %zu", i, call->input_count);
     return NULL;
@@ -36,8 +36,13 @@ const char *csw_input_title(csw_call *call, size_t i) {
 }
 
 void csw_inputs_close(csw_call *call) {
-    for (size_t i = 0; i < call->input_count; i += 1)
-        csw_source_unmap(&call->inputs[i].own);
+    for (size_t i = 0; i < call->input_count; i += 1) {
+        csw_input *input = &call->inputs[i];
+        if (input->cached != NULL)
+            csw_cache_leave(&call->subworker->cache, input->cached);
+        else
+            csw_source_unmap(&input->own);
+    }
     call->input_count = 0;
 }
 
@@ -91,7 +96,7 @@ bool csw_input_is_cached(const csw_call *call, size_t i) {
 
 csw_status csw_input_bytes(csw_call *call, size_t i, csw_bytes *out) {
     *out = (csw_bytes){"", 0};
-    csw_input *input = checked(call, i);
+    csw_input *input = checked_input(call, i);
     if (input == NULL) return CSW_EINVAL;
     csw_source *source = source_of(input);
     if (source->is_directory)
@@ -99,7 +104,9 @@ csw_status csw_input_bytes(csw_call *call, size_t i, csw_bytes *out) {
             call, CSW_EINVAL, "%s is a directory: it has a path and no bytes", csw_input_title(call, i));
     const char *reason;
     int code;
-    if (!csw_source_map(source, &reason, &code))
+    bool is_mapped = input->cached != NULL ? csw_cache_map(&call->subworker->cache, input->cached, &reason, &code)
+                                           : csw_source_map(source, &reason, &code);
+    if (!is_mapped)
         return csw_call_fail(
             call, CSW_EIO, "%s %s%s%s", csw_input_title(call, i), reason, code != 0 ? ": " : "",
             code != 0 ? strerror(code) : "");
@@ -130,7 +137,7 @@ static csw_status name_descriptor(csw_call *call, const csw_source *source, cons
 
 csw_status csw_input_path(csw_call *call, size_t i, const char **out) {
     *out = NULL;
-    csw_input *input = checked(call, i);
+    csw_input *input = checked_input(call, i);
     if (input == NULL) return CSW_EINVAL;
     csw_source *source = source_of(input);
     csw_status status = CSW_OK;
@@ -155,16 +162,18 @@ csw_status csw_input_path(csw_call *call, size_t i, const char **out) {
 
 csw_status csw_input_attach(
     csw_call *call, size_t i, void *value, void (*destroy)(void *value, void *context), void *context) {
-    csw_input *input = checked(call, i);
+    csw_input *input = checked_input(call, i);
     if (input == NULL) return CSW_EINVAL;
     if (value == NULL) return csw_call_fail(call, CSW_EINVAL, "no value to hang on %s", csw_input_title(call, i));
     if (input->cached == NULL)
         return csw_call_fail(
             call, CSW_ESTATE, "%s is not remembered after the call: nothing can hang on it", csw_input_title(call, i));
-    csw_cached_attach(input->cached, value, destroy, context);
+    if (!csw_cache_attach(&call->subworker->cache, input->cached, value, destroy, context))
+        return csw_call_no_memory(call);
     return CSW_OK;
 }
 
 void *csw_input_attached(const csw_call *call, size_t i) {
-    return csw_input_is_cached(call, i) ? call->inputs[i].cached->value : NULL;
+    if (!csw_input_is_cached(call, i)) return NULL;
+    return csw_cache_attached(&call->subworker->cache, call->inputs[i].cached);
 }

@@ -162,17 +162,22 @@ csw_status csw_link_receive(csw_link *link, csw_wait wait, bool *received) {
     }
 }
 
-csw_status csw_link_message(csw_link *link, const uint8_t **message, size_t *size) {
+csw_status csw_link_peek(csw_link *link, size_t offset, const uint8_t **message, size_t *size) {
     *message = NULL;
     const char *error = NULL;
     size_t used = link->end - link->begin;
-    if (used == 0) return CSW_OK;
-    size_t frame = csw_frame_size(link->bytes + link->begin, used, link->message_bytes_max, &error);
+    if (used <= offset) return CSW_OK;
+    const uint8_t *bytes = link->bytes + link->begin + offset;
+    size_t frame = csw_frame_size(bytes, used - offset, link->message_bytes_max, &error);
     if (error != NULL) return fail(link, CSW_EPROTO, error, 0);
-    if (frame == 0 || frame > used) return CSW_OK;
-    *message = link->bytes + link->begin;
+    if (frame == 0 || frame > used - offset) return CSW_OK;
+    *message = bytes;
     *size = frame;
     return CSW_OK;
+}
+
+csw_status csw_link_message(csw_link *link, const uint8_t **message, size_t *size) {
+    return csw_link_peek(link, 0, message, size);
 }
 
 void csw_link_pin(csw_link *link) {
@@ -213,7 +218,7 @@ void csw_link_notice_end(csw_link *link) {
 /* --- Sending ---------------------------------------------------------------------------------------------------- */
 
 /* How much to take in while the worker does not take our results: all that it may have in flight, and a bound. */
-static bool may_read_ahead(const csw_link *link) {
+bool csw_link_may_read_ahead(const csw_link *link) {
     return link->end - link->begin < link->message_bytes_max * 2;
 }
 
@@ -234,7 +239,7 @@ csw_status csw_link_send(csw_link *link, const void *data, size_t size) {
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS)
             return fail(link, CSW_EIO, "can't write to the worker", errno);
         short happened;
-        if (!wait_for(link->socket, POLLOUT | (may_read_ahead(link) ? POLLIN : 0), &happened))
+        if (!wait_for(link->socket, POLLOUT | (csw_link_may_read_ahead(link) ? POLLIN : 0), &happened))
             return fail(link, CSW_EIO, "can't wait for the worker", errno);
         if ((happened & POLLIN) == 0) continue;
         bool received;
@@ -244,14 +249,35 @@ csw_status csw_link_send(csw_link *link, const void *data, size_t size) {
     return CSW_OK;
 }
 
+bool csw_link_push(const csw_link *link, const void *data, size_t size) {
+    const uint8_t *next = data;
+    while (size != 0) {
+        ssize_t count = send(link->socket, next, size, MSG_NOSIGNAL);
+        if (count >= 0) {
+            next += count;
+            size -= (size_t)count;
+            continue;
+        }
+        if (errno == EPIPE || errno == ECONNRESET) return true;
+        short happened;
+        bool is_full = errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS;
+        if (errno != EINTR && !(is_full && wait_for(link->socket, POLLOUT, &happened))) return false;
+    }
+    return true;
+}
+
+void csw_link_wake(const csw_link *link) {
+    if (link->socket >= 0) shutdown(link->socket, SHUT_RDWR);
+}
+
 void csw_link_shut(csw_link *link) {
-    if (link->socket >= 0) close(link->socket);
-    link->socket = -1;
+    csw_link_wake(link);
     link->is_ended = true;
 }
 
 void csw_link_close(csw_link *link) {
     csw_link_shut(link);
+    if (link->socket >= 0) close(link->socket);
     if (link->descriptors != NULL)
         close_all(link->descriptors + link->descriptor_begin, link->descriptor_end - link->descriptor_begin);
     for (size_t i = 0; i < link->retired_count; i += 1)

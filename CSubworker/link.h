@@ -37,11 +37,20 @@ const int *csw_link_take_descriptors(csw_link *link, size_t count);
 void csw_link_consume(csw_link *link, size_t size);
 /* Sends all bytes. Reads meanwhile, so that two sides that both send never wait for each other. */
 csw_status csw_link_send(csw_link *link, const void *data, size_t size);
+/* For a thread that is not the one which receives: sends all bytes, and does not read meanwhile. True also when the worker is
+ * gone, which the other thread sees; else false with errno. */
+bool csw_link_push(const csw_link *link, const void *data, size_t size);
+/* For such a thread too: lets the receiver find the end of the stream. */
+void csw_link_wake(const csw_link *link);
+/* A whole message that lies `offset` bytes behind the next one; NULL when more bytes are needed. */
+csw_status csw_link_peek(csw_link *link, size_t offset, const uint8_t **message, size_t *size);
+/* Whether there is not too much already that was received and not consumed. */
+bool csw_link_may_read_ahead(const csw_link *link);
 /* Looks whether the worker is gone, without reading what it sent before. */
 void csw_link_notice_end(csw_link *link);
 /* Whether descriptors are left though every message was consumed. */
 bool csw_link_has_stray_descriptors(const csw_link *link);
-/* Closes the socket only; what was received stays. */
+/* Ends the connection; what was received stays, and the socket's number is not free for others yet. */
 void csw_link_shut(csw_link *link);
 void csw_link_close(csw_link *link);
 

@@ -1,21 +1,14 @@
 #define _GNU_SOURCE
-#include "subworker.h"
+#include "calls.h"
+#include "clock.h"
+#include "pool.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A result waits for others until one of these, or until there is nothing else to do. */
 enum { flush_bytes = 64 << 10, flush_ns = 200000 };
-
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static csw_status malformed(csw_subworker *subworker, const char *reason) {
     return csw_subworker_fail(subworker, CSW_EPROTO, "malformed message of the worker: %s", reason);
@@ -26,6 +19,19 @@ static csw_status no_memory(csw_subworker *subworker) {
 }
 
 /* --- Results ---------------------------------------------------------------------------------------------------- */
+
+bool csw_results_are_enough(const csw_results *results) {
+    return results->count == CSW_SLOT_COUNT || results->builder.words * 8 >= flush_bytes;
+}
+
+static bool is_long(const csw_template *shared) {
+    return shared->expected_ns > flush_ns;
+}
+
+bool csw_results_must_go(const csw_subworker *subworker, const csw_template *next) {
+    if (subworker->results.count == 0) return false;
+    return is_long(next) || csw_now_ns() - subworker->oldest_result_ns > flush_ns;
+}
 
 static csw_status flush(csw_subworker *subworker) {
     if (subworker->results.count == 0) return CSW_OK;
@@ -45,7 +51,7 @@ csw_status csw_flush(csw_subworker *subworker) {
 static csw_status answer(csw_subworker *subworker, csw_status status) {
     csw_call *call = &subworker->call;
     csw_wire_result result;
-    uint64_t now = now_ns();
+    uint64_t now = csw_now_ns();
     csw_call_conclude(call, status, &result);
     result.duration_ns = now - call->started_ns;
     csw_template_learn(call->shared, result.duration_ns);
@@ -54,9 +60,7 @@ static csw_status answer(csw_subworker *subworker, csw_status status) {
     csw_call_close(call, is_added && result.outcome == CSW_OUTCOME_OUTPUTS);
     if (!is_added) return csw_subworker_fail(subworker, CSW_ENOMEM, "no memory for the result of a call");
     if (subworker->control_page != NULL) csw_control_page_done(&subworker->control_page[result.slot]);
-    if (subworker->results.count == CSW_SLOT_COUNT || subworker->results.builder.words * 8 >= flush_bytes)
-        return flush(subworker);
-    return CSW_OK;
+    return csw_results_are_enough(&subworker->results) ? flush(subworker) : CSW_OK;
 }
 
 csw_status csw_finish(csw_call *call, csw_status status) {
@@ -72,137 +76,38 @@ csw_status csw_finish(csw_call *call, csw_status status) {
     return answer(call->subworker, status);
 }
 
-/* --- Inputs of a call ------------------------------------------------------------------------------------------- */
-
-/* Takes an input that is remembered, or is to be. A failure is the task's, not the connection's: `refusal` stays set. */
-static void take_cached(csw_subworker *subworker, csw_input *input, const csw_wire_input *wire, size_t i) {
-    csw_call *call = &subworker->call;
-    input->cached = csw_cache_find(&subworker->cache, wire->key);
-    if (input->cached == NULL && wire->location == CSW_LOCATION_CACHED) {
-        csw_call_fail(
-            call, CSW_ETASK, "%s (object %u of session %u) is not remembered here, though the worker says so",
-            csw_input_title(call, i), (unsigned)wire->key.index, (unsigned)wire->key.session);
-        return;
-    }
-    if (input->cached == NULL) {
-        int descriptor = wire->location == CSW_LOCATION_DESCRIPTOR ? subworker->descriptors[wire->descriptor] : -1;
-        input->cached = csw_cache_keep(&subworker->cache, wire, descriptor);
-    }
-    if (input->cached == NULL) {
-        csw_call_fail(call, CSW_ETASK, "%s can't be remembered: %s", csw_input_title(call, i), strerror(errno));
-        return;
-    }
-    const csw_cached *cached = input->cached;
-    input->size = cached->source.size;
-    if (wire->content_type.size == 0) input->content_type = cached->content_type;
-    if (wire->attributes.size == 0) input->attributes = (csw_bytes){cached->attributes, cached->attributes_size};
-}
-
-static csw_status take_input(csw_subworker *subworker, size_t i) {
-    csw_call *call = &subworker->call;
-    csw_wire_input wire;
-    if (!csw_decode_input(&call->wire.inputs, (uint32_t)i, &wire)) return malformed(subworker, subworker->reader.error);
-    if (wire.location == CSW_LOCATION_DESCRIPTOR && wire.descriptor >= subworker->descriptor_count)
-        return malformed(subworker, "input behind a descriptor that did not come with it");
-    csw_input *input = &call->inputs[i];
-    *input = (csw_input){
-        .key = wire.key,
-        .size = wire.size_bytes,
-        .content_type = wire.content_type.data,
-        .attributes = wire.attributes,
-        .own = {.descriptor = -1, .size = wire.size_bytes, .is_directory = wire.is_directory},
-    };
-    call->input_count = i + 1;
-    if (wire.keep || wire.location == CSW_LOCATION_CACHED) {
-        take_cached(subworker, input, &wire, i);
-    } else if (wire.location == CSW_LOCATION_INLINE) {
-        input->own.kind = CSW_SOURCE_MEMORY;
-        input->own.data = wire.bytes.data;
-    } else if (wire.location == CSW_LOCATION_DESCRIPTOR) {
-        input->own.kind = CSW_SOURCE_DESCRIPTOR;
-        input->own.descriptor = subworker->descriptors[wire.descriptor];
-    } else {
-        input->own.kind = CSW_SOURCE_PATH;
-        input->own.path = wire.path.data;
-    }
-    return CSW_OK;
-}
-
 /* --- One call --------------------------------------------------------------------------------------------------- */
 
-/* Whether the task can run the call at all; false after setting the call's failure. */
-static bool is_runnable(csw_call *call) {
-    const csw_task_entry *task = call->shared->task;
-    if (call->message.size != 0) return false;
-    if (task == NULL) {
-        csw_call_fail(
-            call, CSW_ETASK, "subworker \"%s\" has no task \"%s\"", call->subworker->name, call->shared->method);
-        return false;
-    }
-    size_t input_count = call->input_count - csw_constant_count(call);
-    if (task->type.input_count != 0 && task->type.input_count != input_count) {
-        csw_call_fail(
-            call, CSW_ETASK, "task \"%s\" takes %zu inputs, but was given %zu", call->shared->method,
-            task->type.input_count, input_count);
-        return false;
-    }
-    if (task->type.output_count != 0 && task->type.output_count != call->output_count) {
-        csw_call_fail(
-            call, CSW_ETASK, "task \"%s\" has %zu outputs, but was asked for %zu", call->shared->method,
-            task->type.output_count, call->output_count);
-        return false;
-    }
-    return true;
-}
-
-/* Results must not wait behind a call that may take long; and such a call is not begun for a worker that is gone, which
- * is worth a system call then. */
+/* A call that may take long is not begun for a worker that is gone, which is worth a system call then. */
 static csw_status flush_before(csw_subworker *subworker, const csw_template *shared) {
     csw_call *call = &subworker->call;
-    call->started_ns = now_ns();
-    bool is_long = shared->expected_ns > flush_ns;
+    call->started_ns = csw_now_ns();
     bool is_old = subworker->results.count != 0 && call->started_ns - subworker->oldest_result_ns > flush_ns;
-    if (!is_long && !is_old) return CSW_OK;
+    if (!is_long(shared) && !is_old) return CSW_OK;
     csw_status status = flush(subworker);
-    if (status == CSW_OK && is_long) csw_link_notice_end(&subworker->link);
-    call->started_ns = now_ns();
+    if (status == CSW_OK && is_long(shared)) csw_link_notice_end(&subworker->link);
+    call->started_ns = csw_now_ns();
     return status;
-}
-
-static csw_taken take_slot(csw_subworker *subworker) {
-    csw_call *call = &subworker->call;
-    if (subworker->control_page == NULL) return CSW_TAKEN;
-    csw_control_slot *slot = &subworker->control_page[call->wire.slot];
-    call->cancel = &slot->cancel;
-    return csw_control_page_take(slot, call->wire.ticket);
 }
 
 /* Opens the next call of the message; *out is NULL when it was recalled or answered without running. */
 static csw_status open_call(csw_subworker *subworker, csw_call **out) {
     *out = NULL;
     csw_call *call = &subworker->call;
-    csw_wire_call wire;
-    if (!csw_decode_call(&subworker->calls, subworker->next_call++, &wire))
-        return malformed(subworker, subworker->reader.error);
-    csw_template *shared = csw_templates_find(&subworker->templates, wire.template_id);
-    if (shared == NULL) return malformed(subworker, "call of a template that was never sent");
-    csw_status status = flush_before(subworker, shared);
-    if (status != CSW_OK || subworker->link.is_ended) return status;
-    if (!csw_call_open(call, shared, &wire)) return no_memory(subworker);
-    /* Also those of a recalled call: the worker counts on what it asked us to remember. */
-    for (size_t i = 0; i < wire.inputs.count; i += 1) {
-        status = take_input(subworker, i);
-        if (status == CSW_OK) continue;
+    csw_status status = csw_calls_open_next(subworker, call);
+    if (status != CSW_OK) return status;
+    status = flush_before(subworker, call->shared);
+    if (status != CSW_OK || subworker->link.is_ended) {
         csw_call_close(call, false);
         return status;
     }
-    csw_taken taken = take_slot(subworker);
+    csw_taken taken = csw_call_take(call);
     if (taken != CSW_TAKEN) {
         csw_call_close(call, false);
         return taken == CSW_TAKEN_NOT ? CSW_OK : malformed(subworker, "call for a slot that is running or done");
     }
     if (csw_cancelled(call)) return answer(subworker, CSW_ECANCELLED);
-    if (!is_runnable(call)) return answer(subworker, CSW_ETASK);
+    if (!csw_call_is_runnable(call)) return answer(subworker, CSW_ETASK);
     *out = call;
     return CSW_OK;
 }
@@ -214,6 +119,8 @@ static void close_message(csw_subworker *subworker) {
         close(subworker->descriptors[i]);
     subworker->descriptor_count = 0;
     subworker->has_message = false;
+    subworker->seen_bytes -=
+        subworker->seen_bytes < subworker->message_bytes ? subworker->seen_bytes : subworker->message_bytes;
     csw_link_consume(&subworker->link, subworker->message_bytes);
 }
 
@@ -234,10 +141,12 @@ static csw_status take_descriptors(csw_subworker *subworker, size_t count) {
 
 static csw_status define_templates(csw_subworker *subworker, const csw_list *list) {
     for (uint32_t i = 0; i < list->count; i += 1) {
-        csw_status status = csw_templates_define(&subworker->templates, &subworker->tasks, list, i);
+        csw_status status =
+            csw_templates_define(&subworker->templates, &subworker->tasks, list, i, &subworker->replaced);
         if (status == CSW_EPROTO) return malformed(subworker, subworker->reader.error);
         if (status != CSW_OK) return no_memory(subworker);
     }
+    if (subworker->pool == NULL) csw_templates_release_replaced(&subworker->replaced); /* no call is open now */
     return CSW_OK;
 }
 
@@ -250,21 +159,33 @@ static csw_status drop_cached(csw_subworker *subworker, const csw_list *list) {
     return CSW_OK;
 }
 
-/* A call runs to its end before the next message is read, so what is to be cancelled is over; the flag that reaches a
- * running call is the control page's. */
-static csw_status check_slots(csw_subworker *subworker, const csw_list *list) {
-    for (uint32_t i = 0; i < list->count; i += 1)
-        if (csw_list_u32(list, i) >= CSW_SLOT_COUNT) return malformed(subworker, "cancel for a slot above 63");
+/* The flag that reaches a running call is the control page's; where there is none, a pool's calls can still be told. */
+static csw_status cancel(csw_subworker *subworker, const csw_list *list) {
+    for (uint32_t i = 0; i < list->count; i += 1) {
+        uint32_t slot = csw_list_u32(list, i);
+        if (slot >= CSW_SLOT_COUNT) return malformed(subworker, "cancel for a slot above 63");
+        if (subworker->pool != NULL) atomic_store_explicit(&subworker->own_slots[slot].cancel, 1, memory_order_relaxed);
+    }
     return CSW_OK;
 }
 
 static csw_status pong(csw_subworker *subworker, uint64_t ping) {
     if (!csw_encode_pong(&subworker->builder, ping)) return no_memory(subworker);
+    if (subworker->pool != NULL) return csw_pool_send_as_reader(subworker->pool, &subworker->builder);
     csw_status status = csw_link_send(&subworker->link, subworker->builder.bytes, subworker->builder.words * 8);
     return status == CSW_OK ? CSW_OK : csw_subworker_fail_link(subworker, status);
 }
 
-/* Carries out a message; one with calls stays open. */
+/* An answer is looked for as long as its call waits, so here it has been seen; any other was not asked for. */
+static csw_status granted(csw_subworker *subworker, const csw_struct *body) {
+    csw_wire_granted message;
+    if (!csw_decode_granted(body, &message)) return malformed(subworker, subworker->reader.error);
+    if (subworker->pool != NULL) return csw_pool_answer(subworker->pool, &message);
+    if (subworker->seen_bytes >= subworker->message_bytes) return CSW_OK;
+    return malformed(subworker, "answer to a reserve that nobody made");
+}
+
+/* Carries out a message; one with calls stays open, unless a pool takes them. */
 static csw_status open_message(csw_subworker *subworker, const uint8_t *bytes, size_t size) {
     csw_envelope envelope;
     csw_reader_open(&subworker->reader, bytes, size);
@@ -285,18 +206,23 @@ static csw_status open_message(csw_subworker *subworker, const uint8_t *bytes, s
     case CSW_MESSAGE_CALLS:
         subworker->calls = envelope.list;
         subworker->next_call = 0;
-        return CSW_OK;
+        if (subworker->pool == NULL) return CSW_OK;
+        status = csw_pool_take(subworker->pool, bytes, size);
+        break;
     case CSW_MESSAGE_DROP_CACHED:
         status = drop_cached(subworker, &envelope.list);
         break;
     case CSW_MESSAGE_CANCEL:
-        status = check_slots(subworker, &envelope.list);
+        status = cancel(subworker, &envelope.list);
         break;
     case CSW_MESSAGE_PING:
         status = pong(subworker, envelope.ping);
         break;
+    case CSW_MESSAGE_GRANTED:
+        status = granted(subworker, &envelope.body);
+        break;
     case CSW_MESSAGE_SHUTDOWN:
-        status = flush(subworker);
+        if (subworker->pool == NULL) status = flush(subworker);
         if (status == CSW_OK) subworker->life = CSW_LIFE_ENDED;
         break;
     }
@@ -310,7 +236,7 @@ static csw_status receive(csw_subworker *subworker) {
     bool received = false;
     csw_status status = CSW_OK;
     if (csw_link_has_stray_descriptors(link)) return malformed(subworker, "descriptors that it does not speak of");
-    if (subworker->results.count != 0) {
+    if (subworker->pool == NULL && subworker->results.count != 0) {
         status = csw_link_receive(link, CSW_DONT_WAIT, &received);
         if (status != CSW_OK) return csw_subworker_fail_link(subworker, status);
         if (received) return CSW_OK;
@@ -345,5 +271,88 @@ csw_status csw_next(csw_subworker *subworker, csw_call **out) {
     csw_status status = csw_connect(subworker);
     while (status == CSW_OK && *out == NULL && subworker->life == CSW_LIFE_CONNECTED && !subworker->link.is_ended)
         status = step(subworker, out);
+    return status;
+}
+
+csw_status csw_read(csw_subworker *subworker) {
+    csw_call *none = NULL;
+    csw_status status = csw_connect(subworker);
+    while (status == CSW_OK && subworker->life == CSW_LIFE_CONNECTED && !subworker->link.is_ended)
+        status = step(subworker, &none);
+    return status;
+}
+
+/* --- Messages of a call that is running ------------------------------------------------------------------------- */
+
+csw_status csw_subworker_send(csw_subworker *subworker, const csw_builder *builder) {
+    if (subworker->pool != NULL) return csw_pool_send(subworker->pool, builder);
+    csw_status status = csw_link_send(&subworker->link, builder->bytes, builder->words * 8);
+    return status == CSW_OK ? CSW_OK : csw_subworker_fail_link(subworker, status);
+}
+
+uint32_t csw_subworker_next_id(csw_subworker *subworker) {
+    uint32_t id;
+    do
+        id = atomic_fetch_add(&subworker->next_id, 1) + 1;
+    while (id == 0);
+    return id;
+}
+
+/* Looks into a message that lies behind the open one, and leaves it to be carried out later. `*is_answer` tells whether it
+ * was the answer. */
+static csw_status look_into(
+    csw_call *call, const uint8_t *message, size_t size, uint32_t id, csw_grant *out, bool *is_answer) {
+    csw_subworker *subworker = call->subworker;
+    csw_reader reader;
+    csw_envelope envelope;
+    csw_wire_granted answer;
+    csw_reader_open(&reader, message, size);
+    if (!csw_decode_envelope(&reader, &envelope)) return malformed(subworker, reader.error);
+    if (envelope.kind == CSW_MESSAGE_SHUTDOWN)
+        return csw_call_fail(call, CSW_EIO, "the worker, which was asked for room, wants this subworker to end");
+    if (envelope.kind != CSW_MESSAGE_GRANTED) return CSW_OK;
+    if (!csw_decode_granted(&envelope.body, &answer)) return malformed(subworker, reader.error);
+    if (answer.id != id) return malformed(subworker, "answer to a reserve that nobody made");
+    out->is_refused = answer.is_refused;
+    out->text = csw_arena_copy(&call->arena, answer.text.data, answer.text.size);
+    *is_answer = true;
+    return out->text != NULL ? CSW_OK : csw_call_no_memory(call);
+}
+
+static csw_status wait_for_answer(csw_call *call, uint32_t id, csw_grant *out) {
+    csw_subworker *subworker = call->subworker;
+    csw_link *link = &subworker->link;
+    if (subworker->seen_bytes < subworker->message_bytes) subworker->seen_bytes = subworker->message_bytes;
+    for (;;) {
+        const uint8_t *message;
+        size_t size;
+        bool is_answer = false;
+        csw_status status = csw_link_peek(link, subworker->seen_bytes, &message, &size);
+        if (status != CSW_OK) return csw_subworker_fail_link(subworker, status);
+        if (message != NULL) {
+            status = look_into(call, message, size, id, out, &is_answer);
+            if (status == CSW_OK) subworker->seen_bytes += size;
+            if (status != CSW_OK || is_answer) return status;
+            continue;
+        }
+        if (link->is_ended) return csw_call_fail(call, CSW_EIO, "the worker is gone, which was asked for room");
+        if (!csw_link_may_read_ahead(link)) return malformed(subworker, "no answer to a reserve, but much else");
+        bool received;
+        status = csw_link_receive(link, CSW_WAIT, &received);
+        if (status != CSW_OK) return csw_subworker_fail_link(subworker, status);
+    }
+}
+
+csw_status csw_subworker_reserve(csw_call *call, uint32_t id, uint64_t size, csw_grant *out) {
+    csw_subworker *subworker = call->subworker;
+    *out = (csw_grant){0};
+    if (subworker->pool != NULL) return csw_pool_reserve(call, id, size, out);
+    if (subworker->life == CSW_LIFE_FAILED)
+        return csw_call_fail(call, subworker->failure, "no connection to the worker: %s", subworker->message);
+    if (!csw_encode_reserve(&call->builder, call->wire.slot, id, size)) return csw_call_no_memory(call);
+    csw_status status = flush(subworker); /* results must not wait as long as this call may */
+    if (status == CSW_OK) status = csw_subworker_send(subworker, &call->builder);
+    if (status == CSW_OK) status = wait_for_answer(call, id, out);
+    if (subworker->life == CSW_LIFE_FAILED) csw_call_fail(call, status, "%s", subworker->message);
     return status;
 }

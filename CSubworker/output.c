@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "call.h"
+#include "subworker.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 /* All outputs of a call that travel in its message; the others become files, whatever their size. */
 enum { memory_bytes_max = 1 << 20, attributes_bytes_max = 1 << 20 };
 
-static csw_output *checked(csw_call *call, size_t i) {
+static csw_output *checked_output(csw_call *call, size_t i) {
     if (i < call->output_count) return &call->outputs[i];
     csw_call_fail(call, CSW_EINVAL, "there is no output %zu: the task has %zu", i, call->output_count);
     return NULL;
@@ -30,16 +30,16 @@ const char *csw_output_title(csw_call *call, size_t i) {
     return title;
 }
 
-static csw_status no_file(csw_call *call, size_t i, size_t size) {
+static csw_status no_file(csw_call *call, size_t i, const csw_room *room, size_t size) {
     return csw_call_fail(
         call, CSW_EIO, "%s of %zu bytes can't be made in %s: %s", csw_output_title(call, i), size,
-        call->staging->directory, strerror(errno));
+        room->directory != NULL ? room->directory : call->staging->directory, strerror(errno));
 }
 
 /* Whether an output of this size, in place of `output`, still goes into the message. */
 static bool fits_message(const csw_call *call, const csw_output *output, size_t size) {
     size_t others = call->memory_bytes - (output->kind == CSW_OUTPUT_MEMORY ? output->size : 0);
-    return size <= call->inline_bytes_max && size <= memory_bytes_max - others;
+    return size <= call->subworker->inline_bytes_max && size <= memory_bytes_max - others;
 }
 
 static void unmap(csw_output *output) {
@@ -48,12 +48,17 @@ static void unmap(csw_output *output) {
     output->descriptor = -1;
 }
 
-/* Forgets what an output was set to; its content type and attributes stay. */
-static void unset(csw_call *call, csw_output *output) {
-    if (output->kind == CSW_OUTPUT_MEMORY) call->memory_bytes -= output->size;
+static void drop(csw_output *output) {
     if (output->kind == CSW_OUTPUT_MAPPED) unmap(output);
     if ((output->kind == CSW_OUTPUT_MAPPED || output->kind == CSW_OUTPUT_PATH) && !csw_file_remove(output->path))
         fprintf(stderr, "csubworker: can't remove %s: %s\n", output->path, strerror(errno));
+}
+
+/* Forgets what an output was set to; its content type and attributes stay. */
+static void unset(csw_call *call, csw_output *output) {
+    if (output->kind == CSW_OUTPUT_MEMORY) call->memory_bytes -= output->size;
+    drop(output);
+    csw_room_give_back(call, &output->room);
     *output = (csw_output){.descriptor = -1, .content_type = output->content_type, .attributes = output->attributes};
 }
 
@@ -61,7 +66,7 @@ static void set_memory(csw_call *call, csw_output *output, void *data, size_t si
     unset(call, output);
     output->kind = CSW_OUTPUT_MEMORY;
     output->data = data;
-    output->size = output->capacity = size;
+    output->size = output->capacity = output->touched = size;
     call->memory_bytes += size;
 }
 
@@ -92,7 +97,7 @@ bool csw_output_is_directory(const csw_call *call, size_t i) {
 /* --- Bytes ------------------------------------------------------------------------------------------------------ */
 
 csw_status csw_output_bytes(csw_call *call, size_t i, const void *data, size_t size) {
-    csw_output *output = checked(call, i);
+    csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
     if (data == NULL && size != 0) return csw_call_fail(call, CSW_EINVAL, "%s: no data", csw_output_title(call, i));
     if (fits_message(call, output, size)) {
@@ -101,12 +106,20 @@ csw_status csw_output_bytes(csw_call *call, size_t i, const void *data, size_t s
         set_memory(call, output, copy, size);
         return CSW_OK;
     }
-    const char *path = csw_staging_name(call->staging, &call->arena);
-    if (path == NULL) return csw_call_no_memory(call);
-    if (!csw_file_make(path, data, size)) return no_file(call, i, size);
+    csw_room room = {0};
+    csw_status status = csw_room_ask(call, i, &room, size, size);
+    if (status != CSW_OK) return status;
+    const char *path = csw_staging_name(call->staging, room.directory, &call->arena);
+    if (path == NULL) status = csw_call_no_memory(call);
+    if (status == CSW_OK && !csw_file_make(path, data, size)) status = no_file(call, i, &room, size);
+    if (status != CSW_OK) {
+        csw_room_give_back(call, &room);
+        return status;
+    }
     unset(call, output);
     output->kind = CSW_OUTPUT_PATH;
     output->path = path;
+    output->room = room;
     return CSW_OK;
 }
 
@@ -121,7 +134,7 @@ csw_status csw_output_printf(csw_call *call, size_t i, const char *format, ...) 
     va_start(arguments, format);
     vsnprintf(text, (size_t)size + 1, format, arguments);
     va_end(arguments);
-    csw_output *output = checked(call, i);
+    csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
     if (!fits_message(call, output, (size_t)size)) return csw_output_bytes(call, i, text, (size_t)size);
     set_memory(call, output, text, (size_t)size);
@@ -131,7 +144,7 @@ csw_status csw_output_printf(csw_call *call, size_t i, const char *format, ...) 
 /* --- Buffers ---------------------------------------------------------------------------------------------------- */
 
 /* A new file of this size, mapped; on failure errno says why and nothing is left. */
-static bool make_map(csw_output *made, const char *path, size_t size) {
+static bool map_new_file(csw_output *made, const char *path, size_t size) {
     int descriptor = csw_file_create(path);
     if (descriptor < 0) return false;
     void *data = MAP_FAILED;
@@ -150,13 +163,22 @@ static bool make_map(csw_output *made, const char *path, size_t size) {
     made->descriptor = descriptor;
     made->path = path;
     made->data = data;
-    made->size = made->capacity = size;
+    made->size = made->capacity = made->touched = size;
     return true;
+}
+
+/* The same where there is room, which is in made->room already or given back on failure. */
+static csw_status make_map(csw_call *call, size_t i, csw_output *made, size_t size) {
+    const char *path = csw_staging_name(call->staging, made->room.directory, &call->arena);
+    csw_status status = path == NULL ? csw_call_no_memory(call) : CSW_OK;
+    if (status == CSW_OK && !map_new_file(made, path, size)) status = no_file(call, i, &made->room, size);
+    if (status != CSW_OK) csw_room_give_back(call, &made->room);
+    return status;
 }
 
 csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void **out) {
     *out = NULL;
-    csw_output *output = checked(call, i);
+    csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
     if (size > PTRDIFF_MAX) return csw_call_no_memory(call);
     /* A buffer of size 0 still has an address. */
@@ -167,9 +189,9 @@ csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void **out) 
         set_memory(call, output, data, size);
     } else {
         csw_output made = {.content_type = output->content_type, .attributes = output->attributes};
-        const char *path = csw_staging_name(call->staging, &call->arena);
-        if (path == NULL) return csw_call_no_memory(call);
-        if (!make_map(&made, path, size)) return no_file(call, i, size);
+        csw_status status = csw_room_ask(call, i, &made.room, size, size);
+        if (status == CSW_OK) status = make_map(call, i, &made, size);
+        if (status != CSW_OK) return status;
         unset(call, output);
         *output = made;
     }
@@ -178,20 +200,28 @@ csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void **out) 
     return CSW_OK;
 }
 
+/* A buffer that grows step by step must not be made anew at every step. */
+static size_t roomy(size_t capacity, size_t size) {
+    size_t larger = capacity + capacity / 2;
+    return size > larger ? size : (larger + 4095) & ~(size_t)4095;
+}
+
 static csw_status grow_memory(csw_call *call, size_t i, csw_output *output, size_t size) {
     csw_output made = {.is_buffer = true, .content_type = output->content_type, .attributes = output->attributes};
     if (fits_message(call, output, size)) {
+        size_t capacity = roomy(output->capacity, size);
         made.kind = CSW_OUTPUT_MEMORY;
         made.descriptor = -1;
-        made.data = csw_arena_take(&call->arena, size + 1);
-        made.size = made.capacity = size;
+        made.data = csw_arena_take(&call->arena, capacity + 1);
+        made.capacity = made.touched = capacity;
         if (made.data == NULL) return csw_call_no_memory(call);
-        memset((char *)made.data + output->size, 0, size - output->size);
+        memset((char *)made.data + output->size, 0, capacity - output->size);
     } else {
-        const char *path = csw_staging_name(call->staging, &call->arena);
-        if (path == NULL) return csw_call_no_memory(call);
-        if (!make_map(&made, path, size)) return no_file(call, i, size);
+        csw_status status = csw_room_ask(call, i, &made.room, size, size);
+        if (status == CSW_OK) status = make_map(call, i, &made, size);
+        if (status != CSW_OK) return status;
     }
+    made.size = size;
     memcpy(made.data, output->data, output->size);
     call->memory_bytes -= output->size;
     if (made.kind == CSW_OUTPUT_MEMORY) call->memory_bytes += size;
@@ -199,20 +229,47 @@ static csw_status grow_memory(csw_call *call, size_t i, csw_output *output, size
     return CSW_OK;
 }
 
+/* Goes on in another directory, which was granted because the first one has no room for so much. */
+static csw_status move_map(csw_call *call, size_t i, csw_output *output, const csw_room *room, size_t size) {
+    csw_output made = {.is_buffer = true, .content_type = output->content_type, .attributes = output->attributes};
+    made.room = *room;
+    csw_status status = make_map(call, i, &made, size);
+    if (status != CSW_OK) {
+        output->room = made.room;
+        return status;
+    }
+    memcpy(made.data, output->data, output->size);
+    drop(output);
+    *output = made;
+    return CSW_OK;
+}
+
 static csw_status grow_map(csw_call *call, size_t i, csw_output *output, size_t size) {
-    if (!csw_file_allocate(output->descriptor, output->capacity, size - output->capacity))
-        return no_file(call, i, size);
-    void *data = output->capacity == 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, output->descriptor, 0)
-                                       : mremap(output->data, output->capacity, size, MREMAP_MAYMOVE);
-    if (data == MAP_FAILED) return no_file(call, i, size);
+    csw_room room = output->room;
+    size_t wanted = roomy(output->capacity, size);
+    csw_status status = csw_room_ask(call, i, &room, size, wanted);
+    if (status != CSW_OK) return status;
+    size_t capacity = room.bytes < wanted ? (size_t)room.bytes : wanted;
+    if (output->room.directory != NULL && strcmp(room.directory, output->room.directory) != 0)
+        return move_map(call, i, output, &room, size);
+    output->room = room;
+    if (!csw_file_allocate(output->descriptor, output->capacity, capacity - output->capacity)) {
+        if (capacity == size || !csw_file_allocate(output->descriptor, output->capacity, size - output->capacity))
+            return no_file(call, i, &room, size);
+        capacity = size;
+    }
+    void *data = output->capacity == 0 ? mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_SHARED, output->descriptor, 0)
+                                       : mremap(output->data, output->capacity, capacity, MREMAP_MAYMOVE);
+    if (data == MAP_FAILED) return no_file(call, i, &room, size);
     output->data = data;
-    output->capacity = output->size = size;
+    output->capacity = capacity;
+    output->size = size;
     return CSW_OK;
 }
 
 csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out) {
     if (out != NULL) *out = NULL;
-    csw_output *output = checked(call, i);
+    csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
     if (!output->is_buffer)
         return csw_call_fail(
@@ -221,7 +278,7 @@ csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out) 
     csw_status status = CSW_OK;
     bool is_memory = output->kind == CSW_OUTPUT_MEMORY;
     /* What was given up and comes back must be zero again. */
-    size_t stale_end = size < output->capacity ? size : output->capacity;
+    size_t stale_end = size < output->touched ? size : output->touched;
     if (stale_end > output->size) memset((char *)output->data + output->size, 0, stale_end - output->size);
     if (size <= output->capacity && (!is_memory || fits_message(call, output, size))) {
         if (is_memory) call->memory_bytes = call->memory_bytes - output->size + size;
@@ -229,6 +286,7 @@ csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out) 
     } else {
         status = is_memory ? grow_memory(call, i, output, size) : grow_map(call, i, output, size);
     }
+    if (output->size > output->touched) output->touched = output->size;
     if (out != NULL && status == CSW_OK) *out = output->data;
     return status;
 }
@@ -264,7 +322,7 @@ static void mark_output(csw_call *call, const char *path) {
 }
 
 csw_status csw_output_path(csw_call *call, size_t i, const char *path) {
-    csw_output *output = checked(call, i);
+    csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
     struct stat status;
     if (lstat(path, &status) != 0)
@@ -281,7 +339,7 @@ csw_status csw_output_path(csw_call *call, size_t i, const char *path) {
         place = csw_arena_copy(&call->arena, path, strlen(path));
         if (place == NULL) return csw_call_no_memory(call);
     } else {
-        place = csw_staging_name(call->staging, &call->arena);
+        place = csw_staging_name(call->staging, NULL, &call->arena);
         if (place == NULL) return csw_call_no_memory(call);
         if (!move(path, place, S_ISDIR(status.st_mode)))
             return csw_call_fail(
@@ -297,7 +355,7 @@ csw_status csw_output_path(csw_call *call, size_t i, const char *path) {
 }
 
 csw_status csw_output_same_as_input(csw_call *call, size_t i, size_t j) {
-    csw_output *output = checked(call, i);
+    csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
     if (j >= call->input_count || j > UINT16_MAX)
         return csw_call_fail(
@@ -311,7 +369,7 @@ csw_status csw_output_same_as_input(csw_call *call, size_t i, size_t j) {
 }
 
 csw_status csw_output_set_content_type(csw_call *call, size_t i, const char *content_type) {
-    csw_output *output = checked(call, i);
+    csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
     size_t size = strlen(content_type);
     const char *copy = csw_arena_copy(&call->arena, content_type, size);
@@ -321,7 +379,7 @@ csw_status csw_output_set_content_type(csw_call *call, size_t i, const char *con
 }
 
 csw_status csw_output_set_attributes(csw_call *call, size_t i, const char *json, size_t size) {
-    csw_output *output = checked(call, i);
+    csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
     if (size > attributes_bytes_max)
         return csw_call_fail(call, CSW_EINVAL, "%s: attributes of more than 1 MiB", csw_output_title(call, i));
@@ -351,7 +409,7 @@ static bool conclude_map(csw_call *call, size_t i, csw_output *output) {
         while (result != 0 && errno == EINTR);
     }
     if (result != 0) {
-        no_file(call, i, output->size);
+        no_file(call, i, &output->room, output->size);
         return false;
     }
     unmap(output);
@@ -402,7 +460,7 @@ void csw_outputs_close(csw_call *call, bool are_kept) {
     for (size_t i = 0; i < call->output_count; i += 1) {
         /* The worker moves a path away. */
         if (are_kept && call->outputs[i].kind == CSW_OUTPUT_PATH) continue;
-        unset(call, &call->outputs[i]);
+        drop(&call->outputs[i]);
     }
     call->output_count = 0;
 }

@@ -18,7 +18,8 @@ bool csw_decode_envelope(csw_reader *reader, csw_envelope *out) {
     out->kind = (csw_message_kind)kind;
     switch (out->kind) {
     case CSW_MESSAGE_WELCOME:
-        out->welcome = csw_struct_struct(&root, 0);
+    case CSW_MESSAGE_GRANTED:
+        out->body = csw_struct_struct(&root, 0);
         break;
     case CSW_MESSAGE_REFUSED:
         out->refused = csw_struct_text(&root, 0);
@@ -47,7 +48,20 @@ bool csw_decode_welcome(const csw_struct *from, csw_wire_welcome *out) {
         .worker_name = csw_struct_text(from, 0),
         .staging_directory = csw_struct_text(from, 1),
         .inline_bytes_max = csw_struct_u32(from, 4),
+        .credit_bytes = csw_struct_u64(from, 8),
+        .takes_progress = csw_struct_bool(from, 16),
+        .log_level = csw_struct_u8(from, 3),
     };
+    return from->reader->error == NULL;
+}
+
+bool csw_decode_granted(const csw_struct *from, csw_wire_granted *out) {
+    uint16_t kind = csw_struct_u16(from, 4);
+    *out = (csw_wire_granted){.id = csw_struct_u32(from, 0), .is_refused = kind == 1, .text = csw_struct_text(from, 0)};
+    if (from->reader->error == NULL && kind > 1)
+        from->reader->error = "answer to a reserve of a kind that this version does not know";
+    if (from->reader->error == NULL && kind == 0 && *(const char *)out->text.data != '/')
+        from->reader->error = "granted directory that is no absolute path";
     return from->reader->error == NULL;
 }
 
@@ -149,7 +163,7 @@ bool csw_decode_input(const csw_list *from, uint32_t i, csw_wire_input *out) {
 /* --- To the worker ---------------------------------------------------------------------------------------------- */
 
 enum { to_worker_data_words = 2, to_worker_pointers = 1, to_worker_words = 2 + 3 };
-enum { to_worker_register = 0, to_worker_results = 1, to_worker_pong = 2 };
+enum { to_worker_register, to_worker_results, to_worker_pong, to_worker_reserve, to_worker_progress };
 
 static csw_place start_to_worker(csw_builder *builder, uint16_t kind) {
     csw_builder_start(builder, to_worker_data_words, to_worker_pointers);
@@ -166,23 +180,30 @@ static void put_string(csw_builder *builder, csw_place place, const char *string
 }
 
 static void put_labels(csw_builder *builder, csw_place place, const char *const *labels, uint32_t count) {
-    if (count == 0) return;
+    if (count == 0 || labels == NULL) return;
     csw_place list = csw_put_pointers(builder, place, count);
     for (uint32_t i = 0; i < count; i += 1)
         put_string(builder, list + i, labels[i]);
 }
 
-static size_t task_words(const csw_wire_task *task) {
-    size_t words = 4 + string_words(task->name) + string_words(task->documentation);
-    for (uint32_t i = 0; i < task->input_count; i += 1)
-        words += 1 + string_words(task->inputs[i]);
-    for (uint32_t i = 0; i < task->output_count; i += 1)
-        words += 1 + string_words(task->outputs[i]);
+static size_t labels_words(const char *const *labels, uint32_t count) {
+    size_t words = 0;
+    for (uint32_t i = 0; labels != NULL && i < count; i += 1)
+        words += 1 + string_words(labels[i]);
     return words;
 }
 
+enum { task_pointers = 6 };
+
+static size_t task_words(const csw_wire_task *task) {
+    return task_pointers + string_words(task->name) + string_words(task->documentation) +
+           labels_words(task->inputs, task->input_count) + labels_words(task->outputs, task->output_count) +
+           labels_words(task->input_content_types, task->input_count) +
+           labels_words(task->output_content_types, task->output_count);
+}
+
 bool csw_encode_register(csw_builder *builder, const csw_wire_register *from) {
-    enum { data_words = 1, pointers = 4, task_pointers = 4 };
+    enum { data_words = 1, pointers = 4 };
     size_t words = to_worker_words + data_words + pointers + 2 + string_words(from->name) + string_words(from->library);
     for (uint32_t i = 0; i < from->task_count; i += 1)
         words += task_words(&from->tasks[i]);
@@ -205,6 +226,8 @@ bool csw_encode_register(csw_builder *builder, const csw_wire_register *from) {
         put_string(builder, place + 1, task->documentation);
         put_labels(builder, place + 2, task->inputs, task->input_count);
         put_labels(builder, place + 3, task->outputs, task->output_count);
+        put_labels(builder, place + 4, task->input_content_types, task->input_count);
+        put_labels(builder, place + 5, task->output_content_types, task->output_count);
     }
     csw_builder_finish(builder);
     return true;
@@ -215,6 +238,32 @@ bool csw_encode_pong(csw_builder *builder, uint64_t ping) {
     if (!csw_builder_reserve(builder, to_worker_words)) return false;
     start_to_worker(builder, to_worker_pong);
     csw_put_u64(builder, CSW_ROOT_PLACE, 8, ping);
+    csw_builder_finish(builder);
+    return true;
+}
+
+bool csw_encode_reserve(csw_builder *builder, uint32_t slot, uint32_t id, uint64_t size_bytes) {
+    enum { data_words = 2 };
+    builder->words = 0;
+    if (!csw_builder_reserve(builder, to_worker_words + data_words)) return false;
+    csw_place self = csw_put_struct(builder, start_to_worker(builder, to_worker_reserve), data_words, 0);
+    csw_put_u32(builder, self, 0, slot);
+    csw_put_u32(builder, self, 4, id);
+    csw_put_u64(builder, self, 8, size_bytes);
+    csw_builder_finish(builder);
+    return true;
+}
+
+bool csw_encode_progress(csw_builder *builder, uint32_t slot, uint32_t millionths, csw_bytes text) {
+    enum { data_words = 1, pointers = 1 };
+    builder->words = 0;
+    if (!csw_builder_reserve(builder, to_worker_words + 1 + data_words + pointers + CSW_BYTES_WORDS(text.size)))
+        return false;
+    csw_place pointer = start_to_worker(builder, to_worker_progress);
+    csw_place self = csw_put_structs(builder, pointer, 1, data_words, pointers);
+    csw_put_u32(builder, self, 0, slot);
+    csw_put_u32(builder, self, 4, millionths);
+    csw_put_text(builder, self + data_words, text.data, text.size);
     csw_builder_finish(builder);
     return true;
 }

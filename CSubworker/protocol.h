@@ -20,6 +20,7 @@ typedef enum csw_message_kind {
     CSW_MESSAGE_CANCEL,
     CSW_MESSAGE_PING,
     CSW_MESSAGE_SHUTDOWN,
+    CSW_MESSAGE_GRANTED,
     CSW_MESSAGE_KIND_COUNT
 } csw_message_kind;
 
@@ -27,7 +28,7 @@ typedef enum csw_message_kind {
 typedef struct csw_envelope {
     csw_message_kind kind;
     uint16_t descriptor_count;
-    csw_struct welcome;
+    csw_struct body; /* welcome or granted */
     csw_bytes refused;
     csw_list list; /* templates, calls, keys or slots */
     uint64_t ping;
@@ -38,7 +39,17 @@ typedef struct csw_wire_welcome {
     csw_bytes worker_name;
     csw_bytes staging_directory;
     uint32_t inline_bytes_max;
+    uint64_t credit_bytes;
+    bool takes_progress;
+    uint8_t log_level;
 } csw_wire_welcome;
+
+/* The answer to a reserve. */
+typedef struct csw_wire_granted {
+    uint32_t id;
+    bool is_refused;
+    csw_bytes text; /* the directory, or why not */
+} csw_wire_granted;
 
 typedef struct csw_wire_template {
     uint32_t id;
@@ -90,6 +101,7 @@ typedef struct csw_wire_input {
 
 bool csw_decode_envelope(csw_reader *reader, csw_envelope *out);
 bool csw_decode_welcome(const csw_struct *from, csw_wire_welcome *out);
+bool csw_decode_granted(const csw_struct *from, csw_wire_granted *out);
 bool csw_decode_template(const csw_list *from, uint32_t i, csw_wire_template *out);
 bool csw_decode_output(const csw_list *from, uint32_t i, csw_wire_output *out);
 bool csw_decode_call(const csw_list *from, uint32_t i, csw_wire_call *out);
@@ -103,6 +115,8 @@ typedef struct csw_wire_task {
     uint32_t input_count;
     const char *const *outputs;
     uint32_t output_count;
+    const char *const *input_content_types; /* as many as labels, or NULL */
+    const char *const *output_content_types;
 } csw_wire_task;
 
 typedef struct csw_wire_register {
@@ -119,6 +133,8 @@ typedef struct csw_wire_register {
 /* Whole messages; false when there is no memory. Then the builder holds the words to send. */
 bool csw_encode_register(csw_builder *builder, const csw_wire_register *from);
 bool csw_encode_pong(csw_builder *builder, uint64_t ping);
+bool csw_encode_reserve(csw_builder *builder, uint32_t slot, uint32_t id, uint64_t size_bytes);
+bool csw_encode_progress(csw_builder *builder, uint32_t slot, uint32_t millionths, csw_bytes text);
 
 typedef struct csw_wire_value {
     csw_location location; /* inline or path, or cached: same as an input */

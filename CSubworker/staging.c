@@ -17,25 +17,24 @@ bool csw_staging_open(csw_staging *staging, const char *directory, size_t size) 
     clock_gettime(CLOCK_MONOTONIC, &now);
     while (size > 1 && directory[size - 1] == '/')
         size -= 1;
-    *staging = (csw_staging){
-        .directory = strndup(directory, size),
-        .prefix = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
-    };
+    staging->directory = strndup(directory, size);
+    staging->prefix = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     return staging->directory != NULL;
 }
 
 void csw_staging_close(csw_staging *staging) {
     free(staging->directory);
-    *staging = (csw_staging){0};
+    staging->directory = NULL;
 }
 
-char *csw_staging_name(csw_staging *staging, csw_arena *arena) {
-    size_t capacity = strlen(staging->directory) + 64;
+char *csw_staging_name(csw_staging *staging, const char *directory, csw_arena *arena) {
+    if (directory == NULL) directory = staging->directory;
+    size_t capacity = strlen(directory) + 64;
     char *path = csw_arena_take(arena, capacity);
     if (path == NULL) return NULL;
     snprintf(
-        path, capacity, "%s/%d-%llx-%u", staging->directory, (int)getpid(), (unsigned long long)staging->prefix,
-        staging->next++);
+        path, capacity, "%s/%d-%llx-%u", directory, (int)getpid(), (unsigned long long)staging->prefix,
+        (unsigned)atomic_fetch_add(&staging->next, 1));
     return path;
 }
 

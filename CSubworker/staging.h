@@ -4,18 +4,20 @@
 
 #include "arena.h"
 
+#include <stdatomic.h>
+
 typedef struct csw_staging {
     char *directory; /* absolute; owned */
     uint64_t prefix; /* tells this process from an earlier one with the same number */
-    uint32_t next;
+    _Atomic uint32_t next;
 } csw_staging;
 
 /* Functions that return bool leave errno. */
 
 bool csw_staging_open(csw_staging *staging, const char *directory, size_t size);
 void csw_staging_close(csw_staging *staging);
-/* A path at which nothing is; NULL when there is no memory. */
-char *csw_staging_name(csw_staging *staging, csw_arena *arena);
+/* A path at which nothing is, in the staging directory or in another one; NULL when there is no memory. For any thread. */
+char *csw_staging_name(csw_staging *staging, const char *directory, csw_arena *arena);
 /* Whether a path is a direct child of the staging directory. */
 bool csw_staging_contains(const csw_staging *staging, const char *path);
 

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
-#include "subworker.h"
+#include "calls.h"
+#include "pool.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -118,9 +119,10 @@ csw_status csw_open(const csw_options *options, csw_subworker **out) {
     csw_subworker *subworker = calloc(1, sizeof *subworker);
     if (subworker == NULL) return CSW_ENOMEM;
     subworker->link.socket = -1;
-    subworker->call.subworker = subworker;
-    subworker->call.cancel = &subworker->never;
-    subworker->call.message = (csw_bytes){"", 0};
+    subworker->threads = 1;
+    subworker->log_level = csw_log_level_of(getenv("RAIN_LOG"));
+    csw_cache_open(&subworker->cache);
+    csw_call_prepare(&subworker->call, subworker);
     subworker->is_name_given = own.name != NULL;
     subworker->name = strdup(own.name != NULL ? own.name : "");
     subworker->library = strdup(own.library != NULL ? own.library : "csubworker " VERSION);
@@ -133,7 +135,7 @@ csw_status csw_open(const csw_options *options, csw_subworker **out) {
     return CSW_OK;
 }
 
-static bool has_labels(const char *const *labels, size_t count) {
+static bool has_no_null(const char *const *labels, size_t count) {
     if (count > label_count_max || (labels == NULL && count != 0)) return false;
     for (size_t i = 0; i < count; i += 1)
         if (labels[i] == NULL) return false;
@@ -149,10 +151,21 @@ static csw_status add_task(csw_subworker *subworker, const csw_task_type *type) 
                        "use a library as new as its header");
         return CSW_EINVAL;
     }
-    if (own.name == NULL || !has_labels(own.inputs, own.input_count) || !has_labels(own.outputs, own.output_count)) {
+    if (own.name == NULL || !has_no_null(own.inputs, own.input_count) || !has_no_null(own.outputs, own.output_count)) {
         csw_subworker_note(
             subworker, "csw_task: %s needs a name and as many labels as it counts",
             own.name != NULL ? own.name : "a task");
+        return CSW_EINVAL;
+    }
+    if ((own.input_content_types != NULL && !has_no_null(own.input_content_types, own.input_count)) ||
+        (own.output_content_types != NULL && !has_no_null(own.output_content_types, own.output_count))) {
+        csw_subworker_note(subworker, "csw_task: %s needs a content type for each label, \"\" for any", own.name);
+        return CSW_EINVAL;
+    }
+    if (own.threads > CSW_SLOT_COUNT) {
+        csw_subworker_note(
+            subworker, "csw_task: %s can't run %zu calls at once: a worker gives %d at most", own.name, own.threads,
+            CSW_SLOT_COUNT);
         return CSW_EINVAL;
     }
     csw_status status = csw_tasks_add(&subworker->tasks, &own);
@@ -183,8 +196,9 @@ void csw_close(csw_subworker *subworker) {
     free(subworker->descriptors);
     csw_link_close(&subworker->link);
     csw_control_page_unmap(subworker->control_page);
-    csw_cache_release(&subworker->cache);
+    csw_cache_close(&subworker->cache);
     csw_templates_release(&subworker->templates);
+    csw_templates_release_replaced(&subworker->replaced);
     csw_tasks_release(&subworker->tasks);
     csw_staging_close(&subworker->staging);
     csw_builder_release(&subworker->builder);
@@ -195,17 +209,33 @@ void csw_close(csw_subworker *subworker) {
     free(subworker);
 }
 
-static csw_status run(csw_subworker *subworker) {
+static csw_status run_one_by_one(csw_subworker *subworker) {
     for (;;) {
         csw_call *call;
         csw_status status = csw_next(subworker, &call);
         if (status != CSW_OK || call == NULL) return status;
-        csw_function *function = csw_call_function(call);
-        csw_status result = function != NULL ? function(call, csw_call_context(call))
-                                             : csw_fail(call, "task \"%s\" has no function", csw_call_method(call));
-        status = csw_finish(call, result);
+        status = csw_finish(call, csw_call_run(call));
         if (status != CSW_OK) return status;
     }
+}
+
+/* The threads first: the worker is told how many calls it may give only when there are so many. */
+static csw_status run_at_once(csw_subworker *subworker, size_t threads, bool is_mixed) {
+    csw_pool *pool = csw_pool_open(subworker, threads, is_mixed);
+    if (pool == NULL)
+        return csw_subworker_fail(subworker, CSW_ENOMEM, "can't start %zu threads: %s", threads, strerror(errno));
+    subworker->threads = threads;
+    csw_status status = csw_read(subworker);
+    csw_status pool_status = csw_pool_close(pool);
+    return status != CSW_OK ? status : pool_status;
+}
+
+static csw_status run(csw_subworker *subworker) {
+    bool is_mixed;
+    size_t threads = csw_tasks_threads(&subworker->tasks, &is_mixed);
+    if (subworker->life != CSW_LIFE_NEW || subworker->failure != CSW_OK || threads == 1)
+        return run_one_by_one(subworker);
+    return run_at_once(subworker, threads, is_mixed);
 }
 
 int csw_run(csw_subworker *subworker) {

@@ -6,8 +6,13 @@
  *   csw_open, csw_task for each function, csw_run          a C program; see examples/hello/hello.c
  *   csw_open, csw_task, then csw_next and csw_finish       where the caller keeps the loop: other languages
  *
- * Strings are UTF-8 and end in NUL; bytes are a pointer with a length. There is no global state. A subworker and its
- * call belong to one thread at a time unless a function says otherwise.
+ * Strings are UTF-8 and end in NUL; bytes are a pointer with a length. There is no global state.
+ *
+ * Threads: a subworker belongs to the thread that calls csw_run() or csw_next(), and a call to the thread that runs it,
+ * unless a function says otherwise ("threads any"). Tasks that say `threads` run at once, each on its own call.
+ *
+ * Ownership: what a function returns or stores belongs to the subworker or to the call, and lasts as long as that one,
+ * unless it says otherwise; what it is given is copied, unless it says otherwise.
  *
  * Every function with a csw_status leaves a text for its last failure: csw_message() for a subworker,
  * csw_call_message() for a call. A task that returns the status of a failed call fails with that text. */
@@ -20,7 +25,7 @@
 #include <stdint.h>
 
 #define CSW_VERSION_MAJOR 0
-#define CSW_VERSION_MINOR 1
+#define CSW_VERSION_MINOR 2
 #define CSW_VERSION_PATCH 0
 
 #if defined(__GNUC__)
@@ -49,6 +54,12 @@ typedef int32_t csw_status;                 /* 0 on success, negative on failure
 #define CSW_ESTATE (-7)     /* not now: a call is open, or a task is registered after the start */
 #define CSW_ECANCELLED (-8) /* the task saw csw_cancelled() and stopped; return it from the task */
 #define CSW_ETASK (-9)      /* the task failed with the text of csw_fail(); return it from the task */
+
+/* Levels of csw_log(). */
+#define CSW_LOG_ERROR 1
+#define CSW_LOG_WARNING 2
+#define CSW_LOG_INFO 3
+#define CSW_LOG_DEBUG 4
 
 /* Bytes that somebody else owns. */
 typedef struct csw_bytes {
@@ -83,7 +94,7 @@ typedef csw_status csw_function(csw_call *call, void *context);
 typedef struct csw_options {  /* grows at the end only; fields this version does not know must be zero */
     size_t struct_size;       /* sizeof(csw_options) as the caller was compiled; set by CSW_OPTIONS_INIT */
     const char *name;         /* of the subworker; copied; NULL for the one that the worker uses */
-    const char *library;      /* what speaks, for the worker's log; copied; NULL for "csubworker 0.1.0" */
+    const char *library;      /* what speaks, for the worker's log; copied; NULL for "csubworker 0.2.0" */
     size_t message_bytes_max; /* a longer message of the worker is malformed; 0 for 64 MiB */
 } csw_options;
 #define CSW_OPTIONS_INIT                                                                                               \
@@ -99,10 +110,17 @@ typedef struct csw_task_type { /* grows at the end only; fields this version doe
     size_t output_count;        /* 0: any number of outputs */
     csw_function *function;     /* NULL where calls are taken by csw_next() only */
     void *context;              /* handed to the function; owned by the caller, must outlive the subworker */
+    /* since 0.2 */
+    const char *const
+        *input_content_types; /* as many as inputs, "" for any; NULL: any. For people: nothing checks it */
+    const char *const *output_content_types; /* as many as outputs, "" for what the client says; NULL: that for all */
+    size_t
+        threads; /* calls of this task that csw_run() may run at once, each on a thread of the library's own; the function
+                       must be thread-safe, beside every other task too. 0 or 1: one at a time with all such tasks. At most 64 */
 } csw_task_type;
 #define CSW_TASK .struct_size = sizeof(csw_task_type) /* first in a C initialiser: {CSW_TASK, .name = "count", …} */
 #define CSW_TASK_TYPE_INIT                                                                                             \
-    { sizeof(csw_task_type), NULL, NULL, NULL, 0, NULL, 0, NULL, NULL }
+    { sizeof(csw_task_type), NULL, NULL, NULL, 0, NULL, 0, NULL, NULL, NULL, NULL, 0 }
 
 /* --- Subworker -------------------------------------------------------------------------------------------------- */
 
@@ -141,6 +159,8 @@ CSW_API csw_status csw_task(csw_subworker *subworker, const csw_task_type *type)
 CSW_API csw_status csw_connect(csw_subworker *subworker);
 
 /* Runs calls until the worker goes away or says so; releases the subworker. A main ends in `return csw_run(subworker);`.
+ * Calls run on this thread, one at a time; when a task says `threads`, on threads of the library's own: tasks that don't say
+ * it still run one at a time, always on the same one of them.
  *   subworker NULL is a failure: what csw_open() gave when it failed
  *   returns   0 after a shutdown or when the worker is gone; 1 on failure, after writing its text to stderr
  *   since     0.1 */
@@ -181,6 +201,20 @@ CSW_API const char *csw_name(const csw_subworker *subworker);
 CSW_API const char *csw_worker_name(const csw_subworker *subworker);
 CSW_API const char *csw_staging_directory(const csw_subworker *subworker);
 CSW_API size_t csw_inline_bytes_max(const csw_subworker *subworker);
+
+/* How much is worth a line in the log: CSW_LOG_ERROR to CSW_LOG_DEBUG, as the worker says, else as the environment variable
+ * RAIN_LOG says, else CSW_LOG_INFO.
+ *   threads   any
+ *   since     0.2 */
+CSW_API int csw_log_level(const csw_subworker *subworker);
+
+/* Writes a line to the subworker's log (stderr, whose tail is part of a crash's error), when its level is worth it. What the
+ * client is to see goes to csw_debug() instead.
+ *   level     CSW_LOG_ERROR, CSW_LOG_WARNING, CSW_LOG_INFO or CSW_LOG_DEBUG; nothing is written for another one
+ *   format    without the newline at the end
+ *   threads   any
+ *   since     0.2 */
+CSW_API void csw_log(const csw_subworker *subworker, int level, const char *format, ...) CSW_PRINTF(3, 4);
 
 /* Releases a subworker, its cached inputs and an open call. Accepts NULL.
  *   since     0.1 */
@@ -235,6 +269,14 @@ csw_fail_text(csw_call *call, const char *message, size_t message_size, const ch
 CSW_API csw_status csw_debug(csw_call *call, const char *format, ...) CSW_PRINTF(2, 3);
 CSW_API csw_status csw_vdebug(csw_call *call, const char *format, va_list arguments) CSW_PRINTF(2, 0);
 CSW_API csw_status csw_debug_text(csw_call *call, const char *line, size_t size);
+
+/* Tells how far the task is; the client sees it while the task runs. Call it as often as you like: what changes little, and
+ * more than about fifty times a second, is left out.
+ *   fraction  0 to 1
+ *   text      one line of up to 1 KiB; copied; NULL for none
+ *   returns   CSW_OK; CSW_ENOMEM; CSW_EIO: the worker is gone
+ *   since     0.2 */
+CSW_API csw_status csw_progress(csw_call *call, double fraction, const char *text);
 
 /* Sets the attributes that the client reads from the finished task.
  *   json      JSON text of size bytes; copied, not checked; replaces an earlier one
@@ -293,10 +335,11 @@ CSW_API csw_status csw_input_bytes(csw_call *call, size_t i, csw_bytes *out);
  *   since     0.1 */
 CSW_API csw_status csw_input_path(csw_call *call, size_t i, const char **out);
 
-/* Hangs a value (a parsed form, say) on an input that the subworker remembers; later calls find it there.
- *   value     must not be NULL; owned by the subworker when CSW_OK is returned
+/* Hangs a value (a parsed form, say) on an input that the subworker remembers; later calls find it there. When calls that run
+ * at once do so for the same input, later calls find the last one.
+ *   value     must not be NULL; owned by the subworker when CSW_OK is returned; the task may use it until the call ends
  *   destroy   called with value and context when the input is dropped, a new value is attached or the subworker is
- *             released, on the thread that does it; NULL for nothing to do
+ *             released, but not before the calls that have this input end; on any thread; NULL for nothing to do
  *   returns   CSW_OK; CSW_EINVAL; CSW_ESTATE: the input is not cached (see csw_input_is_cached); CSW_ENOMEM
  *   since     0.1 */
 CSW_API csw_status
@@ -334,13 +377,15 @@ CSW_API csw_status csw_output_bytes(csw_call *call, size_t i, const void *data, 
 CSW_API csw_status csw_output_printf(csw_call *call, size_t i, const char *format, ...) CSW_PRINTF(3, 4);
 
 /* Output i is what will be written to this buffer before the call ends. A large one is a map of the object itself, so
- * nothing is copied afterwards; its space is allocated first, so a full disk is an error here and no signal later.
+ * nothing is copied afterwards; its space is allocated first, so a full disk is an error here and no signal later. Where the
+ * worker counts its memory this waits until there is room.
  *   out       receives memory of size bytes, zeroed, aligned to 16 bytes at least; not NULL, also when size is 0
- *   returns   CSW_OK; CSW_EINVAL; CSW_ENOMEM; CSW_EIO: no space
+ *   returns   CSW_OK; CSW_EINVAL; CSW_ENOMEM; CSW_EIO: no space, or the worker refuses it
  *   since     0.1 */
 CSW_API csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void **out);
 
-/* Changes the size of output i, which must be a buffer. What is in it stays; what is added is zeroed.
+/* Changes the size of output i, which must be a buffer. What is in it stays; what is added is zeroed. Growing step by step
+ * costs no more than a copy or two of the whole.
  *   out       receives its address, which may be another one; may be NULL when the buffer gets smaller and is not
  *             touched again
  *   returns   CSW_OK; CSW_EINVAL: not a buffer; CSW_ENOMEM, CSW_EIO: the buffer is as before

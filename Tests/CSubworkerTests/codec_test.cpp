@@ -49,9 +49,17 @@ std::string describe(Message &message, std::string &error) {
         switch (envelope.kind) {
         case CSW_MESSAGE_WELCOME: {
             csw_wire_welcome welcome;
-            csw_decode_welcome(&envelope.welcome, &welcome);
+            csw_decode_welcome(&envelope.body, &welcome);
             out << " version " << welcome.protocol_version << " worker " << text(welcome.worker_name) << " staging "
-                << text(welcome.staging_directory) << " inline " << welcome.inline_bytes_max;
+                << text(welcome.staging_directory) << " inline " << welcome.inline_bytes_max << " credit "
+                << welcome.credit_bytes << " progress " << welcome.takes_progress << " log "
+                << static_cast<int>(welcome.log_level);
+            break;
+        }
+        case CSW_MESSAGE_GRANTED: {
+            csw_wire_granted granted;
+            csw_decode_granted(&envelope.body, &granted);
+            out << " id " << granted.id << " refused " << granted.is_refused << " " << text(granted.text);
             break;
         }
         case CSW_MESSAGE_REFUSED:
@@ -128,7 +136,15 @@ std::string describeWithLibcapnp(ToSubworker::Reader root) {
     case ToSubworker::WELCOME: {
         auto welcome = root.getWelcome();
         out << " version " << welcome.getProtocolVersion() << " worker " << welcome.getWorkerName().cStr()
-            << " staging " << welcome.getStagingDirectory().cStr() << " inline " << welcome.getInlineBytesMax();
+            << " staging " << welcome.getStagingDirectory().cStr() << " inline " << welcome.getInlineBytesMax()
+            << " credit " << welcome.getCreditBytes() << " progress " << welcome.getTakesProgress() << " log "
+            << static_cast<int>(welcome.getLogLevel());
+        break;
+    }
+    case ToSubworker::GRANTED: {
+        auto granted = root.getGranted();
+        out << " id " << granted.getId() << " refused " << granted.isRefused() << " "
+            << (granted.isRefused() ? granted.getRefused() : granted.getDirectory()).cStr();
         break;
     }
     case ToSubworker::REFUSED:
@@ -249,6 +265,9 @@ std::vector<std::function<void(ToSubworker::Builder)>> everyMessage() {
             welcome.setWorkerName("worker-3");
             welcome.setStagingDirectory("/dev/shm/rain/staging");
             welcome.setInlineBytesMax(65536);
+            welcome.setCreditBytes(3ull << 33);
+            welcome.setTakesProgress(true);
+            welcome.setLogLevel(4);
         },
         [](auto root) { root.setRefused("no task of that name"); },
         [](auto root) { fillTemplates(root); },
@@ -267,6 +286,12 @@ std::vector<std::function<void(ToSubworker::Builder)>> everyMessage() {
         },
         [](auto root) { root.setPing(0xfedcba9876543210u); },
         [](auto root) { root.setShutdown(); },
+        [](auto root) {
+            auto granted = root.initGranted();
+            granted.setId(0xfedcba98);
+            granted.setDirectory("/dev/shm/rain/staging");
+        },
+        [](auto root) { root.initGranted().setRefused("memory and disk are full"); },
     };
 }
 
@@ -491,7 +516,8 @@ TEST("a struct may be smaller or larger than this version knows") {
     std::string error;
     // A root of no data and no pointers: everything has its default.
     Message small = framed({{structPointer(-1, 0, 0)}});
-    EXPECT_EQ(describe(small, error), "kind 0 descriptors 0 version 0 worker  staging  inline 0");
+    EXPECT_EQ(
+        describe(small, error), "kind 0 descriptors 0 version 0 worker  staging  inline 0 credit 0 progress 0 log 0");
     Message large = framed({{structPointer(0, 5, 3), pingData, 44, 7, 7, 7, 0, 0, 0}});
     EXPECT_EQ(describe(large, error), "kind 6 descriptors 0 44");
     // Keys as a list of numbers of 8 bytes: a list of structs that was a list of their first fields once.
@@ -636,7 +662,10 @@ struct Built {
 
 TEST("libcapnp reads a registration") {
     const char *inputs[] = {"words", "stop words"}, *outputs[] = {"counts"};
-    csw_wire_task tasks[] = {{"count", "Counts.", inputs, 2, outputs, 1}, {"", "", nullptr, 0, nullptr, 0}};
+    const char *inputTypes[] = {"text/plain", ""}, *outputTypes[] = {"application/json"};
+    csw_wire_task tasks[] = {
+        {"count", "Counts.", inputs, 2, outputs, 1, inputTypes, outputTypes},
+        {"", "", nullptr, 0, nullptr, 0, nullptr, nullptr}};
     csw_wire_register message = {"wordcount", "csubworker 0.1.0", tasks, 2, true, false, true, 1};
     csw_builder builder = {};
     EXPECT(csw_encode_register(&builder, &message));
@@ -654,6 +683,11 @@ TEST("libcapnp reads a registration") {
     EXPECT_EQ(std::string(read.getTasks()[0].getDocumentation()), "Counts.");
     EXPECT_EQ(std::string(read.getTasks()[0].getInputs()[1]), "stop words");
     EXPECT_EQ(std::string(read.getTasks()[0].getOutputs()[0]), "counts");
+    EXPECT_EQ(read.getTasks()[0].getInputContentTypes().size(), 2u);
+    EXPECT_EQ(std::string(read.getTasks()[0].getInputContentTypes()[0]), "text/plain");
+    EXPECT_EQ(std::string(read.getTasks()[0].getInputContentTypes()[1]), "");
+    EXPECT_EQ(std::string(read.getTasks()[0].getOutputContentTypes()[0]), "application/json");
+    EXPECT_EQ(read.getTasks()[1].getInputContentTypes().size(), 0u);
     EXPECT_EQ(std::string(read.getTasks()[1].getName()), "");
     EXPECT_EQ(read.getTasks()[1].getInputs().size(), 0u);
     csw_builder_release(&builder);
@@ -663,6 +697,28 @@ TEST("libcapnp reads a pong") {
     csw_builder builder = {};
     EXPECT(csw_encode_pong(&builder, 0x123456789abcdef0));
     EXPECT_EQ(Built(builder).root().getPong(), 0x123456789abcdef0u);
+    csw_builder_release(&builder);
+}
+
+TEST("libcapnp reads a reserve and progress") {
+    csw_builder builder = {};
+    EXPECT(csw_encode_reserve(&builder, 63, 0xfedcba98, 3ull << 40));
+    {
+        Built built(builder);
+        auto read = built.root().getReserve();
+        EXPECT_EQ(read.getSlot(), 63u);
+        EXPECT_EQ(read.getId(), 0xfedcba98u);
+        EXPECT_EQ(read.getSizeBytes(), 3ull << 40);
+    }
+    for (std::string line : {"", "1234567", "half of the words are counted"}) {
+        EXPECT(csw_encode_progress(&builder, 7, 500000, {line.data(), line.size()}));
+        Built built(builder);
+        auto read = built.root().getProgress();
+        EXPECT_EQ(read.size(), 1u);
+        EXPECT_EQ(read[0].getSlot(), 7u);
+        EXPECT_EQ(read[0].getMillionths(), 500000u);
+        EXPECT_EQ(std::string(read[0].getText()), line);
+    }
     csw_builder_release(&builder);
 }
 

@@ -289,6 +289,60 @@ static csw_status die(csw_call *call, void *context) {
     _exit((int)number(call));
 }
 
+/* Says so many times how far it is; the last time with the whole. */
+static csw_status progress(csw_call *call, void *context) {
+    (void)context;
+    long count = number(call);
+    for (long i = 0; i <= count; i += 1) {
+        char text[64];
+        snprintf(text, sizeof text, "step %ld", i / 1000);
+        csw_status status = csw_progress(call, (double)i / (double)count, i % 1000 == 0 ? text : NULL);
+        if (status != CSW_OK) return status;
+    }
+    return csw_output_bytes(call, 0, "told", 4);
+}
+
+/* A line of every level. */
+static csw_status log_lines(csw_call *call, void *context) {
+    (void)context;
+    csw_subworker *subworker = csw_call_subworker(call);
+    for (int level = CSW_LOG_ERROR - 1; level <= CSW_LOG_DEBUG + 1; level += 1)
+        csw_log(subworker, level, "a line of level %d", level);
+    return csw_output_printf(call, 0, "%d", csw_log_level(subworker));
+}
+
+/* A buffer that grows to the argument in steps of 1000 bytes. */
+static csw_status grow(csw_call *call, void *context) {
+    (void)context;
+    size_t last = (size_t)number(call), size = 0, moves = 0;
+    void *bytes, *before = NULL;
+    csw_status status = csw_output_buffer(call, 0, 0, &bytes);
+    while (status == CSW_OK && size < last) {
+        size_t next = size + 1000 < last ? size + 1000 : last;
+        status = csw_output_resize(call, 0, next, &bytes);
+        if (status != CSW_OK) break;
+        if (!is_zero(bytes, size, next)) return csw_fail(call, "what was added is not zeroed");
+        fill(bytes, size, next);
+        moves += bytes != before ? 1 : 0;
+        before = bytes;
+        size = next;
+    }
+    if (status == CSW_OK && moves > 60) return csw_fail(call, "moved %zu times", moves);
+    return status;
+}
+
+/* Two buffers of the argument's size; the second takes the place of the first, then both are there. */
+static csw_status buffers(csw_call *call, void *context) {
+    (void)context;
+    void *bytes;
+    size_t size = (size_t)number(call);
+    csw_status status = csw_output_buffer(call, 0, size, &bytes);
+    if (status == CSW_OK) status = csw_output_bytes(call, 0, "instead", 7);
+    if (status == CSW_OK) status = csw_output_buffer(call, 0, size, &bytes);
+    if (status == CSW_OK) status = csw_output_buffer(call, 1, size, &bytes);
+    return status;
+}
+
 static csw_status unset(csw_call *call, void *context) {
     (void)context;
     return csw_output_bytes(call, 0, "only the first", 14);
@@ -297,6 +351,7 @@ static csw_status unset(csw_call *call, void *context) {
 int main(int count, char **arguments) {
     static size_t sizes[] = {10, 5000, 100, 200000, 50, 3 << 20, 70000, 100000, 0};
     static const char *const two[] = {"alpha", "beta"}, *const one[] = {"result"};
+    static const char *const types_of_two[] = {"text/plain", ""};
     csw_options options = CSW_OPTIONS_INIT;
     options.library = "every_task 1 (tests)";
     if (count > 1) options.name = arguments[1];
@@ -320,9 +375,13 @@ int main(int count, char **arguments) {
         {CSW_TASK, .name = "parse", .function = parse},
         {CSW_TASK, .name = "die", .function = die},
         {CSW_TASK, .name = "unset", .function = unset},
+        {CSW_TASK, .name = "progress", .function = progress},
+        {CSW_TASK, .name = "log", .function = log_lines},
+        {CSW_TASK, .name = "grow", .function = grow},
+        {CSW_TASK, .name = "buffers", .function = buffers},
         {CSW_TASK, .name = "no_function"},
         {CSW_TASK, .name = "two", .inputs = two, .input_count = 2, .outputs = one, .output_count = 1, .function = facts,
-         .context = (void *)"two"},
+         .context = (void *)"two", .input_content_types = types_of_two, .output_content_types = one},
         {CSW_TASK, .name = "", .function = facts, .context = (void *)"any"},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i += 1)

@@ -37,6 +37,9 @@ struct Options {
     bool isWelcomed = true;
     uint32_t inlineBytesMax = 64 << 10;
     uint16_t version = 1;
+    uint64_t creditBytes = 0;
+    bool takesProgress = false;
+    uint8_t logLevel = 0;
     std::vector<std::string> arguments;
     std::string staging; // empty: a directory of the host's own
 };
@@ -129,6 +132,9 @@ public:
             welcome.setWorkerName("host");
             welcome.setStagingDirectory(staging);
             welcome.setInlineBytesMax(options.inlineBytesMax);
+            welcome.setCreditBytes(options.creditBytes);
+            welcome.setTakesProgress(options.takesProgress);
+            welcome.setLogLevel(options.logLevel);
         });
     }
 
@@ -284,35 +290,53 @@ public:
         input.setInline(data(bytes));
     }
 
+    struct Reserve {
+        uint32_t slot, id;
+        uint64_t sizeBytes;
+    };
+    struct Progress {
+        uint32_t slot, millionths;
+        std::string text;
+    };
+    /// Messages that came beside results.
+    std::vector<Reserve> reserves;
+    std::vector<Progress> progress;
+    std::vector<uint64_t> pongs;
+
+    void receiveSomething() {
+        Received received = receive();
+        take(received);
+    }
+
+    /// The next reserve that was not taken yet.
+    Reserve reserve() {
+        while (reserves.empty())
+            receiveSomething();
+        Reserve first = reserves.front();
+        reserves.erase(reserves.begin());
+        return first;
+    }
+
+    void grant(uint32_t id, const std::string &directory) {
+        send([&](ToSubworker::Builder root) {
+            auto granted = root.initGranted();
+            granted.setId(id);
+            granted.setDirectory(directory);
+        });
+    }
+
+    void refuse(uint32_t id, const std::string &reason) {
+        send([&](ToSubworker::Builder root) {
+            auto granted = root.initGranted();
+            granted.setId(id);
+            granted.setRefused(reason);
+        });
+    }
+
     /// The next result, in the order of arrival, with its slot.
     std::pair<uint32_t, Outcome> result() {
-        while (results.empty()) {
-            Received received = receive();
-            EXPECT(received.root().isResults());
-            for (auto item : received.root().getResults()) {
-                Outcome outcome;
-                outcome.message = messageCount;
-                outcome.debug = item.getDebug().cStr();
-                outcome.attributes = string(item.getAttributes());
-                outcome.isCancelled = item.isCancelled();
-                if (item.isError()) {
-                    outcome.error = item.getError().getMessage().cStr();
-                    outcome.detail = item.getError().getDetail().cStr();
-                }
-                if (item.isOutputs())
-                    for (auto value : item.getOutputs()) {
-                        Outcome::Output output;
-                        if (value.isInline()) output.bytes = string(value.getInline());
-                        if (value.isPath()) output.path = value.getPath().cStr();
-                        if (value.isSameAsInput()) output.input = value.getSameAsInput();
-                        output.contentType = value.getContentType().cStr();
-                        output.attributes = string(value.getAttributes());
-                        output.isDirectory = value.getIsDirectory();
-                        outcome.outputs.push_back(output);
-                    }
-                results.push_back({item.getSlot(), outcome});
-            }
-        }
+        while (results.empty())
+            receiveSomething();
         auto first = results.front();
         results.erase(results.begin());
         if (page != nullptr) EXPECT_EQ(page[first.first].state.load(), 3u);
@@ -345,6 +369,47 @@ private:
     std::string inbox;
     uint32_t nextTemplate = 1;
     std::vector<std::pair<uint32_t, Outcome>> results;
+
+    void take(Received &received) {
+        if (received.root().isReserve()) {
+            auto reserve = received.root().getReserve();
+            reserves.push_back({reserve.getSlot(), reserve.getId(), reserve.getSizeBytes()});
+            return;
+        }
+        if (received.root().isProgress()) {
+            for (auto item : received.root().getProgress())
+                progress.push_back({item.getSlot(), item.getMillionths(), item.getText().cStr()});
+            return;
+        }
+        if (received.root().isPong()) {
+            pongs.push_back(received.root().getPong());
+            return;
+        }
+        EXPECT(received.root().isResults());
+        for (auto item : received.root().getResults()) {
+            Outcome outcome;
+            outcome.message = messageCount;
+            outcome.debug = item.getDebug().cStr();
+            outcome.attributes = string(item.getAttributes());
+            outcome.isCancelled = item.isCancelled();
+            if (item.isError()) {
+                outcome.error = item.getError().getMessage().cStr();
+                outcome.detail = item.getError().getDetail().cStr();
+            }
+            if (item.isOutputs())
+                for (auto value : item.getOutputs()) {
+                    Outcome::Output output;
+                    if (value.isInline()) output.bytes = string(value.getInline());
+                    if (value.isPath()) output.path = value.getPath().cStr();
+                    if (value.isSameAsInput()) output.input = value.getSameAsInput();
+                    output.contentType = value.getContentType().cStr();
+                    output.attributes = string(value.getAttributes());
+                    output.isDirectory = value.getIsDirectory();
+                    outcome.outputs.push_back(output);
+                }
+            results.push_back({item.getSlot(), outcome});
+        }
+    }
 
     static std::string string(capnp::Data::Reader data) {
         return std::string(reinterpret_cast<const char *>(data.begin()), data.size());

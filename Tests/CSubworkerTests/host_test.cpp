@@ -139,6 +139,10 @@ TEST("a subworker registers with its tasks and what it can do") {
     auto two = tasks[tasks.size() - 2];
     EXPECT_EQ(std::string(two.getInputs()[1]), "beta");
     EXPECT_EQ(std::string(two.getOutputs()[0]), "result");
+    EXPECT_EQ(std::string(two.getInputContentTypes()[0]), "text/plain");
+    EXPECT_EQ(std::string(two.getInputContentTypes()[1]), "");
+    EXPECT_EQ(std::string(two.getOutputContentTypes()[0]), "result");
+    EXPECT_EQ(tasks[0].getInputContentTypes().size(), 0u);
     EXPECT_EQ(std::string(tasks[tasks.size() - 1].getName()), "");
     host.shutdown();
 }
@@ -816,6 +820,237 @@ TEST("a running call sees its cancel flag, and a queued one is not begun") {
     EXPECT(cancelled.isCancelled);
     EXPECT_EQ(single(host.run(echo, "", inlineInput("still here"))), "still here");
     host.shutdown();
+}
+
+// --- Progress and log ----------------------------------------------------------------------------------------------
+
+TEST("progress reaches a worker that takes it, and the control page in any case") {
+    Options options;
+    options.takesProgress = true;
+    Host host(everyTask, options);
+    uint32_t id = host.define("progress");
+    EXPECT_EQ(single(host.run(id, "3000")), "told");
+    EXPECT_EQ(host.page[0].progress.load(), 1000000u);
+    EXPECT(host.page[0].heartbeat.load() >= 3000);
+    // The first text, then a message for what changed by half a percent, until the purse is empty.
+    EXPECT(host.progress.size() >= 20 && host.progress.size() <= 40);
+    EXPECT_EQ(host.progress[0].text, "step 0");
+    EXPECT_EQ(host.progress[0].millionths, 0u);
+    for (size_t i = 1; i < host.progress.size(); i += 1) {
+        EXPECT_EQ(host.progress[i].slot, 0u);
+        EXPECT(host.progress[i].millionths > host.progress[i - 1].millionths);
+    }
+    host.shutdown();
+
+    Host silent(everyTask);
+    EXPECT_EQ(single(silent.run(silent.define("progress"), "3000")), "told");
+    EXPECT_EQ(silent.page[0].progress.load(), 1000000u);
+    EXPECT_EQ(silent.progress.size(), 0u);
+    silent.shutdown();
+
+    options.hasPage = false;
+    Host pageless(everyTask, options);
+    EXPECT_EQ(single(pageless.run(pageless.define("progress"), "5")), "told");
+    EXPECT_EQ(pageless.progress.size(), 7u - 1u);
+    EXPECT_EQ(pageless.progress[3].millionths, 600000u);
+    pageless.shutdown();
+}
+
+TEST("what is logged depends on the worker's level, else on RAIN_LOG") {
+    for (int level = 0; level <= 4; level += 1) {
+        Options options;
+        options.logLevel = static_cast<uint8_t>(level);
+        Host host(everyTask, options);
+        int expected = level != 0 ? level : 3;
+        EXPECT_EQ(single(host.run(host.define("log"))), std::to_string(expected));
+        std::string names[] = {"", "error", "warning", "info", "debug"}, lines;
+        for (int i = 1; i <= expected; i += 1)
+            lines += "tested: " + names[i] + ": a line of level " + std::to_string(i) + "\n";
+        EXPECT_EQ(host.log(), lines);
+    }
+    setenv("RAIN_LOG", "error", 1);
+    Host host(everyTask);
+    unsetenv("RAIN_LOG");
+    EXPECT_EQ(single(host.run(host.define("log"))), "1");
+}
+
+// --- Room for outputs ----------------------------------------------------------------------------------------------
+
+TEST("a worker without a credit is never asked for room") {
+    Host host(everyTask);
+    EXPECT(staged(host, host.run(host.define("buffer"), "9000000").outputs[0]) == patterned(9000000));
+    EXPECT(staged(host, host.run(host.define("grow"), "3000000").outputs[0]) == patterned(3000000));
+    EXPECT_EQ(host.reserves.size(), 0u);
+    host.shutdown();
+}
+
+TEST("an output beyond the credit is made when the worker grants it, and where") {
+    Options options;
+    options.creditBytes = 1 << 20;
+    Host host(everyTask, options);
+    std::string disk = host.directory + "/disk";
+    std::filesystem::create_directory(disk);
+    uint32_t id = host.define("buffer"), echo = host.define("echo");
+    EXPECT(staged(host, host.run(id, "1048576").outputs[0]) == patterned(1048576));
+    EXPECT_EQ(host.reserves.size(), 0u);
+    for (auto &directory : {host.staging, disk}) {
+        host.call(0, id, "1048577");
+        auto asked = host.reserve();
+        EXPECT_EQ(asked.slot, 0u);
+        EXPECT_EQ(asked.sizeBytes, 1048577u);
+        EXPECT_EQ(host.page[0].state.load(), 2u);
+        EXPECT(host.isSilent(20));
+        // What else comes while it waits is done when it has ended.
+        host.call(1, echo, "", inlineInput("afterwards"));
+        host.send([](ToSubworker::Builder root) { root.setPing(7); });
+        host.grant(asked.id, directory);
+        auto [slot, outcome] = host.result();
+        EXPECT_EQ(slot, 0u);
+        EXPECT_EQ(outcome.error, "");
+        EXPECT_EQ(outcome.outputs[0].path.rfind(directory + "/", 0), 0u);
+        EXPECT(Host::read(outcome.outputs[0].path) == patterned(1048577));
+        EXPECT_EQ(single(host.result().second), "afterwards");
+    }
+    EXPECT_EQ(host.pongs.size(), 2u);
+    // Copied bytes ask too.
+    std::string path = host.file("large", patterned(3000000));
+    host.call(0, echo, "", pathInput(path, 3000000));
+    auto asked = host.reserve();
+    EXPECT_EQ(asked.sizeBytes, 3000000u);
+    host.grant(asked.id, disk);
+    EXPECT(Host::read(host.result().second.outputs[0].path) == patterned(3000000));
+    EXPECT_EQ(host.reserves.size(), 0u);
+    host.shutdown();
+}
+
+TEST("results that are finished do not wait behind a call that waits for room") {
+    Options options;
+    options.creditBytes = 1000;
+    Host host(everyTask, options);
+    uint32_t echo = host.define("echo"), buffer = host.define("buffer");
+    host.run(echo, "", inlineInput("learned"));
+    host.run(buffer, "1");
+    host.queue(0);
+    host.queue(1);
+    host.send([&](ToSubworker::Builder root) {
+        auto calls = root.initCalls(2);
+        Host::set(calls[0], 0, echo, "");
+        inlineInput("first")(calls[0]);
+        Host::set(calls[1], 1, buffer, "100000");
+    });
+    EXPECT_EQ(single(host.result().second), "first");
+    auto asked = host.reserve();
+    host.grant(asked.id, host.staging);
+    EXPECT(staged(host, host.result().second.outputs[0]) == patterned(100000));
+    host.shutdown();
+}
+
+TEST("a refusal is the task's error with the worker's reason, and the subworker goes on") {
+    Options options;
+    options.creditBytes = 1 << 20;
+    Host host(everyTask, options);
+    uint32_t id = host.define("buffer");
+    host.call(0, id, "5000000");
+    host.refuse(host.reserve().id, "the limit is 4 MB");
+    EXPECT_EQ(
+        host.result().second.error,
+        "output 0 \"result\" of 5000000 bytes: the worker has no room for it: the limit is 4 MB");
+    EXPECT(staged(host, host.run(id, "500000").outputs[0]) == patterned(500000));
+    host.shutdown();
+}
+
+TEST("a buffer that grows asks again for the whole, and moves when it is granted elsewhere") {
+    Options options;
+    options.creditBytes = 1 << 20;
+    Host host(everyTask, options);
+    std::string disk = host.directory + "/disk";
+    std::filesystem::create_directory(disk);
+    for (bool isMoved : {false, true}) {
+        host.call(0, host.define("grow"), "7000000");
+        uint64_t granted = 0;
+        uint32_t last = 0;
+        size_t count = 0;
+        while (granted < 7000000) {
+            auto asked = host.reserve();
+            EXPECT(asked.sizeBytes > granted);
+            EXPECT(count == 0 || asked.id == last);
+            granted = asked.sizeBytes;
+            last = asked.id;
+            count += 1;
+            host.grant(asked.id, isMoved && count >= 2 ? disk : host.staging);
+        }
+        EXPECT(count >= 3 && count <= 8);
+        Outcome outcome = host.result().second;
+        EXPECT_EQ(outcome.error, "");
+        EXPECT_EQ(outcome.outputs[0].path.rfind((isMoved ? disk : host.staging) + "/", 0), 0u);
+        EXPECT(Host::read(outcome.outputs[0].path) == patterned(7000000));
+        std::filesystem::remove(outcome.outputs[0].path);
+        EXPECT_EQ(host.stagedCount(), 0u);
+    }
+    host.shutdown();
+}
+
+TEST("what is not needed any more is given back, and each output has its own room") {
+    Options options;
+    options.creditBytes = 1 << 20;
+    Host host(everyTask, options);
+    uint32_t id = host.define("buffers", 2);
+    // Within the credit: the first gives its part back.
+    EXPECT_EQ(host.run(id, "500000").error, "");
+    EXPECT_EQ(host.reserves.size(), 0u);
+    host.call(0, id, "2000000");
+    auto first = host.reserve();
+    host.grant(first.id, host.staging);
+    auto back = host.reserve();
+    EXPECT_EQ(back.id, first.id);
+    EXPECT_EQ(back.sizeBytes, 0u);
+    auto second = host.reserve();
+    EXPECT(second.id != first.id);
+    host.grant(second.id, host.staging);
+    auto third = host.reserve();
+    EXPECT(third.id != second.id);
+    host.grant(third.id, host.staging);
+    EXPECT_EQ(host.result().second.error, "");
+    EXPECT_EQ(host.reserves.size(), 0u);
+    host.shutdown();
+}
+
+TEST("a call that waits for room ends with the worker") {
+    Options options;
+    options.creditBytes = 1 << 20;
+    for (bool isToldToEnd : {false, true}) {
+        Host host(everyTask, options);
+        host.call(0, host.define("buffer"), "5000000");
+        host.reserve();
+        if (isToldToEnd) {
+            host.send([](ToSubworker::Builder root) { root.setShutdown(); });
+            EXPECT(contains(host.result().second.error, "wants this subworker to end"));
+        } else {
+            close(host.socket);
+            host.socket = -1;
+        }
+        EXPECT_EQ(host.waitForExit(), 0);
+        EXPECT_EQ(host.stagedCount(), 0u);
+    }
+}
+
+TEST("an answer to a reserve that nobody made ends it") {
+    Options options;
+    options.creditBytes = 1 << 20;
+    for (bool isWaiting : {false, true}) {
+        Host host(everyTask, options);
+        uint32_t id = host.define("buffer");
+        EXPECT_EQ(host.run(id, "5").error, "");
+        if (isWaiting) host.call(0, id, "5000000");
+        host.grant(isWaiting ? host.reserve().id + 1 : 1, host.staging);
+        EXPECT_EQ(host.waitForExit(), 1);
+        EXPECT_EQ(host.log(), "tested: malformed message of the worker: answer to a reserve that nobody made\n");
+    }
+    Host host(everyTask, options);
+    host.call(0, host.define("buffer"), "5000000");
+    host.grant(host.reserve().id, "not/absolute");
+    EXPECT_EQ(host.waitForExit(), 1);
+    EXPECT(contains(host.log(), "granted directory that is no absolute path"));
 }
 
 // --- Remembered inputs ---------------------------------------------------------------------------------------------

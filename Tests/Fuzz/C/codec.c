@@ -62,7 +62,7 @@ static void read_message(const uint8_t *bytes, size_t size) {
     switch (envelope.kind) {
     case CSW_MESSAGE_WELCOME: {
         csw_wire_welcome welcome;
-        if (!csw_decode_welcome(&envelope.welcome, &welcome)) return;
+        if (!csw_decode_welcome(&envelope.body, &welcome)) return;
         touch_text(welcome.worker_name);
         touch_text(welcome.staging_directory);
         break;
@@ -87,6 +87,12 @@ static void read_message(const uint8_t *bytes, size_t size) {
         for (uint32_t i = 0; i < envelope.list.count && reader.error == NULL; i += 1)
             sink += csw_list_u32(&envelope.list, i);
         break;
+    case CSW_MESSAGE_GRANTED: {
+        csw_wire_granted granted;
+        if (!csw_decode_granted(&envelope.body, &granted)) return;
+        touch_text(granted.text);
+        break;
+    }
     case CSW_MESSAGE_PING:
     case CSW_MESSAGE_SHUTDOWN:
     case CSW_MESSAGE_KIND_COUNT:
