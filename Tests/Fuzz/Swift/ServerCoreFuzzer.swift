@@ -169,7 +169,7 @@ struct ServerCoreFuzzer {
 
 extension Decisions {
     mutating func workerMessage(_ known: [AttemptID]) -> WorkerMessage {
-        switch below(10) {
+        switch below(14) {
         case 0: .started(attempt(known))
         case 1, 2, 3:
             .finished(
@@ -183,7 +183,11 @@ extension Decisions {
         case 6: .revoked(attempt(known), wasTakenBack: bool())
         case 7: .replicated(replica())
         case 8: .sessionClosed(session())
-        default: .missing(replica())
+        case 9: .missing(replica())
+        case 10: .knows(session())
+        case 11: .runs(attempt(known))
+        case 12: .holds(list { $0.replica() })
+        default: .handedOver
         }
     }
 }

@@ -209,7 +209,7 @@ extension Decisions {
             case 2: .expect(attempt(known))
             default: .fetch([Endpoint(host: "h", port: 1)])
             }
-        return InputAssignment(replica: replica(), sizeBytes: uint64(), contentType: text(), isDirectory: bool(), source: source)
+        return InputAssignment(replica: replica(), sizeBytes: uint64(), contentType: text(), isDirectory: bool(), attributes: data(), source: source)
     }
 
     mutating func serverMessage(_ known: [AttemptID]) -> ServerMessage {
