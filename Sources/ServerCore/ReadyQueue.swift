@@ -1,9 +1,11 @@
 /// Tasks of one session that can run, first in, first out, as ranges of indices.
 struct ReadyQueue: Sendable {
+    /// Tasks that go first, the next one last.
+    private var front: ContiguousArray<UInt32> = []
     private var ranges: ContiguousArray<Range<UInt32>> = []
     private var start = 0
 
-    var isEmpty: Bool { start == ranges.count }
+    var isEmpty: Bool { front.isEmpty && start == ranges.count }
 
     mutating func append(_ range: Range<UInt32>) {
         if start < ranges.count, ranges[ranges.count - 1].upperBound == range.lowerBound {
@@ -13,19 +15,14 @@ struct ReadyQueue: Sendable {
         }
     }
 
-    /// A task that ran before goes first: others may have waited for it longest.
     mutating func prepend(_ task: UInt32) {
-        if start > 0 {
-            start -= 1
-            ranges[start] = task..<task + 1
-        } else {
-            ranges.insert(task..<task + 1, at: 0)
-        }
+        front.append(task)
     }
 
-    var first: UInt32? { isEmpty ? nil : ranges[start].lowerBound }
+    var first: UInt32? { front.last ?? (start == ranges.count ? nil : ranges[start].lowerBound) }
 
     mutating func removeFirst() {
+        guard front.popLast() == nil else { return }
         let range = ranges[start]
         if range.count == 1 {
             start += 1
@@ -42,6 +39,7 @@ struct ReadyQueue: Sendable {
     }
 
     mutating func removeAll() {
+        front = []
         ranges = []
         start = 0
     }

@@ -23,15 +23,18 @@ extension ServerCore {
             let tasks = sessions[slot]!.tasks.tasks(ofRow: row)
             guard tasks.count == 1, canGoAhead(slot, tasks.lowerBound, on: worker) else { continue }
             workers[worker]!.followers.append((sessions[slot]!.id, tasks.lowerBound))
+            leading.insert(worker)
         }
     }
 
     /// Gives followers to the worker, as many as may be ahead.
     mutating func sendFollowers(into effects: inout ContiguousArray<ServerEffect>) {
-        for worker in workers.indices {
+        for _ in 0..<leading.count {
+            let worker = leading.removeFirst()
+            guard workers[worker] != nil else { continue }
             var next = 0
-            while let entry = workers[worker], next < entry.followers.count, entry.aheadCount < Self.aheadCountMax {
-                let (session, task) = entry.followers[next]
+            while next < workers[worker]!.followers.count, workers[worker]!.aheadCount < Self.aheadCountMax {
+                let (session, task) = workers[worker]!.followers[next]
                 next += 1
                 guard let slot = slotOfSession[session], sessions[slot]!.isOpen, canGoAhead(slot, task, on: worker) else { continue }
                 sessions[slot]!.tasks.ahead.insert(task)
@@ -39,6 +42,7 @@ extension ServerCore {
                 assign(slot, task, to: worker, into: &effects)
             }
             if next > 0 { workers[worker]!.followers.removeFirst(next) }
+            if !workers[worker]!.followers.isEmpty { leading.insert(worker) }
         }
     }
 

@@ -24,14 +24,17 @@ extension ServerCore {
         var incoming = ContiguousArray<UInt32>(repeating: 0, count: workers.count)
         var outgoing = incoming
         for case .some(let session) in sessions {
-            // Sums, so the order does not matter.
-            for (task, asked) in session.tasks.askedBack {
-                precondition(
-                    session.tasks.state[Int(task)] == .assigned || session.tasks.state[Int(task)] == .running, "task \(task) is asked back from nobody")
+            var count = 0
+            for task in 0..<session.tasks.count {
+                guard let asked = session.tasks.askedBack[task] else { continue }
+                let state = session.tasks.state[Int(task)]
+                precondition(state == .assigned || state == .running, "task \(task) is asked back from nobody")
                 precondition(!session.tasks.ahead.contains(task), "task \(task) is asked back, but the scheduler does not count it")
                 incoming[Int(asked.worker)] += 1
                 outgoing[Int(session.tasks.worker[Int(task)])] += 1
+                count += 1
             }
+            precondition(count == session.tasks.askedBack.count, "tasks that there are not are asked back")
         }
         for worker in workers.indices {
             guard let load = scheduler.loads[worker] else { continue }
@@ -79,6 +82,8 @@ extension ServerCore {
             counts == (session.finishedCount, session.failedCount, session.cancelledCount, session.runningCount),
             "session \(session.id): outcomes are miscounted")
         guard session.isOpen else { return }
+        precondition(session.newlyFinished.isEmpty && session.newlyCancelled.isEmpty && session.newLines.isEmpty, "news are not told")
+        precondition(session.ready.isEmpty || placeable.contains(slotOfSession[session.id]!), "session \(session.id) has ready tasks and no turn")
         for object in 0..<session.objects.count {
             let index = Int(object)
             precondition(

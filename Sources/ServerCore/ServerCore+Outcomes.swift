@@ -39,7 +39,7 @@ extension ServerCore {
     }
 
     /// The session's slot when this is the attempt that the task is on; anything else is late news.
-    private func current(_ attempt: AttemptID, on worker: Int) -> Int? {
+    private mutating func current(_ attempt: AttemptID, on worker: Int) -> Int? {
         guard let slot = slotOfSession[attempt.task.session], attempt.epoch == epoch, attempt.task.index < sessions[slot]!.tasks.count
         else { return nil }
         let index = Int(attempt.task.index)
@@ -47,6 +47,7 @@ extension ServerCore {
         guard state == .assigned || state == .running, sessions[slot]!.tasks.attemptNumber[index] == attempt.number,
             sessions[slot]!.tasks.worker[index] == UInt32(worker)
         else { return nil }
+        touched.insert(slot)
         return slot
     }
 
@@ -95,8 +96,7 @@ extension ServerCore {
         else { return }
         for object in sessions[slot]!.outputs(of: attempt.task.index)
         where sessions[slot]!.objects.generation[Int(object)] != attempt.generation {
-            workers[worker]!.drops.append(
-                Replica(object: ObjectID(session: attempt.task.session, index: object), generation: attempt.generation))
+            drop(Replica(object: ObjectID(session: attempt.task.session, index: object), generation: attempt.generation), on: worker)
         }
     }
 
@@ -105,7 +105,7 @@ extension ServerCore {
         let index = Int(object)
         guard sessions[slot]!.objects.state[index] == .unfinished else {
             // The task ran again for another of its outputs: this one is still there, or needed no more.
-            workers[worker]!.drops.append(Replica(object: ObjectID(session: sessions[slot]!.id, index: object), generation: generation))
+            drop(Replica(object: ObjectID(session: sessions[slot]!.id, index: object), generation: generation), on: worker)
             return
         }
         sessions[slot]!.objects.state[index] = .finished
@@ -153,7 +153,7 @@ extension ServerCore {
         sessions[slot]!.objects.state[index] = .dropped
         let replica = Replica(
             object: ObjectID(session: sessions[slot]!.id, index: object), generation: sessions[slot]!.objects.generation[index])
-        for holder in sessions[slot]!.objects.holders(of: object) { workers[Int(holder)]?.drops.append(replica) }
+        for holder in sessions[slot]!.objects.holders(of: object) { drop(replica, on: Int(holder)) }
         forgetHolders(slot, object)
         sessions[slot]!.objects.releaseValue(of: object)
     }
@@ -284,7 +284,7 @@ extension ServerCore {
             let worker = Int(sessions[slot]!.tasks.worker[Int(task)])
             let attempt = AttemptID(
                 task: TaskID(session: sessions[slot]!.id, index: task), epoch: epoch, number: sessions[slot]!.tasks.attemptNumber[Int(task)])
-            workers[worker]?.link.enqueue(.cancel(attempt))
+            send(.cancel(attempt), to: worker)
         case .waiting, .ready: cancelNow(slot, task, into: &effects)
         }
     }

@@ -5,10 +5,10 @@ import TaskModel
 extension ServerCore {
     /// Gives ready tasks to workers until their queues are full.
     mutating func place(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
-        guard !sessions.isEmpty, !scheduler.isFull else { return }
-        for offset in sessions.indices {
-            let slot = (nextSlotToPlace + offset) % sessions.count
-            guard sessions[slot] != nil else { continue }
+        guard !placeable.isEmpty, !scheduler.isFull else { return }
+        for _ in 0..<placeable.count {
+            let slot = placeable.removeFirst()
+            guard hasSession(slot) else { continue }
             while let task = sessions[slot]!.ready.first {
                 guard sessions[slot]!.tasks.state[Int(task)] == .ready else {
                     sessions[slot]!.ready.removeFirst()  // Cancelled while it waited.
@@ -21,10 +21,8 @@ extension ServerCore {
                 sessions[slot]!.ready.removeFirst()
                 assign(slot, task, to: worker, into: &effects)
             }
-            if scheduler.isFull {
-                nextSlotToPlace = (slot + 1) % sessions.count
-                return
-            }
+            if !sessions[slot]!.ready.isEmpty { placeable.insert(slot) }
+            if scheduler.isFull { return }
         }
     }
 
@@ -45,11 +43,12 @@ extension ServerCore {
 
     /// A worker has joined that may be large enough.
     mutating func takeBackOversized() {
-        for slot in sessions.indices where sessions[slot] != nil {
+        for slot in sessions.indices where hasSession(slot) {
             sessions[slot]!.oversizedCPUs = 0
             while let task = sessions[slot]!.oversized.first {
                 sessions[slot]!.oversized.removeFirst()
                 sessions[slot]!.ready.append(task..<task + 1)
+                placeable.insert(slot)
             }
         }
     }
@@ -98,7 +97,7 @@ extension ServerCore {
         for object in constants { assignment.inputs.append(input(slot, object, for: worker)) }
         for position in inputs { assignment.inputs.append(input(slot, sessions[slot]!.tasks.inputs[position], for: worker)) }
         provideLargeValues(of: &assignment, to: worker)
-        workers[worker]!.link.enqueue(.assign(assignment))
+        send(.assign(assignment), to: worker)
         append(.assigned(attempt, workers[worker]!.id), isDurable: false, into: &effects)
         noteFollowers(slot, of: task, on: worker)
     }
@@ -118,12 +117,12 @@ extension ServerCore {
         let id = sessions[slot]!.id
         if sessions[slot]!.told[worker] == nil {
             sessions[slot]!.told[worker] = []
-            workers[worker]!.link.enqueue(.session(id, subworkers: sessions[slot]!.options.subworkers))
+            send(.session(id, subworkers: sessions[slot]!.options.subworkers), to: worker)
         }
         while sessions[slot]!.told[worker]!.count <= Int(template) { sessions[slot]!.told[worker]!.append(false) }
         if !sessions[slot]!.told[worker]![Int(template)] {
             sessions[slot]!.told[worker]![Int(template)] = true
-            workers[worker]!.link.enqueue(.template(TemplateID(session: id, index: template), sessions[slot]!.templates[Int(template)]))
+            send(.template(TemplateID(session: id, index: template), sessions[slot]!.templates[Int(template)]), to: worker)
         }
     }
 
@@ -165,12 +164,12 @@ extension ServerCore {
             assignment.inputs[position].source = .held
             bytes += value.count
             if bytes > ControlLimits.assignmentInlineBytesMax {
-                workers[worker]!.link.enqueue(.provide(values))
+                send(.provide(values), to: worker)
                 values = []
                 bytes = 0
             }
         }
-        if !values.isEmpty { workers[worker]!.link.enqueue(.provide(values)) }
+        if !values.isEmpty { send(.provide(values), to: worker) }
     }
 
     func endpoints(_ slot: Int, _ object: UInt32) -> [Endpoint] {
@@ -203,6 +202,12 @@ extension ServerCore {
         takeBackFollowers(slot, of: task)
         noteReturn(slot, task)
         sessions[slot]!.tasks.state[Int(task)] = isAhead ? .waiting : .ready
-        if !isAhead { sessions[slot]!.ready.prepend(task) }
+        if !isAhead { queueAgain(slot, task) }
+    }
+
+    /// A ready task that ran or was queued before goes first: others may have waited for it longest.
+    mutating func queueAgain(_ slot: Int, _ task: UInt32) {
+        sessions[slot]!.ready.prepend(task)
+        placeable.insert(slot)
     }
 }

@@ -24,11 +24,12 @@ extension ServerCore {
             sessions[slot]!.objects.generation[Int(object)] == replica.generation,
             sessions[slot]!.objects.isHeld(object, by: UInt32(worker))
         else { return }
+        touched.insert(slot)
         sessions[slot]!.objects.removeHolder(UInt32(worker), of: object)
         workers[worker]!.objectCount -= 1
         for task in users(slot, of: object, on: worker) {
             // Its failure is on its way, or the attempt never begins: either is late news from now on.
-            workers[worker]!.link.enqueue(.cancel(attempt(slot, task)))
+            send(.cancel(attempt(slot, task)), to: worker)
             postpone(slot, task, missing: object, on: worker, into: &effects)
             guard sessions[slot]!.isOpen else { return }
         }
@@ -40,18 +41,28 @@ extension ServerCore {
     /// Tasks that the worker has with this object as an input.
     private func users(_ slot: Int, of object: UInt32, on worker: Int) -> ContiguousArray<UInt32> {
         let tasks = sessions[slot]!.tasks
-        let templates = sessions[slot]!.templates
-        var users: ContiguousArray<UInt32> = []
-        for task in 0..<tasks.count where tasks.worker[Int(task)] == UInt32(worker) {
-            guard tasks.state[Int(task)] == .assigned || tasks.state[Int(task)] == .running else { continue }
-            let row = tasks.row[Int(task)]
-            if tasks.inputs[tasks.inputRange(ofRow: row)].contains(object)
-                || templates[Int(tasks.rowTemplate[Int(row)])].constants.contains(object)
-            {
-                users.append(task)
-            }
+        func isThere(_ task: UInt32) -> Bool {
+            tasks.worker[Int(task)] == UInt32(worker) && (tasks.state[Int(task)] == .assigned || tasks.state[Int(task)] == .running)
         }
-        return users
+        guard sessions[slot]!.objects.producer[Int(object)] != ObjectTable.uploaded else {
+            // What the client gave has no list of its users: the depot hardly ever lacks it.
+            let templates = sessions[slot]!.templates
+            return ContiguousArray(
+                (0..<tasks.count).filter { task in
+                    isThere(task)
+                        && (tasks.inputs[tasks.inputRange(ofRow: tasks.row[Int(task)])].contains(object)
+                            || templates[Int(tasks.template(of: task))].constants.contains(object))
+                })
+        }
+        var users: ContiguousArray<UInt32> = []
+        var edge = sessions[slot]!.objects.firstEdge[Int(object)]
+        while edge != ObjectTable.none {
+            let row = sessions[slot]!.objects.edgeRow[Int(edge)]
+            edge = sessions[slot]!.objects.edgeNext[Int(edge)]
+            // The youngest row comes first; one that has the object as two inputs comes twice in a row.
+            for task in tasks.tasks(ofRow: row).reversed() where isThere(task) && users.last != task { users.append(task) }
+        }
+        return ContiguousArray(users.reversed())
     }
 
     // MARK: Later
@@ -84,6 +95,7 @@ extension ServerCore {
     /// Postponed tasks whose time has come.
     mutating func resumePostponed(_ slot: Int) {
         guard !sessions[slot]!.postponed.isEmpty else { return }
+        touched.insert(slot)
         for task in sessions[slot]!.postponed.takeDue(now) { makeReadyAgain(slot, task) }
     }
 
@@ -92,7 +104,7 @@ extension ServerCore {
         guard sessions[slot]!.tasks.state[Int(task)] == .waiting, sessions[slot]!.tasks.rowMissing[Int(sessions[slot]!.tasks.row[Int(task)])] == 0
         else { return }
         sessions[slot]!.tasks.state[Int(task)] = .ready
-        sessions[slot]!.ready.prepend(task)
+        queueAgain(slot, task)
     }
 
     // MARK: Again

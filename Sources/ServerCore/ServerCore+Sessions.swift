@@ -57,6 +57,7 @@ extension ServerCore {
         // A lease that was replaced, or of a session that is gone, is late news.
         guard let slot = slotOfSession[id], sessions[slot]!.lease == lease else { return }
         sessions[slot]!.lease = nil
+        touched.insert(slot)
         guard !sessions[slot]!.options.isDetached, sessions[slot]!.closeReason == nil else { return }
         if isClean || sessions[slot]!.options.graceMilliseconds == 0 {
             close(slot, reason: "its client left", into: &effects)
@@ -120,8 +121,9 @@ extension ServerCore {
         for worker in sessions[slot]!.told.indices where sessions[slot]!.told[worker] != nil && workers[worker] != nil {
             sessions[slot]!.told[worker] = nil
             sessions[slot]!.openWorkers.append(UInt32(worker))
-            workers[worker]!.drops = []
-            workers[worker]!.link.enqueue(.closeSession(sessions[slot]!.id))
+            let id = sessions[slot]!.id
+            workers[worker]!.drops.removeAll { $0.object.session == id }
+            send(.closeSession(id), to: worker)
         }
     }
 
@@ -164,15 +166,9 @@ extension ServerCore {
     }
 
     mutating func flushLease(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
-        guard !(sessions[slot]!.newlyFinished.isEmpty && sessions[slot]!.newlyCancelled.isEmpty && sessions[slot]!.newLines.isEmpty)
-        else { return }
-        var lines: [LeaseLine] = []
-        if !sessions[slot]!.newlyFinished.isEmpty { lines.append(.finished(sessions[slot]!.newlyFinished.take())) }
-        if !sessions[slot]!.newlyCancelled.isEmpty { lines.append(.cancelled(sessions[slot]!.newlyCancelled.take())) }
-        lines += sessions[slot]!.newLines
-        sessions[slot]!.newLines = []
+        guard let news = sessions[slot]!.takeNews() else { return }
         // Without a lease nobody listens; the next one begins with everything.
-        guard let lease = sessions[slot]!.lease else { return }
-        emit(.leaseLines(sessions[slot]!.id, lease: lease, lines), into: &effects)
+        guard let lease = news.lease else { return }
+        emit(.leaseLines(news.session, lease: lease, news.lines), into: &effects)
     }
 }

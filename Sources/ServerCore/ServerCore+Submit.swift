@@ -53,16 +53,16 @@ extension ServerCore {
 
     /// Whether the ids are the next free ones (`nil`), or those of an earlier submit.
     private func takenBefore(_ slot: Int, _ submit: Submit, _ first: (template: UInt32, task: UInt32, object: UInt32)) -> Taken? {
-        let session = sessions[slot]!
-        let next = (UInt32(session.templates.count), session.tasks.count, session.objects.count)
+        let next = (UInt32(sessions[slot]!.templates.count), sessions[slot]!.tasks.count, sessions[slot]!.objects.count)
         let isExplicit = submit.firstTemplate != nil || submit.firstTask != nil || submit.firstObject != nil
         if isExplicit {
             // An empty submit doesn't move the ids, so equal ids alone don't tell a repeated submit from the next one.
-            for taken in session.submits.reversed()
-            where taken.receipt.firstTemplate == first.template && taken.receipt.firstTask == first.task
-                && taken.receipt.firstObject == first.object && taken.hashLow == submit.hashLow && taken.hashHigh == submit.hashHigh
-            {
-                return .same(taken.receipt)
+            for position in sessions[slot]!.submits.indices.reversed() {
+                let taken = sessions[slot]!.submits[position]
+                let ids = (taken.receipt.firstTemplate, taken.receipt.firstTask, taken.receipt.firstObject)
+                if ids == first, taken.hashLow == submit.hashLow, taken.hashHigh == submit.hashHigh { return .same(taken.receipt) }
+                // Ids only rise: those before are lower still.
+                if ids.0 < first.template || ids.1 < first.task || ids.2 < first.object { break }
             }
         }
         if (first.template, first.task, first.object) == next { return nil }
@@ -286,6 +286,7 @@ extension ServerCore {
         guard sessions[slot]!.isOpen else { return }
         let start = sessions[slot]!.activeRowCount
         guard start < end else { return }
+        touched.insert(slot)
         sessions[slot]!.activeRowCount = end
         for row in start..<end {
             if sessions[slot]!.tasks.rowMissing[Int(row)] == 0 {
@@ -297,8 +298,11 @@ extension ServerCore {
     }
 
     private func lostInput(_ slot: Int, row: UInt32) -> UInt32? {
-        let session = sessions[slot]!
-        return session.tasks.inputs[session.tasks.inputRange(ofRow: row)].first { session.objects.state[Int($0)] == .lost }
+        for position in sessions[slot]!.tasks.inputRange(ofRow: row) {
+            let input = sessions[slot]!.tasks.inputs[position]
+            if sessions[slot]!.objects.state[Int(input)] == .lost { return input }
+        }
+        return nil
     }
 
     mutating func makeReady(_ slot: Int, row: UInt32) {
@@ -314,5 +318,6 @@ extension ServerCore {
             }
         }
         if let first { sessions[slot]!.ready.append(first..<tasks.upperBound) }
+        placeable.insert(slot)
     }
 }

@@ -113,7 +113,7 @@ extension ServerCore {
         let microseconds = UInt32(clamping: candidate.microseconds)
         sessions[candidate.slot]!.tasks.askedBack[candidate.given.task] = AskedBack(worker: UInt32(target), microseconds: microseconds)
         scheduler.expect(target, from: worker, cpus: candidate.cpus, expectedNanoseconds: UInt64(microseconds) * 1000)
-        workers[worker]!.link.enqueue(.revoke(attempt(candidate.slot, candidate.given.task)))
+        send(.revoke(attempt(candidate.slot, candidate.given.task)), to: worker)
     }
 
     /// The worker's answer: whether the attempt was taken back before it began.

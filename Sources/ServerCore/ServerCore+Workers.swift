@@ -13,6 +13,7 @@ extension ServerCore {
                 // It never said hello here: its worker was given up, or greeted another server on this address.
                 return refusePeer(peer, "say hello first", now: now, into: &effects)
             }
+            addressed.insert(worker)  // Its acknowledgement may make room for more.
             switch workers[worker]!.link.receive(batch, now: now) {
             case .nothing: break
             case .broken(let reason): dropPeer(peer, reason: reason, now: now, into: &effects)
@@ -70,6 +71,7 @@ extension ServerCore {
         }
         workers[worker]!.peer = peer
         workerOfPeer[peer] = worker
+        addressed.insert(worker)
         var frames: ContiguousArray<ServerToWorkerFrame> = []
         workers[worker]!.link.greet(hello, dataSecret: dataSecret, now: now, into: &frames)
         for frame in frames { effects.append(.send(peer, frame)) }
@@ -102,8 +104,9 @@ extension ServerCore {
             guard let reason = workers[worker]?.link.judge(now: now, latenessNanoseconds: lateness) else { continue }
             loseWorker(worker, reason: reason, into: &effects)
         }
-        for slot in sessions.indices where sessions[slot]?.isOpen == true { resumePostponed(slot) }
-        for slot in sessions.indices {
+        for worker in workers.indices where workers[worker] != nil { addressed.insert(worker) }  // Some have to be shown life.
+        for slot in sessions.indices where hasSession(slot) {
+            if sessions[slot]!.isOpen { resumePostponed(slot) }
             guard let deadline = sessions[slot]?.leaseDeadline, now.nanoseconds >= deadline.nanoseconds + lateness else { continue }
             close(slot, reason: "its client is gone", into: &effects)
         }
@@ -119,7 +122,8 @@ extension ServerCore {
         if workerOfPlace[entry.place] == worker { workerOfPlace[entry.place] = nil }
         append(.workerLost(entry.id, reason: reason), into: &effects)
         var requeued = 0
-        for slot in sessions.indices where sessions[slot] != nil {
+        for slot in sessions.indices where hasSession(slot) {
+            touched.insert(slot)
             if worker < sessions[slot]!.told.count { sessions[slot]!.told[worker] = nil }
             sessions[slot]!.openWorkers.removeAll { $0 == UInt32(worker) }
             if sessions[slot]!.isOpen {
@@ -131,7 +135,7 @@ extension ServerCore {
         scheduler.leave(worker)
         workers[worker] = nil
         effects.append(.note(.workerLost(entry.id, reason: reason, requeuedTasks: requeued)))
-        for slot in sessions.indices where sessions[slot] != nil { removeIfOver(slot, into: &effects) }
+        for slot in sessions.indices where hasSession(slot) { removeIfOver(slot, into: &effects) }
     }
 
     /// Tasks that the worker had run again elsewhere, unless they must not.
@@ -162,10 +166,24 @@ extension ServerCore {
             task: TaskID(session: sessions[slot]!.id, index: task), epoch: epoch, number: sessions[slot]!.tasks.attemptNumber[Int(task)])
     }
 
-    /// What every worker is to be told, as frames.
+    /// At the end of the event.
+    mutating func send(_ message: ServerMessage, to worker: Int) {
+        workers[worker]?.link.enqueue(message)
+        addressed.insert(worker)
+    }
+
+    /// The replica is to be forgotten there: told at the end of the event, with others.
+    mutating func drop(_ replica: Replica, on worker: Int) {
+        workers[worker]?.drops.append(replica)
+        addressed.insert(worker)
+    }
+
+    /// What workers are to be told, as frames.
     mutating func flushWorkers(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
         var frames: ContiguousArray<ServerToWorkerFrame> = []
-        for worker in workers.indices where workers[worker] != nil {
+        while !addressed.isEmpty {
+            let worker = addressed.removeFirst()
+            guard workers[worker] != nil else { continue }
             if !workers[worker]!.drops.isEmpty {
                 workers[worker]!.link.enqueue(.drop(workers[worker]!.drops))
                 workers[worker]!.drops = []
