@@ -110,7 +110,9 @@ csw_status csw_input_bytes(csw_call *call, size_t i, csw_bytes *out) {
         return csw_call_fail(
             call, CSW_EIO, "%s %s%s%s", csw_input_title(call, i), reason, code != 0 ? ": " : "",
             code != 0 ? strerror(code) : "");
-    *out = (csw_bytes){source->data, (size_t)source->size};
+    /* Of no bytes too, somebody may make a pointer to numbers. */
+    static const max_align_t none;
+    *out = (csw_bytes){source->size != 0 ? source->data : &none, (size_t)source->size};
     return CSW_OK;
 }
 

@@ -29,6 +29,7 @@ static csw_status echo(csw_call *call, void *context) {
     for (size_t i = 0; i < csw_output_count(call); i += 1) {
         csw_bytes bytes;
         csw_status status = csw_input_bytes(call, i, &bytes);
+        if (status == CSW_OK && (uintptr_t)bytes.data % 8 != 0) return csw_fail(call, "input %zu is not aligned", i);
         if (status == CSW_OK) status = csw_output_bytes(call, i, bytes.data, bytes.size);
         if (status != CSW_OK) return status;
     }
