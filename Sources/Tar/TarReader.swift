@@ -82,6 +82,14 @@ package struct TarReader: Sendable {
         return nil
     }
 
+    /// Passes over what is left of a file's bytes, for who looks at the entries alone: what comes next is at `offset`.
+    package mutating func skipBytes() {
+        guard case .bytes(let left, let padding) = state else { return }
+        // No stream is so long; the sum must not trap before that is found out.
+        offset = offset.addingReportingOverflow(left).overflow ? .max : offset + left
+        state = afterBytes(padding)
+    }
+
     /// Nothing comes any more.
     package func finish() throws(TarError) { if state != .done { throw .cutOff(atByte: offset) } }
 

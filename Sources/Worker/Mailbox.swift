@@ -7,6 +7,8 @@ import WorkerCore
 enum LoopMessage: Sendable {
     case event(WorkerEvent)
     case prepared(JobToken, Result<PreparedProgram, JobFailure>)
+    /// A call whose outputs had directories among them.
+    case answered(SubworkerID, CallAnswer)
     case trashEmptied
 }
 

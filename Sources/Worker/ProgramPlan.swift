@@ -11,6 +11,8 @@ struct ProgramPlan: Equatable, Sendable {
         /// `nil`: the label.
         var path: String?
         var isWritable = false
+        /// Whether it must be a directory, or must not be one; `nil` for whatever it is.
+        var isDirectory: Bool?
     }
     var command: [Part] = []
     var isShell = false
@@ -100,6 +102,10 @@ struct ProgramPlan: Equatable, Sendable {
                 guard let flag = write.bool else { throw wrong("has a `write` in `\(name)` that is not true or false") }
                 mapping.isWritable = flag
             }
+            if let directory = entry["directory"], !directory.isNull {
+                guard let flag = directory.bool else { throw wrong("has a `directory` in `\(name)` that is not true or false") }
+                mapping.isDirectory = flag
+            }
             mappings.append(mapping)
         }
         return mappings
@@ -163,6 +169,9 @@ struct ProgramLayout: Equatable, Sendable {
             let row = position - template.constants.count
             let label = template.inputLabels.indices.contains(row) ? template.inputLabels[row] : ""
             inputPaths.append(try place(entry?.path ?? (label.isEmpty ? "input\(position)" : label), "input \(position)"))
+        }
+        if let stdout = plan.stdout, template.outputs[stdout].isDirectory {
+            throw TaskError(.setup, "\(plan.title): output \(stdout) is its standard output and can't be a directory")
         }
         for (position, output) in template.outputs.enumerated() {
             let entry = position < plan.outputs.count ? plan.outputs[position] : nil

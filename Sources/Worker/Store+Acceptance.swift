@@ -7,6 +7,10 @@ import WorkerCore
 enum AcceptanceError: Error, Equatable, Sendable {
     case missing
     case directory
+    /// A file where a directory was declared.
+    case notADirectory
+    /// A directory with something that an object can't have.
+    case tree(TreeError)
     /// A link to somewhere else, or a file with a second name: its bytes must be copied.
     case needsCopy
     case notAFile
@@ -29,7 +33,9 @@ extension Store {
         guard fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
             throw errno == ENOENT || errno == ENOTDIR ? .missing : .system(SystemError("look at", name, code: errno))
         }
-        if status.isLink { return try acceptByCopy(name, in: directory, as: replica, mayCopyLong: mayCopyLong) }
+        if status.isLink || !isPlain(name, in: directory) {
+            return try acceptByCopy(name, in: directory, as: replica, mayCopyLong: mayCopyLong)
+        }
         if status.isDirectory { throw .directory }
         guard status.isRegular else { throw .notAFile }
         if status.st_nlink > 1 || status.st_uid != geteuid() {
@@ -61,7 +67,7 @@ extension Store {
             guard status.isRegular else { throw SystemError("", code: ENODEV) }
             if status.sizeBytes >= Self.longCopyBytes && !mayCopyLong { throw SystemError("", code: EINPROGRESS) }
             let value = try copyIn(file, sizeBytes: status.sizeBytes, as: replica)
-            _ = unlinkat(directory, name, 0)
+            if isPlain(name, in: directory) { _ = unlinkat(directory, name, 0) }
             return value
         } catch {
             switch error.code {

@@ -272,6 +272,7 @@ final class Store: Sendable {
         let name = Self.name(replica)
         var status = stat()
         guard fstatat(objects, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return false }
+        if status.isDirectory { return removeTree(replica, from: objects, to: trash) }
         // Giving back the memory of a large file takes milliseconds; its name goes at once.
         if status.sizeBytes > 4 << 20, renameat(objects, name, trash, trashName()) == 0 { return true }
         _ = unlinkat(objects, name, 0)
@@ -307,7 +308,7 @@ final class Store: Sendable {
         }
     }
 
-    private func trashName() -> String { "\(monotonicNanoseconds())-\(UInt32.random(in: 0...UInt32.max))" }
+    func trashName() -> String { "\(monotonicNanoseconds())-\(UInt32.random(in: 0...UInt32.max))" }
 }
 
 /// A file of the store that is being made; dropping it removes it.

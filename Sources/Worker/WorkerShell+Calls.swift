@@ -61,6 +61,8 @@ extension WorkerShell {
     private func place(_ input: LocalInput, for subworker: SubworkerProcess, descriptors: inout [Int32]) throws(TaskError) -> SubworkerInput {
         let location: SubworkerInput.Location
         switch input.value {
+        case .inline where input.isDirectory:
+            throw TaskError(.setup, "input object \(input.replica.object) is a directory, but came as bytes")
         case .inline(let bytes): location = .inline(bytes)
         case .cached: location = .cached
         case .stored where input.isDirectory: location = .path(store.path(input.replica))

@@ -29,6 +29,8 @@ final class WorkerShell {
     var templates: [TemplateID: TemplateEntry] = [:]
     var jobs: [JobToken: Job] = [:]
     var subworkers: [SubworkerID: SubworkerProcess] = [:]
+    /// Those with answers that are still worked on.
+    var endedSubworkers: [SubworkerID: EndedSubworker] = [:]
     /// Every process that was started and not reaped.
     var owners: [pid_t: ProcessOwner] = [:]
     /// Programs that ended and left others in their group.
@@ -87,6 +89,7 @@ final class WorkerShell {
                 try store.alias(from: from, to: to)
                 events.append(.aliased(token, nil))
             } catch {
+                guard error.code != EPERM || !store.isTree(from) else { return aliasDirectory(token, from, to) }
                 events.append(.aliased(token, store.taskError(error, doing: "object \(to.object) could not be made")))
             }
         case .spill(let replica):
@@ -102,6 +105,17 @@ final class WorkerShell {
         case .remove(let replicas):
             for replica in replicas where store.remove(replica) { hasNewTrash = true }
         case .note(let text): writeNote(text)
+        }
+    }
+
+    /// Each of its files gets a second name: not for the loop.
+    private func aliasDirectory(_ token: AliasToken, _ from: Replica, _ to: Replica) {
+        pool.run { [store, mailbox] in
+            var failure: TaskError?
+            do throws(TreeError) { try store.aliasTree(from: from, to: to) } catch {
+                failure = store.taskError(error.systemError, doing: "object \(to.object) could not be made")
+            }
+            mailbox.post(.event(.aliased(token, failure)))
         }
     }
 
@@ -134,6 +148,7 @@ final class WorkerShell {
         case .event(.jobEnded(let token, let result)): endJob(token, result)
         case .event(let event): events.append(event)
         case .prepared(let token, let result): programPrepared(token, result)
+        case .answered(let id, let answer): directoriesAccepted(id, answer)
         case .trashEmptied: isTrashBeingEmptied = false
         }
     }

@@ -82,6 +82,15 @@ enum ContractErrors {
         TaskError(.contract, "output \(output) is said to be the same as input \(index), but the task has \(inputCount) input\(inputCount == 1 ? "" : "s")")
     }
 
+    static func wrongKind(output: Int, label: String, isDirectory: Bool, input: UInt16?) -> TaskError {
+        let name = "output \(output)\(label.isEmpty ? "" : " ('\(label)')")"
+        let source = input.map { ", being the same as input \($0)" } ?? ""
+        return TaskError(
+            .contract,
+            isDirectory
+                ? "\(name) is a directory\(source), but its task declares a file" : "\(name) is a file\(source), but its task declares a directory")
+    }
+
     static func poison(crashCount: UInt32, _ evidence: TaskError) -> TaskError {
         var error = evidence
         error.message = "crashed \(crashCount) times: \(evidence.message)"

@@ -55,16 +55,29 @@ extension WorkerCore {
         for (position, output) in outputs.enumerated() where error == nil {
             if case .sameAsInput(let input) = output.value, Int(input) >= inputCount {
                 error = ContractErrors.noSuchInput(input, output: position, inputCount: inputCount)
+            } else {
+                error = kindError(attempt, output, position: position)
             }
         }
         error?.debug = debug
         return error
     }
 
+    /// An output is a directory where, and only where, one is declared: who uses it relies on that.
+    private func kindError(_ attempt: AttemptHandle, _ output: LocalOutput, position: Int) -> TaskError? {
+        let declared = templates[attempts[attempt].template].template.outputs[position]
+        var (isDirectory, source): (Bool, UInt16?) = (output.isDirectory, nil)
+        if case .sameAsInput(let input) = output.value {
+            (isDirectory, source) = (objects[attempts[attempt].inputs[Int(input)]].isDirectory, input)
+        }
+        if isDirectory == declared.isDirectory { return nil }
+        return ContractErrors.wrongKind(output: position, label: declared.label, isDirectory: isDirectory, input: source)
+    }
+
     private func newObject(_ output: LocalOutput, position: Int, of attempt: AttemptHandle) -> NewObject {
         let declared = templates[attempts[attempt].template].template.outputs[position]
         let contentType = output.contentType.isEmpty ? declared.contentType : output.contentType
-        let isDirectory = output.isDirectory || declared.isDirectory
+        let isDirectory = declared.isDirectory
         switch output.value {
         case .inline(let bytes):
             return NewObject(

@@ -74,13 +74,14 @@ final class Harness {
         shell.events = []
     }
 
-    func define(_ type: String, config: String = "", inputs: [String] = [], outputs: [String] = []) -> TemplateID {
+    /// - Parameter directories: which of the outputs are some.
+    func define(_ type: String, config: String = "", inputs: [String] = [], outputs: [String] = [], directories: Set<String> = []) -> TemplateID {
         let id = TemplateID(session: Self.session, index: templateCount)
         templateCount += 1
         var template = TaskTemplate(type: type)
         template.config = Array(config.utf8)
         template.inputLabels = inputs
-        template.outputs = outputs.map { OutputSpec(label: $0) }
+        template.outputs = outputs.map { OutputSpec(label: $0, isDirectory: directories.contains($0)) }
         shell.perform(.defineTemplate(id, template))
         return id
     }

@@ -37,6 +37,13 @@ int rain_set_nonblocking(int descriptor);
 int rain_set_close_on_exec(int descriptor, bool on);
 /* Removes what `path` below `directory` names, with everything in it; what is missing is no error. Does not follow links. */
 int rain_remove_tree(int directory, const char *path);
+/* Opens what a path below `directory` names, with O_CLOEXEC; a path that leads out fails with -EXDEV.
+ *   follows_links   links inside are followed where the kernel can keep them inside; else any link fails with -ELOOP */
+int rain_open_inside(int directory, const char *path, int flags, bool follows_links);
+/* Renames; -EEXIST when the new name is taken. */
+int rain_rename_new(int from_directory, const char *from, int to_directory, const char *to);
+/* Writes what the file system of this file has in memory to its disk. */
+int rain_sync_file_system(int descriptor);
 
 /* ---- Mounts ---- */
 
