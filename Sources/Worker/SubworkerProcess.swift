@@ -135,4 +135,6 @@ final class ControlPage {
     /// - Returns: whether it had not begun.
     func recall(_ slot: Int) -> Bool { rain_exchange(word(slot), State.queued.rawValue, State.recalled.rawValue) }
     func free(_ slot: Int) { rain_store(word(slot), State.free.rawValue) }
+    /// Asks the call that runs there to stop.
+    func cancel(_ slot: Int) { rain_store(word(slot) + 1, 1) }
 }

@@ -1,0 +1,144 @@
+"""`rain subworker check`: what speaks the subworker protocol passes it, and what doesn't is found."""
+
+import json
+import pickle
+import subprocess
+
+import pytest
+from cluster import PYTHON, RAIN, ROOT
+
+HERE = ROOT / "Tests/end-to-end/subjects"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Compiles one of the subjects; where the program is."""
+    directory = tmp_path_factory.mktemp("subjects")
+
+    def compiled(source):
+        program = directory / source.replace(".", "-")
+        if not program.exists():
+            compiler = ["c++", "-std=c++17"] if source.endswith("pp") else ["cc", "-std=gnu11"]
+            include = f"-I{ROOT / 'build/include'}"
+            library = ROOT / "build/lib/libcsubworker.a"
+            subprocess.run([*compiler, "-O1", include, HERE / source, library, "-pthread", "-o", program], check=True)
+        return program
+
+    return compiled
+
+
+def check(*command, name="subject", timeout=10, **calls):
+    """Runs the check; its exit status and {title of a requirement: what its line says}."""
+    options = [f"--{option}={json.dumps(call)}" for option, call in calls.items()]
+    arguments = [RAIN, "subworker", "check", "--name", name, "--timeout", str(timeout), *options, *map(str, command)]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert result.stderr == ""
+    *lines, last = result.stdout.splitlines()
+    passed = sum(line.startswith("ok ") for line in lines)
+    assert last.startswith(f"{passed} passed, "), result.stdout
+    return result.returncode, result.stdout
+
+
+def assert_passes(output, skipped=0):
+    status, text = output
+    assert status == 0, text
+    assert text.rstrip().endswith(f" 0 failed, {skipped} not tried"), text
+
+
+def test_a_subworker_in_c_passes(compiled):
+    join = {
+        "method": "join",
+        "inputs": ["ab", {"text": "c", "times": 3}, {"hex": "6465"}],
+        "outputs": 1,
+        "expect": ["abcccde"],
+    }
+    errors = {"error": {"method": "fail"}, "endless": {"method": "endless"}}
+    assert_passes(check(compiled("subject.c"), call=join, **errors), skipped=1)
+    large = {"method": "large", "inputs": [""], "outputs": ["x"], "expect": [{"text": "x", "times": 1 << 20}]}
+    assert_passes(check(compiled("subject.c"), call=large, **errors))
+
+
+def test_a_subworker_in_cpp_passes(compiled):
+    errors = {"error": {"method": "fail"}, "endless": {"method": "endless"}}
+    two = {"hex": "000000000000f03f0000000000000040"}
+    dot = {"method": "dot", "inputs": [two, two], "outputs": 1, "expect": ["5.0"]}
+    assert_passes(check(compiled("subject.cpp"), call=dot, **errors), skipped=1)
+    large = {"method": "large", "inputs": ["abc"], "outputs": 1, "expect": [{"text": "a", "times": 1 << 20}]}
+    assert_passes(check(compiled("subject.cpp"), call=large, **errors))
+
+
+def test_the_python_subworker_passes(tmp_path):
+    import cloudpickle
+
+    def shout(ctx, text):
+        return text.get_str().upper() + "!"
+
+    def fail(ctx):
+        raise ValueError("no")
+
+    for function in (shout, fail):
+        function.__module__ = "__main__"
+        (tmp_path / function.__name__).write_bytes(cloudpickle.dumps(function, protocol=pickle.HIGHEST_PROTOCOL))
+    call = {
+        "method": "call",
+        "constants": [{"file": str(tmp_path / "shout")}],
+        "inputs": ["rain"],
+        "outputs": 1,
+        "expect": ["RAIN!"],
+    }
+    error = {"method": "call", "constants": [{"file": str(tmp_path / "fail")}], "outputs": 1}
+    status, text = check(PYTHON, "-m", "rain.subworker", name="py", call=call, error=error)
+    assert status == 0, text
+    assert "stops a call that is cancelled: needs --endless" in text
+
+
+def test_what_is_wrong_is_found(compiled):
+    """Each of these must fail, and say why."""
+    for command, options, reason in [
+        (["sh", "-c", "exit 3"], {}, "it closed its socket instead of sending register and ended with exit code 3"),
+        (["sh", "-c", "echo oh no >&2; kill -SEGV $$"], {}, "SIGSEGV"),
+        (["sh", "-c", "exec sleep 60"], {"timeout": 0.3}, "no register came within"),
+        (["sh", "-c", "echo garbage >&3"], {"timeout": 0.3}, "FAIL  registers"),
+        (
+            [compiled("subject.c")],
+            {"call": {"method": "join", "inputs": ["a"], "outputs": 1, "expect": ["b"]}},
+            'is "a" and not "b"',
+        ),
+        ([compiled("subject.c")], {"call": {"method": "count", "outputs": 1}}, 'is "2" and not "1" as before'),
+        (
+            [compiled("subject.c")],
+            {"call": {"method": "fail", "outputs": 1}},
+            "fail gave an error: there are 2 reasons",
+        ),
+        ([compiled("subject.c")], {"call": {"method": "crash", "outputs": 1}}, "signal 6 (SIGABRT)"),
+        ([compiled("subject.c")], {"error": {"method": "join", "outputs": 1}}, "join did not fail"),
+        ([compiled("subject.c")], {"endless": {"method": "join", "outputs": 1}}, "join ended, but not as `cancelled`"),
+    ]:
+        status, text = check(*command, **options)
+        assert status == 1 and reason in text, (reason, text)
+    # The tail of its log tells what happened.
+    assert "oh no" in check("sh", "-c", "echo oh no >&2; exit 1")[1]
+
+
+@pytest.mark.parametrize(
+    "call, reason",
+    [
+        ("{", "this is not JSON"),
+        ("[]", "a call is an object with a `method`"),
+        ("{}", "a call needs a `method`"),
+        ('{"method": "a", "input": []}', "`input` is nothing that a call has"),
+        ('{"method": "a", "inputs": [1]}', "a value in `inputs` is a text"),
+        ('{"method": "a", "inputs": [{"hex": "abc"}]}', "no even number"),
+        ('{"method": "a", "inputs": [{"file": "/does/not/exist"}]}', "/does/not/exist"),
+        ('{"method": "a", "outputs": 2, "expect": ["x"]}', "a value for each of the 2"),
+        ('{"method": "a", "varies": 1}', "`varies` is true or false"),
+    ],
+)
+def test_a_wrong_call_is_explained(call, reason):
+    result = subprocess.run([RAIN, "subworker", "check", "--call", call, "true"], capture_output=True, text=True)
+    assert result.returncode == 1 and reason in result.stderr, result
+
+
+def test_a_program_that_is_not_there():
+    status, text = check("/does/not/exist")
+    assert status == 1 and "it can't be started" in text
