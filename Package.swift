@@ -46,7 +46,7 @@ let package = Package(
 
         // Shells.
         .target(name: "Wire", dependencies: ["TaskModel", "Link", "CCapnp"], exclude: ["control.capnp"], swiftSettings: core),
-        .target(name: "Transport", dependencies: ["CZeroMQ", "CSodium"], swiftSettings: strict),
+        .target(name: "Transport", dependencies: ["CZeroMQ", "CSodium", "CXXHash"], swiftSettings: strict),
         .target(name: "Journal", dependencies: ["TaskModel", "Link", "ServerCore", "Wire", "CSQLite", "CXXHash", "CLinux"], swiftSettings: strict),
         .target(
             name: "Server",

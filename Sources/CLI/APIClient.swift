@@ -116,6 +116,31 @@ struct StatusAnswer: Decodable {
         var queued: Int
         var objects: Int
         var store: String?
+        /// `nil` when it did not answer.
+        var transfers: Transfers?
+    }
+    struct Transfers: Decodable {
+        var pulledBytes: UInt64
+        var servedBytes: UInt64
+
+        enum CodingKeys: String, CodingKey {
+            case pulledBytes = "pulled_bytes"
+            case servedBytes = "served_bytes"
+        }
+    }
+    /// Through the server.
+    struct Traffic: Decodable {
+        var uploadedBytes: UInt64
+        var fromWorkersBytes: UInt64
+        var toWorkersBytes: UInt64
+        var toClientsBytes: UInt64
+
+        enum CodingKeys: String, CodingKey {
+            case uploadedBytes = "uploaded_bytes"
+            case fromWorkersBytes = "from_workers_bytes"
+            case toWorkersBytes = "to_workers_bytes"
+            case toClientsBytes = "to_clients_bytes"
+        }
     }
     struct Session: Decodable {
         var session: UInt32
@@ -140,9 +165,10 @@ struct StatusAnswer: Decodable {
     var uptimeSeconds: Double
     var workers: [Worker]
     var sessions: [Session]
+    var transfers: Traffic
 
     private enum CodingKeys: String, CodingKey {
-        case version, epoch, host, pid, workers, sessions
+        case version, epoch, host, pid, workers, sessions, transfers
         case uptimeSeconds = "uptime_s"
     }
 }

@@ -18,7 +18,7 @@ struct Status: ParsableCommand {
     func run() throws {
         let client = try APIClient(address)
         var connection = try client.connect(timeoutSeconds: 10)
-        let body = try client.call(&connection, "GET", "/status")
+        let body = try client.call(&connection, "GET", "/status?transfers=true")
         if json {
             try printJSON(body, client)
         } else {
@@ -37,11 +37,18 @@ struct Status: ParsableCommand {
     private func printTable(_ status: StatusAnswer, _ client: APIClient) {
         print("server    \(client.url)   rain \(status.version), pid \(status.pid) on \(status.host), up \(duration(status.uptimeSeconds))")
         print("access    \(client.accessPath)")
+        let moved = status.transfers
+        print(
+            "moved     uploads \(size(moved.uploadedBytes)), depot to workers \(size(moved.toWorkersBytes)), "
+                + "workers to server \(size(moved.fromWorkersBytes)), server to clients \(size(moved.toClientsBytes))")
         print("workers   \(status.workers.count)")
         table(
-            ["id", "host", "pid", "cpus", "running", "queued", "objects", "store"],
+            ["id", "host", "pid", "cpus", "running", "queued", "objects", "pulled", "served", "store"],
             status.workers.map {
-                [$0.worker, $0.host, "\($0.pid)", "\($0.cpus)", "\($0.running)", "\($0.queued)", "\($0.objects)", $0.store ?? ""]
+                [
+                    $0.worker, $0.host, "\($0.pid)", "\($0.cpus)", "\($0.running)", "\($0.queued)", "\($0.objects)",
+                    size($0.transfers?.pulledBytes), size($0.transfers?.servedBytes), $0.store ?? "",
+                ]
             })
         print("sessions  \(status.sessions.count)")
         table(
@@ -53,6 +60,20 @@ struct Status: ParsableCommand {
         for session in status.sessions where session.missingCPUs > 0 {
             print("session \(session.session) waits for a worker with \(session.missingCPUs) CPUs; the largest has \(largest)")
         }
+    }
+
+    /// "?" for a worker that did not answer.
+    private func size(_ bytes: UInt64?) -> String {
+        guard let bytes else { return "?" }
+        var value = Double(bytes)
+        var unit = 0
+        while value >= 1000, unit < 4 {
+            value /= 1000
+            unit += 1
+        }
+        let name = ["B", "kB", "MB", "GB", "TB"][unit]
+        let tenths = Int((value * 10).rounded())
+        return unit == 0 || tenths >= 100 ? "\(Int(value.rounded())) \(name)" : "\(tenths / 10).\(tenths % 10) \(name)"
     }
 
     private func duration(_ seconds: Double) -> String {

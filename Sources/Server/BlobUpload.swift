@@ -11,6 +11,7 @@ final class BlobUpload: @unchecked Sendable {
     let path: String
     private let descriptor: Int32
     private var hasher = SHA256()
+    private let checksum = Checksum()
     private var sizeBytes: UInt64 = 0
     /// It is in the depot now.
     var isNamed = false
@@ -30,6 +31,7 @@ final class BlobUpload: @unchecked Sendable {
         for buffer in buffers {
             let code = buffer.withUnsafeReadableBytes { bytes -> Int32 in
                 hasher.update(bytes)
+                checksum.update(bytes)
                 var done = 0
                 while done < bytes.count {
                     // Not empty here, so there is a base address.
@@ -47,8 +49,8 @@ final class BlobUpload: @unchecked Sendable {
         }
     }
 
-    /// - Returns: the blob's size.
-    func sync(expecting hash: BlobHash) throws(HTTPFailure) -> UInt64 {
+    /// - Returns: the blob's size, and the checksum for transfers of it.
+    func sync(expecting hash: BlobHash) throws(HTTPFailure) -> (sizeBytes: UInt64, checksum: Checksum.Digest) {
         var finished = SHA256()
         swap(&finished, &hasher)
         let found = hexText(finished.finish())
@@ -56,6 +58,6 @@ final class BlobUpload: @unchecked Sendable {
             throw HTTPFailure(.badRequest, "wrong_hash", "the \(sizeBytes) bytes have the SHA-256 \(found), not \(hash): send them again, or to their own name")
         }
         guard fsync(descriptor) == 0 else { throw .disk("write the blob to \(path)", errno) }
-        return sizeBytes
+        return (sizeBytes, checksum.digest)
     }
 }

@@ -1,6 +1,7 @@
 import HTTPTypes
 import HummingbirdCore
 import NIOCore
+import Synchronization
 import TaskModel
 
 extension ClientPlane {
@@ -37,6 +38,7 @@ extension ClientPlane {
             throw .clientGone
         }
         try await depot.finish(upload, as: hash)
+        traffic.uploadedBytes.add(size, ordering: .relaxed)
         return blobAnswer(.created, hash, size)
     }
 

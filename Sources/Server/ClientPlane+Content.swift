@@ -2,6 +2,7 @@ import HTTPTypes
 import HummingbirdCore
 import NIOCore
 import ServerCore
+import Synchronization
 import TaskModel
 import Transport
 
@@ -45,16 +46,21 @@ struct FoundObject: Sendable {
 
 extension ClientPlane {
     static let fieldRainContentType = HTTPField.Name("Rain-Content-Type")!
+    static let fieldRainChecksum = HTTPField.Name(Checksum.header)!
 
-    func content(_ call: Call, _ session: SessionID, _ object: UInt32) async throws(HTTPFailure) -> Response {
+    /// - Parameter isForWorker: only what the depot holds is given.
+    func content(_ call: Call, _ session: SessionID, _ object: UInt32, isForWorker: Bool = false) async throws(HTTPFailure) -> Response {
         var found = try await find(call, session, object)
         let isHead = call.method == .head
         var delay = Int64(100)
         while true {
+            if isForWorker, case .remote = found.place {
+                throw HTTPFailure(.notFound, "unknown_object", "object \(object) of session \(session) was not uploaded: workers hold it")
+            }
             let range = requestedRange(call, found)
             if case .unsatisfiable = range { throw Self.unsatisfiable(found.sizeBytes) }
             do throws(HolderError) {
-                return try await serve(found, range, isHead: isHead)
+                return try await serve(call, found, range, isHead: isHead, isForWorker: isForWorker)
             } catch {
                 // The worker may be gone without anybody knowing yet: then the object is made again, elsewhere.
                 if delay > 3200 || call.watch.isGone { throw Self.unavailable(session, object, error) }
@@ -66,7 +72,7 @@ extension ClientPlane {
     }
 
     /// Waits for the object.
-    private func find(_ call: Call, _ session: SessionID, _ object: UInt32) async throws(HTTPFailure) -> FoundObject {
+    func find(_ call: Call, _ session: SessionID, _ object: UInt32) async throws(HTTPFailure) -> FoundObject {
         let (end, overflow) = object.addingReportingOverflow(1)
         if overflow { throw HTTPFailure(RequestError(.unknownObject, "there is no object \(object)")) }
         let selection = ObjectSelection(ranges: [object..<end])
@@ -101,29 +107,51 @@ extension ClientPlane {
             .serviceUnavailable, "object_unavailable", "object \(object) of session \(session) can't be fetched now: \(error); try again")
     }
 
-    private func serve(_ found: FoundObject, _ range: ByteRange, isHead: Bool) async throws(HolderError) -> Response {
+    private func serve(_ call: Call, _ found: FoundObject, _ range: ByteRange, isHead: Bool, isForWorker: Bool) async throws(HolderError) -> Response {
         let asked: ClosedRange<UInt64>? = if case .part(let part) = range { part } else { nil }
         let bytes = asked.map { $0.lowerBound..<$0.upperBound + 1 } ?? 0..<found.sizeBytes
         let byteCount = bytes.upperBound - bytes.lowerBound
         var headers: HTTPFields = [
-            .eTag: found.tag, .acceptRanges: "bytes", .contentLength: String(byteCount), .contentType: Self.mimeType(found.contentType),
+            .eTag: found.tag, .acceptRanges: "bytes", .contentLength: String(byteCount), .contentType: found.isDirectory ? "application/x-tar" : Self.mimeType(found.contentType),
         ]
         if !found.contentType.isEmpty { headers[Self.fieldRainContentType] = found.contentType }
         if let asked { headers[.contentRange] = "bytes \(asked.lowerBound)-\(asked.upperBound)/\(found.sizeBytes)" }
         let status: HTTPResponse.Status = asked == nil ? .ok : .partialContent
         if isHead { return Response(status: status, headers: headers) }
         // An empty object needs nobody's bytes, and an empty range can't be asked for.
-        let source = bytes.isEmpty ? .memory([]) : try await open(found, asked)
+        let source = bytes.isEmpty ? .memory([]) : try await open(call, found, bytes)
+        if call.request.headers[Self.fieldRainChecksum] != nil, let checksum = try await checksum(of: source, found) {
+            headers[Self.fieldRainChecksum] = checksum.description
+        }
         let depot = depot
+        let traffic = traffic
         let body = ResponseBody(contentLength: Int(clamping: byteCount)) { writer in
             try await source.write(bytes, to: &writer, depot)
+            if isForWorker {
+                traffic.toWorkersBytes.add(byteCount, ordering: .relaxed)
+            } else {
+                traffic.toClientsBytes.add(byteCount, ordering: .relaxed)
+            }
             try await writer.finish(nil)
-            if case .worker(let connection, _) = source { connection.close() }
         }
         return Response(status: status, headers: headers, body: body)
     }
 
-    private func open(_ found: FoundObject, _ range: ClosedRange<UInt64>?) async throws(HolderError) -> ObjectBytes {
+    /// Of the whole object.
+    private func checksum(of source: ObjectBytes, _ found: FoundObject) async throws(HolderError) -> Checksum.Digest? {
+        switch (source, found.place) {
+        case (.memory, .inline(let bytes)): return Checksum.of(bytes)
+        case (.memory, _): return found.sizeBytes == 0 ? Checksum.of([]) : nil
+        case (.worker(let remote), _): return remote.checksum
+        case (.file(let file), .blob(let hash)):
+            do throws(HTTPFailure) { return try await depot.checksum(of: hash, in: file) } catch {
+                throw .unreachable(Endpoint(host: "", port: 0), reason: error.message)
+            }
+        case (.file, _): return nil
+        }
+    }
+
+    private func open(_ call: Call, _ found: FoundObject, _ range: Range<UInt64>) async throws(HolderError) -> ObjectBytes {
         switch found.place {
         case .inline(let bytes): return .memory(bytes)
         case .blob(let hash):
@@ -133,19 +161,9 @@ extension ClientPlane {
                 throw .unreachable(Endpoint(host: "", port: 0), reason: error.message)
             }
         case .remote(let replica, let endpoints):
-            var last = HolderError.unreachable(Endpoint(host: "", port: 0), reason: "no worker is known to have it")
-            for endpoint in endpoints {
-                do throws(HolderError) {
-                    let connection = try await holders.connect(to: endpoint)
-                    let count = try await connection.get(holders.target(replica), range: range)
-                    let expected = range.map { $0.upperBound - $0.lowerBound + 1 } ?? found.sizeBytes
-                    guard count == expected else { throw .broken(endpoint, reason: "it offers \(count) bytes instead of \(expected)") }
-                    return .worker(connection, replica)
-                } catch {
-                    last = error
-                }
-            }
-            throw last
+            let remote = RemoteBytes(self, call, replica, endpoints, sizeBytes: found.sizeBytes)
+            try await remote.open(range)
+            return .worker(remote)
         }
     }
 
@@ -162,8 +180,9 @@ extension ClientPlane {
 
     // MARK: Uploads, for workers
 
-    /// The depot is a holder like a worker: `/objects/{session}/{index}/0-0?expires=E&mac=M`, without a bearer token.
+    /// The depot is a holder like a worker: `/objects/{session}/{index}/0-0?expires=E&mac=M`, without a bearer token; and lists of them.
     func routeHolder(_ call: Call) throws(HTTPFailure) -> Handler {
+        if call.path.count == 1, call.method == .post { return { () throws(HTTPFailure) in try await rows(call) } }
         guard call.path.count == 4, let session = UInt32(decimal: call.path[1]), let index = UInt32(decimal: call.path[2]), call.path[3] == "0-0" else {
             throw HTTPFailure(.notFound, "unknown_path", "the server holds uploads alone: /objects/{session}/{index}/0-0")
         }
@@ -176,11 +195,78 @@ extension ClientPlane {
             throw HTTPFailure(.unauthorized, "unauthorized", "a request for an upload carries expires and mac: tickets are made by this server's workers")
         }
         let path = DataTicket.path(session: session, index: index, epoch: 0, number: 0)
-        switch DataTicket.verify(path: path, expires: expires, mac: mac, secret: dataSecret, now: unixSeconds()) {
+        try Self.check(DataTicket.verify(path: path, expires: expires, mac: mac, secret: dataSecret, now: unixSeconds()))
+        return { () throws(HTTPFailure) in try await content(call, SessionID(session), index, isForWorker: true) }
+    }
+
+    /// Many uploads in one answer.
+    private func rows(_ call: Call) async throws(HTTPFailure) -> Response {
+        let body = try await body(call)
+        guard body.count <= ObjectList.bytesMax else {
+            throw HTTPFailure(.contentTooLarge, "too_large", "a list has at most \(ObjectList.countMax) objects: ask in parts")
+        }
+        guard let expires = try call.parameter("expires").flatMap({ UInt64($0) }), let mac = try call.parameter("mac") else {
+            throw HTTPFailure(.unauthorized, "unauthorized", "a request for uploads carries expires and mac: tickets are made by this server's workers")
+        }
+        try Self.check(ObjectList.verify(body, expires: expires, mac: mac, secret: dataSecret, now: unixSeconds()))
+        guard let entries = ObjectList.entries(body) else {
+            throw .badRequest("the list is one to \(ObjectList.countMax) lines SESSION/INDEX/EPOCH-NUMBER")
+        }
+        let rows = DepotRows(try await uploads(call, entries), depot)
+        let traffic = traffic
+        let responseBody = ResponseBody { writer in
+            var rows = rows
+            while !rows.isEmpty {
+                let before = rows
+                let next = try await depot.run { () throws(HTTPFailure) in try before.next() }
+                rows = next.rest
+                traffic.toWorkersBytes.add(next.objectBytes, ordering: .relaxed)
+                try await writer.write(ByteBuffer(bytes: next.piece))
+            }
+            try await writer.finish(nil)
+        }
+        return Response(status: .ok, headers: [.contentType: ObjectRow.contentType], body: responseBody)
+    }
+
+    /// One question to the reactor for each run of objects of one session.
+    private func uploads(_ call: Call, _ entries: [ObjectList.Entry]) async throws(HTTPFailure) -> [(object: UInt32, found: FoundObject?)] {
+        var found: [(object: UInt32, found: FoundObject?)] = []
+        found.reserveCapacity(entries.count)
+        var start = 0
+        while start < entries.count {
+            let run = entries[start...].prefix { $0.session == entries[start].session && $0.epoch == 0 && $0.number == 0 && $0.index < .max }
+            if run.isEmpty {
+                found.append((entries[start].index, nil))
+                start += 1
+                continue
+            }
+            var ranges: [Range<UInt32>] = []
+            for entry in run {
+                if let last = ranges.last, last.upperBound == entry.index {
+                    ranges[ranges.count - 1] = last.lowerBound..<entry.index + 1
+                } else {
+                    ranges.append(entry.index..<entry.index + 1)
+                }
+            }
+            let selection = ObjectSelection(ranges: ranges)
+            let session = SessionID(entries[start].session)
+            // An unknown session, or an object that it doesn't have: nothing of the run is here.
+            let reply = try? await reply(call, canWithdraw: true, { .locate($0, session, selection) })
+            if case .located(let locations)? = reply, locations.count == run.count {
+                for (entry, location) in zip(run, locations) { found.append((entry.index, FoundObject(location))) }
+            } else {
+                for entry in run { found.append((entry.index, nil)) }
+            }
+            start += run.count
+        }
+        return found
+    }
+
+    private static func check(_ verdict: DataTicket.Verdict) throws(HTTPFailure) {
+        switch verdict {
         case .valid: break
         case .expired: throw HTTPFailure(.unauthorized, "ticket_expired", "the ticket has expired: make a new one")
         case .forged: throw HTTPFailure(.unauthorized, "unauthorized", "the ticket is not of this server and this start of it")
         }
-        return { () throws(HTTPFailure) in try await content(call, SessionID(session), index) }
     }
 }

@@ -2,28 +2,14 @@ import HTTPTypes
 import HummingbirdCore
 import NIOCore
 import ServerCore
+import Synchronization
 import TaskModel
+import Transport
 
 /// One object of a bulk answer.
 private struct ResultRow {
-    enum Status: UInt8 {
-        case ok = 0, large, dropped, failed, cancelled
-        /// No holder of it answers; the bytes are the reason.
-        case unavailable
-
-        var name: String {
-            switch self {
-            case .ok: "ok"
-            case .large: "large"
-            case .dropped: "dropped"
-            case .failed: "failed"
-            case .cancelled: "cancelled"
-            case .unavailable: "unavailable"
-            }
-        }
-    }
     var object: UInt32
-    var status: Status
+    var status: ObjectRow.Status
     var isDirectory = false
     var contentType = ""
     var sizeBytes: UInt64 = 0
@@ -47,14 +33,19 @@ extension ClientPlane {
         guard case .located(let locations) = reply else { throw Self.mismatch(reply) }
         let objects = selection.ranges.flatMap { Array($0) }
         guard objects.count == locations.count else { throw Self.mismatch(reply) }
-        let isBinary = call.request.headers[.accept]?.contains("application/x-rain-rows") == true
+        let isBinary = call.request.headers[.accept]?.contains(ObjectRow.contentType) == true
+        let hasChecksum = call.request.headers[Self.fieldRainChecksum] != nil
+        let traffic = traffic
         let body = ResponseBody { writer in
             let reader = BulkReader(plane: self, call: call, session: session)
             defer { reader.close() }
+            let checksum = Checksum()
             var piece = JSONWriter()
             if !isBinary { piece.raw("{\"objects\":[") }
             for (position, object) in objects.enumerated() {
+                await reader.readAhead(locations, from: position)
                 let row = await self.row(object, locations[position], reader)
+                traffic.toClientsBytes.add(UInt64(row.status == .ok ? row.bytes.count : 0), ordering: .relaxed)
                 if isBinary {
                     piece.rainRow(row)
                 } else {
@@ -62,15 +53,17 @@ extension ClientPlane {
                     piece.jsonRow(row)
                 }
                 if piece.bytes.count >= Self.pieceBytes {
+                    if hasChecksum { piece.bytes.withUnsafeBytes { checksum.update($0) } }
                     try await writer.write(ByteBuffer(bytes: piece.bytes))
                     piece = JSONWriter()
                 }
             }
             if !isBinary { piece.raw("]}\n") }
             if !piece.bytes.isEmpty { try await writer.write(ByteBuffer(bytes: piece.bytes)) }
-            try await writer.finish(nil)
+            if hasChecksum { piece.bytes.withUnsafeBytes { checksum.update($0) } }
+            try await writer.finish(hasChecksum ? [Self.fieldRainChecksum: checksum.digest.description] : nil)
         }
-        return Response(status: .ok, headers: [.contentType: isBinary ? "application/x-rain-rows" : "application/json"], body: body)
+        return Response(status: .ok, headers: [.contentType: isBinary ? ObjectRow.contentType : "application/json"], body: body)
     }
 
     private func row(_ object: UInt32, _ location: ObjectLocation, _ reader: BulkReader) async -> ResultRow {
@@ -123,6 +116,14 @@ private final class BulkReader {
     let call: ClientPlane.Call
     let session: SessionID
     private var connections: [Endpoint: HolderConnection] = [:]
+    /// What came in company, and the position up to which it was looked for.
+    private var ahead: [Replica: [UInt8]] = [:]
+    private var aheadEnd = 0
+    private static let aheadCountMax = 1024
+    /// Of objects of other places in between.
+    private static let aheadSpanMax = 4096
+    private static let aheadBytesMax: UInt64 = 1 << 20
+    private static let aheadObjectBytesMax: UInt64 = 64 << 10
 
     init(plane: ClientPlane, call: ClientPlane.Call, session: SessionID) {
         self.plane = plane
@@ -143,6 +144,7 @@ private final class BulkReader {
                 throw .unreachable(Endpoint(host: "", port: 0), reason: error.message)
             }
         case .remote(let replica, let endpoints):
+            if let bytes = ahead.removeValue(forKey: replica), UInt64(bytes.count) == found.sizeBytes { return bytes }
             var last = HolderError.unreachable(Endpoint(host: "", port: 0), reason: "no worker is known to have it")
             for endpoint in endpoints {
                 do throws(HolderError) { return try await fetch(replica, from: endpoint, found.sizeBytes) } catch {
@@ -156,20 +158,54 @@ private final class BulkReader {
     }
 
     private func fetch(_ replica: Replica, from endpoint: Endpoint, _ sizeBytes: UInt64) async throws(HolderError) -> [UInt8] {
-        let connection: HolderConnection
-        if let open = connections[endpoint] {
-            connection = open
-        } else {
-            connection = try await plane.holders.connect(to: endpoint)
-            connections[endpoint] = connection
+        try await connection(to: endpoint).getAll(plane.holders.target(replica), replica, sizeBytes: sizeBytes)
+    }
+
+    private func connection(to endpoint: Endpoint) async throws(HolderError) -> HolderConnection {
+        if let open = connections[endpoint] { return open }
+        let connection = try await plane.holders.connect(to: endpoint)
+        connections[endpoint] = connection
+        return connection
+    }
+
+    // MARK: Many at once
+
+    /// When the object at this position is one of a worker's that has not been read yet, reads it with those behind it that the same worker
+    /// has, in one request. What doesn't come that way is read by itself.
+    func readAhead(_ locations: [ObjectLocation], from position: Int) async {
+        guard position >= aheadEnd, case .remote(_, let endpoints, let sizeBytes, _, _) = locations[position], sizeBytes <= Self.aheadObjectBytesMax,
+            let endpoint = endpoints.first
+        else { return }
+        ahead = [:]
+        var replicas: [Replica] = []
+        var byteCount: UInt64 = 0
+        var end = position
+        while end < locations.count, replicas.count < Self.aheadCountMax, end - position < Self.aheadSpanMax {
+            defer { end += 1 }
+            guard case .remote(let replica, let others, let sizeBytes, _, _) = locations[end], others.first == endpoint,
+                sizeBytes <= Self.aheadObjectBytesMax, sizeBytes > 0
+            else { continue }
+            if byteCount + sizeBytes > Self.aheadBytesMax { break }
+            byteCount += sizeBytes
+            replicas.append(replica)
         }
-        let count = try await connection.get(plane.holders.target(replica), range: nil)
-        guard count == sizeBytes else { throw .broken(endpoint, reason: "it offers \(count) bytes instead of \(sizeBytes)") }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(Int(count))
-        while let buffer = try await connection.next() { bytes.append(contentsOf: buffer.readableBytesView) }
-        guard bytes.count == Int(count) else { throw .broken(endpoint, reason: "\(bytes.count) bytes instead of \(count)") }
-        return bytes
+        aheadEnd = end
+        guard replicas.count > 1 else { return }
+        do throws(HolderError) {
+            let body = ObjectList.body(replicas.map { replica in
+                ObjectList.Entry(
+                    session: replica.object.session.rawValue, index: replica.object.index, epoch: replica.generation.epoch.rawValue,
+                    number: replica.generation.number)
+            })
+            var position = 0
+            try await connection(to: endpoint).getMany(plane.holders.target(ofList: body), body, bytesMax: Self.aheadObjectBytesMax) { row in
+                defer { position += 1 }
+                if position < replicas.count, row.status == .ok, row.object == replicas[position].object.index { ahead[replicas[position]] = row.bytes }
+            }
+        } catch {
+            // What is left of a broken answer would be taken for the next. What did not come is asked for again, where it may come from elsewhere.
+            connections.removeValue(forKey: endpoint)?.close()
+        }
     }
 
     /// - Returns: `nil` when the session can't say any more.
@@ -189,18 +225,11 @@ private final class BulkReader {
 extension JSONWriter {
     /// As docs/rest-api.md has it; the writer is only a growing array here.
     fileprivate mutating func rainRow(_ row: ResultRow) {
-        let type = Array(row.contentType.utf8.prefix(65_535))
-        littleEndian(row.object)
-        littleEndian(row.status.rawValue)
-        littleEndian(UInt8(row.isDirectory ? 1 : 0))
-        littleEndian(UInt16(type.count))
-        littleEndian(row.status == .large ? row.sizeBytes : UInt64(row.bytes.count))
-        raw(type)
-        raw(row.bytes)
-    }
-
-    private mutating func littleEndian(_ value: some FixedWidthInteger) {
-        withUnsafeBytes(of: value.littleEndian) { raw(Array($0)) }
+        var bytes: [UInt8] = []
+        ObjectRow(
+            object: row.object, status: row.status, isDirectory: row.isDirectory, contentType: row.contentType, sizeBytes: row.sizeBytes, bytes: row.bytes
+        ).append(to: &bytes, hasChecksum: false)
+        raw(bytes)
     }
 
     fileprivate mutating func jsonRow(_ row: ResultRow) {

@@ -48,6 +48,12 @@ extension ClientPlane {
 
     func status(_ call: Call) async throws(HTTPFailure) -> Response {
         guard case .status(let status) = try await reply(call, { .status($0) }) else { throw Self.mismatch(.done) }
+        var moved: [WorkerID: [UInt8]]?
+        switch try call.parameter("transfers") {
+        case nil, "false": break
+        case "true", "": moved = await transfers(of: status.workers)
+        case let other?: throw .badRequest("transfers is true or false, not \"\(other.prefix(32))\"")
+        }
         return Self.json { writer in
             writer.object { writer in
                 writer.key("version")
@@ -61,9 +67,11 @@ extension ClientPlane {
                 writer.key("uptime_s")
                 writer.decimal(Instant.now.since(about.started) / 1_000_000, decimals: 3)
                 writer.key("workers")
-                writer.array(status.workers) { $0.worker($1) }
+                writer.array(status.workers) { writer, worker in writer.worker(worker, transfers: moved.map { $0[worker.worker] ?? Array("null".utf8) }) }
                 writer.key("sessions")
                 writer.array(status.sessions) { $0.session($1) }
+                writer.key("transfers")
+                traffic.write(to: &writer)
             }
         }
     }

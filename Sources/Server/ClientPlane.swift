@@ -15,6 +15,7 @@ struct ClientPlane: Sendable {
     let depot: Depot
     let sessions: SessionDirectory
     let holders: HolderClient
+    let traffic: ObjectTraffic
     let token: [UInt8]
     let dataSecret: [UInt8]
     let about: ServerDescription

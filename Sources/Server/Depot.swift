@@ -5,6 +5,7 @@ import NIOPosix
 import ServerCore
 import Synchronization
 import TaskModel
+import Transport
 
 /// What clients have uploaded: one file for each blob, named by its SHA-256.
 ///
@@ -20,6 +21,8 @@ final class Depot: Sendable {
     private struct Blob {
         var sizeBytes: UInt64
         var touched: Instant
+        /// For transfers; worked out while it came, or when it is first asked for.
+        var checksum: Checksum.Digest?
         /// A session has it.
         var isClaimed = false
         /// A session had it once.
@@ -116,6 +119,15 @@ final class Depot: Sendable {
         }
     }
 
+    func checksum(of hash: BlobHash, in file: DepotFile) async throws(HTTPFailure) -> Checksum.Digest {
+        if let known = blobs.withLock({ $0[hash]?.checksum }) { return known }
+        return try await run { () throws(HTTPFailure) in
+            let checksum = try file.checksum()
+            self.blobs.withLock { $0[hash]?.checksum = checksum }
+            return checksum
+        }
+    }
+
     // MARK: Uploads
 
     func beginUpload() async throws(HTTPFailure) -> BlobUpload {
@@ -127,12 +139,12 @@ final class Depot: Sendable {
     /// Makes an upload durable under its name.
     func finish(_ upload: BlobUpload, as hash: BlobHash) async throws(HTTPFailure) {
         try await run { () throws(HTTPFailure) in
-            let sizeBytes = try upload.sync(expecting: hash)
+            let (sizeBytes, checksum) = try upload.sync(expecting: hash)
             try self.blobs.withLock { blobs throws(HTTPFailure) in
                 guard rename(upload.path, self.path(of: hash)) == 0 else { throw .disk("store the blob in \(self.directory)", errno) }
                 upload.isNamed = true
                 // Another upload of the same bytes may have come first: then only the file is new.
-                if blobs[hash] == nil { blobs[hash] = Blob(sizeBytes: sizeBytes, touched: .now) }
+                if blobs[hash] == nil { blobs[hash] = Blob(sizeBytes: sizeBytes, touched: .now, checksum: checksum) }
             }
         }
         try await directorySync.sync()

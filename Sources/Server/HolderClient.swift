@@ -13,6 +13,9 @@ enum HolderError: Error, Sendable, CustomStringConvertible {
     case refused(Endpoint, status: UInt)
     case broken(Endpoint, reason: String)
     case silent(Endpoint, seconds: Int64)
+    case spoiled(Endpoint, Replica, found: Checksum.Digest, said: Checksum.Digest)
+    /// Nobody is left to send it to.
+    case clientGone
 
     var description: String {
         switch self {
@@ -21,6 +24,9 @@ enum HolderError: Error, Sendable, CustomStringConvertible {
         case .refused(let endpoint, let status): "the worker at \(endpoint) answered \(status)"
         case .broken(let endpoint, let reason): "the worker at \(endpoint) broke off: \(reason)"
         case .silent(let endpoint, let seconds): "the worker at \(endpoint) sent nothing for \(seconds) s"
+        case .spoiled(let endpoint, let replica, let found, let said):
+            "the worker at \(endpoint) sent bytes of object \(replica.object) whose checksum is \(found) and should be \(said)"
+        case .clientGone: "the client is gone"
         }
     }
 }
@@ -29,14 +35,15 @@ enum HolderError: Error, Sendable, CustomStringConvertible {
 struct HolderClient: Sendable {
     let loop: any EventLoop
     let dataSecret: [UInt8]
+    let traffic: ObjectTraffic
     /// From the moment a request is signed to the moment the worker reads it.
     private static let ticketSeconds: UInt64 = 60
 
-    func connect(to endpoint: Endpoint) async throws(HolderError) -> HolderConnection {
+    func connect(to endpoint: Endpoint, patience: TimeAmount = .seconds(2)) async throws(HolderError) -> HolderConnection {
         let reader = HolderReader(endpoint: endpoint)
         do {
             let channel = try await ClientBootstrap(group: loop)
-                .connectTimeout(.seconds(2))
+                .connectTimeout(patience)
                 // Bytes are read when the client takes them: a slow client holds up the worker, not our memory.
                 .channelOption(.autoRead, value: false)
                 .channelOption(.socketOption(.tcp_nodelay), value: 1)
@@ -47,7 +54,7 @@ struct HolderClient: Sendable {
                     }
                 }
                 .connect(host: endpoint.host, port: Int(endpoint.port)).get()
-            return HolderConnection(endpoint: endpoint, channel: channel, reader: reader)
+            return HolderConnection(endpoint: endpoint, channel: channel, reader: reader, traffic: traffic)
         } catch {
             throw .unreachable(endpoint, reason: "\(error)")
         }
@@ -60,6 +67,22 @@ struct HolderClient: Sendable {
             number: replica.generation.number)
         return DataTicket.signedPath(path, expires: unixSeconds() + Self.ticketSeconds, secret: dataSecret)
     }
+
+    /// The target of a request for the replicas of a list.
+    func target(ofList body: [UInt8]) -> String {
+        ObjectList.signedTarget(body, expires: unixSeconds() + Self.ticketSeconds, secret: dataSecret)
+    }
+
+    /// The target of a request for what a worker has moved.
+    var statusTarget: String { DataTicket.signedPath("/status", expires: unixSeconds() + Self.ticketSeconds, secret: dataSecret) }
+}
+
+/// What a holder says before the bytes.
+struct HolderAnswer: Equatable, Sendable {
+    /// How many bytes come.
+    var sizeBytes: UInt64
+    /// Of the whole object; when it was asked for.
+    var checksum: Checksum.Digest?
 }
 
 /// One connection to a worker's data port; one request after the other, each answer read to its end before the next.
@@ -67,8 +90,10 @@ final class HolderConnection: Sendable {
     let endpoint: Endpoint
     private let channel: any Channel
     private let reader: HolderReader
+    private let traffic: ObjectTraffic
 
-    init(endpoint: Endpoint, channel: any Channel, reader: HolderReader) {
+    init(endpoint: Endpoint, channel: any Channel, reader: HolderReader, traffic: ObjectTraffic) {
+        self.traffic = traffic
         self.endpoint = endpoint
         self.channel = channel
         self.reader = reader
@@ -76,15 +101,14 @@ final class HolderConnection: Sendable {
 
     /// Asks for a replica or a part of it; `next` then gives its bytes.
     ///
-    /// - Parameter range: not the whole; first and last byte.
-    /// - Returns: how many bytes come.
-    func get(_ target: String, range: ClosedRange<UInt64>?) async throws(HolderError) -> UInt64 {
+    /// - Parameters:
+    ///   - range: not the whole; first and last byte.
+    ///   - wantsChecksum: one that the holder has to work out first holds up the first byte.
+    func get(_ target: String, range: ClosedRange<UInt64>?, wantsChecksum: Bool = false) async throws(HolderError) -> HolderAnswer {
         var head = HTTPRequestHead(version: .http1_1, method: .GET, uri: target)
-        head.headers.add(name: "host", value: endpoint.description)
         if let range { head.headers.add(name: "range", value: "bytes=\(range.lowerBound)-\(range.upperBound)") }
-        channel.write(HTTPClientRequestPart.head(head), promise: nil)
-        channel.writeAndFlush(HTTPClientRequestPart.end(nil), promise: nil)
-        guard case .head(let answer) = try await reader.next(channel) else { throw .broken(endpoint, reason: "a body without a head") }
+        if wantsChecksum { head.headers.add(name: Checksum.header, value: Checksum.algorithm) }
+        let answer = try await ask(head, nil)
         switch answer.status.code {
         case 200 where range == nil, 206 where range != nil: break
         case 404, 410: throw .notHere(endpoint)
@@ -93,11 +117,74 @@ final class HolderConnection: Sendable {
         guard let count = answer.headers.first(name: "content-length").flatMap({ UInt64($0) }) else {
             throw .broken(endpoint, reason: "an answer without a length")
         }
-        return count
+        return HolderAnswer(sizeBytes: count, checksum: answer.headers.first(name: Checksum.header).flatMap { Checksum.Digest($0) })
+    }
+
+    /// Asks for all bytes of a replica and checks them.
+    func getAll(_ target: String, _ replica: Replica, sizeBytes: UInt64) async throws(HolderError) -> [UInt8] {
+        let answer = try await get(target, range: nil, wantsChecksum: true)
+        guard answer.sizeBytes == sizeBytes else { throw .broken(endpoint, reason: "it offers \(answer.sizeBytes) bytes instead of \(sizeBytes)") }
+        guard let said = answer.checksum else { throw .broken(endpoint, reason: "an answer without a checksum") }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(Int(clamping: sizeBytes))
+        while let buffer = try await next() { bytes.append(contentsOf: buffer.readableBytesView) }
+        guard UInt64(bytes.count) == sizeBytes else { throw .broken(endpoint, reason: "\(bytes.count) bytes instead of \(sizeBytes)") }
+        let found = Checksum.of(bytes)
+        guard found == said else { throw .spoiled(endpoint, replica, found: found, said: said) }
+        return bytes
+    }
+
+    /// Asks for many small replicas in one request.
+    ///
+    /// - Parameters:
+    ///   - body: their list.
+    ///   - bytesMax: of one of them.
+    ///   - take: each row, in the order of the list.
+    func getMany(_ target: String, _ body: [UInt8], bytesMax: UInt64, _ take: (ObjectRow) -> Void) async throws(HolderError) {
+        var head = HTTPRequestHead(version: .http1_1, method: .POST, uri: target)
+        head.headers.add(name: "content-length", value: "\(body.count)")
+        let answer = try await ask(head, body)
+        guard answer.status == .ok else { throw .refused(endpoint, status: answer.status.code) }
+        var rows = ObjectRowReader(bytesMax: bytesMax)
+        while let buffer = try await next() {
+            rows.append(buffer.readableBytesView)
+            do throws(ObjectRowReader.Failure) {
+                while let row = try rows.next() { take(row) }
+            } catch { throw .broken(endpoint, reason: "it \(error)") }
+        }
+        guard rows.isEmpty else { throw .broken(endpoint, reason: "its last row was cut off") }
+    }
+
+    /// A small answer as it is.
+    func getText(_ target: String, bytesMax: Int) async throws(HolderError) -> [UInt8] {
+        let answer = try await ask(HTTPRequestHead(version: .http1_1, method: .GET, uri: target), nil)
+        guard answer.status == .ok else { throw .refused(endpoint, status: answer.status.code) }
+        var bytes: [UInt8] = []
+        while let buffer = try await nextPart() {
+            bytes.append(contentsOf: buffer.readableBytesView)
+            guard bytes.count <= bytesMax else { throw .broken(endpoint, reason: "more than \(bytesMax) bytes") }
+        }
+        return bytes
+    }
+
+    private func ask(_ head: HTTPRequestHead, _ body: [UInt8]?) async throws(HolderError) -> HTTPResponseHead {
+        var head = head
+        head.headers.add(name: "host", value: endpoint.description)
+        channel.write(HTTPClientRequestPart.head(head), promise: nil)
+        if let body { channel.write(HTTPClientRequestPart.body(.byteBuffer(ByteBuffer(bytes: body))), promise: nil) }
+        channel.writeAndFlush(HTTPClientRequestPart.end(nil), promise: nil)
+        guard case .head(let answer) = try await reader.next(channel) else { throw .broken(endpoint, reason: "a body without a head") }
+        return answer
     }
 
     /// - Returns: `nil` at the end of the answer.
     func next() async throws(HolderError) -> ByteBuffer? {
+        let buffer = try await nextPart()
+        if let buffer { traffic.fromWorkersBytes.add(UInt64(buffer.readableBytes), ordering: .relaxed) }
+        return buffer
+    }
+
+    private func nextPart() async throws(HolderError) -> ByteBuffer? {
         switch try await reader.next(channel) {
         case .body(let buffer): return buffer
         case .end: return nil
@@ -113,7 +200,7 @@ final class HolderConnection: Sendable {
 /// Hands the parts of answers to the one task that waits for them.
 final class HolderReader: ChannelInboundHandler, Sendable {
     typealias InboundIn = HTTPClientResponsePart
-    static let silenceSecondsMax: Int64 = 30
+    static let silenceSecondsMax: Int64 = 10
 
     private struct State {
         var parts: [HTTPClientResponsePart] = []

@@ -87,7 +87,8 @@ extension JSONWriter {
         }
     }
 
-    mutating func worker(_ status: WorkerStatus) {
+    /// - Parameter transfers: what it says of them, as JSON.
+    mutating func worker(_ status: WorkerStatus, transfers: [UInt8]? = nil) {
         object { writer in
             writer.key("worker")
             writer.string(status.worker.description)
@@ -107,6 +108,10 @@ extension JSONWriter {
             writer.string(status.description.store)
             writer.key("endpoint")
             writer.string(status.description.dataEndpoint.description)
+            if let transfers {
+                writer.key("transfers")
+                writer.raw(transfers)
+            }
         }
     }
 

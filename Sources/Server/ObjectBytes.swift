@@ -5,12 +5,13 @@ import HummingbirdCore
 import NIOCore
 import ServerCore
 import TaskModel
+import Transport
 
 /// Where the bytes of an object come from, ready to be streamed.
 enum ObjectBytes: Sendable {
     case memory([UInt8])
     case file(DepotFile)
-    case worker(HolderConnection, Replica)
+    case worker(RemoteBytes)
 }
 
 /// A blob that is being read; a sweep may take its name meanwhile, not its bytes.
@@ -25,6 +26,10 @@ final class DepotFile: Sendable {
     }
 
     deinit { close(descriptor) }
+
+    func checksum() throws(HTTPFailure) -> Checksum.Digest {
+        do throws(Checksum.ReadFailure) { return try Checksum.ofFile(descriptor) } catch { throw .disk("read the blob \(path)", error.code) }
+    }
 
     func read(at offset: UInt64, count: Int) throws(HTTPFailure) -> ByteBuffer {
         var buffer = ByteBufferAllocator().buffer(capacity: count)
@@ -64,14 +69,7 @@ extension ObjectBytes {
                 try await writer.write(depot.run { () throws(HTTPFailure) in try file.read(at: start, count: count) })
                 offset += UInt64(count)
             }
-        case .worker(let connection, _):
-            var count: UInt64 = 0
-            while let buffer = try await connection.next() {
-                count += UInt64(buffer.readableBytes)
-                try await writer.write(buffer)
-            }
-            let expected = range.upperBound - range.lowerBound
-            guard count == expected else { throw HolderError.broken(connection.endpoint, reason: "\(count) bytes instead of \(expected)") }
+        case .worker(let remote): try await remote.write(range, to: &writer)
         }
     }
 }

@@ -31,6 +31,12 @@ enum OpenAPI {
               "get": {
                 "operationId": "status",
                 "summary": "The server, its workers and sessions",
+                "parameters": [
+                  {
+                    "name": "transfers", "in": "query", "description": "Ask the workers, too, what they have moved.",
+                    "schema": {"type": "boolean", "default": false}
+                  }
+                ],
                 "responses": {
                   "200": {
                     "description": "Done.",
@@ -45,9 +51,20 @@ enum OpenAPI {
                             "pid": {"type": "integer", "minimum": 0},
                             "uptime_s": {"type": "number"},
                             "workers": {"type": "array", "items": {"$ref": "#/components/schemas/Worker"}},
-                            "sessions": {"type": "array", "items": {"$ref": "#/components/schemas/Session"}}
+                            "sessions": {"type": "array", "items": {"$ref": "#/components/schemas/Session"}},
+                            "transfers": {
+                              "type": "object",
+                              "description": "Bytes of objects that have passed through the server since its start.",
+                              "properties": {
+                                "uploaded_bytes": {"type": "integer", "minimum": 0},
+                                "from_workers_bytes": {"type": "integer", "minimum": 0},
+                                "to_workers_bytes": {"type": "integer", "minimum": 0},
+                                "to_clients_bytes": {"type": "integer", "minimum": 0}
+                              },
+                              "required": ["uploaded_bytes", "from_workers_bytes", "to_workers_bytes", "to_clients_bytes"]
+                            }
                           },
-                          "required": ["version", "epoch", "host", "pid", "uptime_s", "workers", "sessions"]
+                          "required": ["version", "epoch", "host", "pid", "uptime_s", "workers", "sessions", "transfers"]
                         }
                       }
                     }
@@ -585,7 +602,21 @@ enum OpenAPI {
                   "queued": {"type": "integer", "minimum": 0},
                   "objects": {"type": "integer", "minimum": 0},
                   "store": {"type": "string"},
-                  "endpoint": {"type": "string"}
+                  "endpoint": {"type": "string"},
+                  "transfers": {
+                    "description": "What the worker has moved since its start; null when it does not answer; only where it was asked for.",
+                    "type": ["object", "null"],
+                    "properties": {
+                      "pulled_bytes": {"type": "integer", "minimum": 0},
+                      "pulled_objects": {"type": "integer", "minimum": 0},
+                      "pull_requests": {"type": "integer", "minimum": 0},
+                      "failed_pulls": {"type": "integer", "minimum": 0},
+                      "resumed_pulls": {"type": "integer", "minimum": 0},
+                      "peers": {"type": "integer", "minimum": 0},
+                      "served_bytes": {"type": "integer", "minimum": 0},
+                      "served_requests": {"type": "integer", "minimum": 0}
+                    }
+                  }
                 },
                 "required": ["worker", "host", "pid", "cpus", "running", "queued", "objects", "store", "endpoint"]
               },

@@ -58,9 +58,10 @@ package final class RunningServer: Sendable {
 
         let sessions = SessionDirectory()
         http = HTTPServer(logger: logger)
+        let traffic = ObjectTraffic()
         let plane = ClientPlane(
-            inbox: inbox, depot: depot, sessions: sessions, holders: HolderClient(loop: http.loop, dataSecret: dataSecret),
-            token: Array(access.access.clientToken.utf8), dataSecret: dataSecret,
+            inbox: inbox, depot: depot, sessions: sessions, holders: HolderClient(loop: http.loop, dataSecret: dataSecret, traffic: traffic),
+            traffic: traffic, token: Array(access.access.clientToken.utf8), dataSecret: dataSecret,
             about: ServerDescription(version: options.version, host: Self.hostName(), pid: getpid(), started: started), logger: logger)
         (port, httpTask) = try http.start(host: host, port: options.port, plane: plane)
         let core = ServerCore(

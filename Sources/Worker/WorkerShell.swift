@@ -41,6 +41,7 @@ final class WorkerShell {
     var sweeps: [Sweep] = []
     var isTrashBeingEmptied = false
     var hasNewTrash = false
+    private var hasNewFetches = false
     /// What sockets give is read here first.
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 * 1024, alignment: 16)
     private let environments = EnvironmentCache()
@@ -83,7 +84,9 @@ final class WorkerShell {
         case .grant(let id, let file, let sizeBytes, let heldBytes, let grant): self.grant(id, file, sizeBytes, heldBytes, grant)
         case .runJob(let token, let request): runJob(token, request)
         case .stopJob(let token): stopJob(token)
-        case .fetch(let token, let input): fetcher.fetch(token, input)
+        case .fetch(let token, let input):
+            fetcher.fetch(token, input)
+            hasNewFetches = true
         case .alias(let token, let from, let to):
             do throws(SystemError) {
                 try store.alias(from: from, to: to)
@@ -104,6 +107,7 @@ final class WorkerShell {
             }
         case .remove(let replicas):
             for replica in replicas where store.remove(replica) { hasNewTrash = true }
+            fetcher.holder.checksums.remove(replicas)
         case .note(let text): writeNote(text)
         }
     }
@@ -123,11 +127,16 @@ final class WorkerShell {
         templates = templates.filter { $0.key.session != session }
         for subworker in subworkers.values { subworker.forgetTemplates(of: session) }
         if store.forget(session) { hasNewTrash = true }
+        fetcher.holder.checksums.remove(session)
         sweepOrphans(Sweep(session: session))
     }
 
-    /// The end of a round: one write for each subworker, one job for what is in the trash.
+    /// The end of a round: one write for each subworker, one job for what is in the trash, fetches that go together.
     func finishRound() {
+        if hasNewFetches {
+            hasNewFetches = false
+            fetcher.start()
+        }
         var ids: ContiguousArray<SubworkerID> = []
         swap(&ids, &unsent)
         for id in ids { if let subworker = subworkers[id] { flush(subworker) } }

@@ -1,6 +1,7 @@
 import Glibc
 import NIOCore
 import NIOPosix
+import Synchronization
 import TaskModel
 import Testing
 import Transport
@@ -12,7 +13,9 @@ private final class FakeHolder: Sendable {
     let port: UInt16
     private let listener: Int32
 
-    init(answers: [String], closes: Bool = true) throws {
+    convenience init(answers: [String], closes: Bool = true) throws { try self.init(bytes: answers.map { [UInt8]($0.utf8) }, closes: closes) }
+
+    init(bytes answers: [[UInt8]], closes: Bool = true) throws {
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         self.listener = listener
         var address = sockaddr_in()
@@ -45,9 +48,9 @@ private final class FakeHolder: Sendable {
 
     private final class Work {
         let listener: Int32
-        let answers: [String]
+        let answers: [[UInt8]]
         let closes: Bool
-        init(_ listener: Int32, _ answers: [String], _ closes: Bool) {
+        init(_ listener: Int32, _ answers: [[UInt8]], _ closes: Bool) {
             self.listener = listener
             self.answers = answers
             self.closes = closes
@@ -66,8 +69,8 @@ private final class FakeHolder: Sendable {
                 // What was asked can be part of the answer.
                 let target = request.split(separator: " ").dropFirst().first.map(String.init) ?? ""
                 let range = request.split(separator: "\r\n").first { $0.lowercased().hasPrefix("range:") }.map(String.init) ?? ""
-                let text = answer.replacing("TARGET", with: target).replacing("RANGE", with: range)
-                _ = send(connection, text, text.utf8.count, Int32(MSG_NOSIGNAL))
+                let bytes = answer.replacing(Array("TARGET".utf8), with: Array(target.utf8)).replacing(Array("RANGE".utf8), with: Array(range.utf8))
+                _ = send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL))
             }
             if closes { close(connection) }
         }
@@ -80,7 +83,7 @@ private let replica = Replica(object: ObjectID(session: SessionID(3), index: 4),
 private func answer(_ status: String, _ body: String) -> String { "HTTP/1.1 \(status)\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)" }
 
 @Suite struct HolderClientTests {
-    let client = HolderClient(loop: MultiThreadedEventLoopGroup.singleton.next(), dataSecret: secret)
+    let client = HolderClient(loop: MultiThreadedEventLoopGroup.singleton.next(), dataSecret: secret, traffic: ObjectTraffic())
 
     private func body(_ connection: HolderConnection) async throws -> String {
         var text = ""
@@ -102,11 +105,11 @@ private func answer(_ status: String, _ body: String) -> String { "HTTP/1.1 \(st
             answer("200 OK", "first"), answer("206 Partial Content", "ir"), answer("200 OK", ""),
         ])
         let connection = try await client.connect(to: holder.endpoint)
-        #expect(try await connection.get("/x", range: nil) == 5)
+        #expect(try await connection.get("/x", range: nil).sizeBytes == 5)
         #expect(try await body(connection) == "first")
-        #expect(try await connection.get("/x", range: 1...2) == 2)
+        #expect(try await connection.get("/x", range: 1...2).sizeBytes == 2)
         #expect(try await body(connection) == "ir")
-        #expect(try await connection.get("/x", range: nil) == 0)
+        #expect(try await connection.get("/x", range: nil).sizeBytes == 0)
         #expect(try await body(connection) == "")
         connection.close()
     }
@@ -133,7 +136,7 @@ private func answer(_ status: String, _ body: String) -> String { "HTTP/1.1 \(st
         let connection = try await client.connect(to: holder.endpoint)
         // The end may be seen with the head already, or only while the body is read.
         await #expect(throws: HolderError.self) {
-            #expect(try await connection.get("/x", range: nil) == 100)
+            #expect(try await connection.get("/x", range: nil).sizeBytes == 100)
             _ = try await body(connection)
         }
         connection.close()
@@ -153,5 +156,44 @@ private func answer(_ status: String, _ body: String) -> String { "HTTP/1.1 \(st
             Issue.record("\(error)")
             return
         }
+    }
+
+    // MARK: Checksums
+
+    @Test func `all bytes are checked against what the worker says`() async throws {
+        let digest = Checksum.of(Array("first".utf8))
+        func holder(_ checksum: String) throws -> FakeHolder {
+            try FakeHolder(answers: ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\(checksum)\r\nfirst"])
+        }
+        let good = try holder("rain-checksum: \(digest)\r\n")
+        let traffic = ObjectTraffic()
+        let client = HolderClient(loop: MultiThreadedEventLoopGroup.singleton.next(), dataSecret: secret, traffic: traffic)
+        #expect(try await client.connect(to: good.endpoint).getAll("/x", replica, sizeBytes: 5) == Array("first".utf8))
+        #expect(traffic.fromWorkersBytes.load(ordering: .relaxed) == 5)
+        let wrong = Checksum.of([])
+        let bad = try holder("rain-checksum: \(wrong)\r\n")
+        let error = try await #require(throws: HolderError.self) { try await client.connect(to: bad.endpoint).getAll("/x", replica, sizeBytes: 5) }
+        let text = error.description
+        #expect(text.contains("127.0.0.1:\(bad.port)") && text.contains("3.o4") && text.contains("\(digest)") && text.contains("\(wrong)"), "\(text)")
+        for checksum in ["", "rain-checksum: none\r\n"] {
+            let silent = try holder(checksum)
+            await #expect(throws: HolderError.self) { try await client.connect(to: silent.endpoint).getAll("/x", replica, sizeBytes: 5) }
+        }
+        let other = try holder("rain-checksum: \(digest)\r\n")
+        await #expect(throws: HolderError.self) { try await client.connect(to: other.endpoint).getAll("/x", replica, sizeBytes: 6) }
+    }
+
+    @Test func `many come as rows, and a spoiled or cut row is an error`() async throws {
+        var rows: [UInt8] = []
+        for index: UInt32 in 1...2 { ObjectRow(object: index, status: .ok, bytes: Array("abc".utf8)).append(to: &rows, hasChecksum: true) }
+        func ask(_ rows: [UInt8]) async throws -> [UInt32] {
+            let holder = try FakeHolder(bytes: [[UInt8]("HTTP/1.1 200 OK\r\nContent-Length: \(rows.count)\r\n\r\n".utf8) + rows])
+            var found: [UInt32] = []
+            try await client.connect(to: holder.endpoint).getMany("/x", [], bytesMax: 10) { found.append($0.object) }
+            return found
+        }
+        #expect(try await ask(rows) == [1, 2])
+        await #expect(throws: HolderError.self) { try await ask(rows.dropLast()) }
+        await #expect(throws: HolderError.self) { try await ask(rows.dropLast() + [rows.last! ^ 1]) }
     }
 }

@@ -16,6 +16,7 @@ final class Harness {
     let shell: WorkerShell
     let mailbox: Mailbox
     let secret = DataSecret()
+    let counters = TransferCounters()
     let directory: String
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private(set) var events: ContiguousArray<WorkerEvent> = []
@@ -23,11 +24,14 @@ final class Harness {
     private var jobCount: UInt64 = 0
     private var objectCount: UInt32 = 100
 
-    init() throws {
+    init(limits: FetchLimits = FetchLimits()) throws {
         directory = try temporaryDirectory()
         store = try Store(path: directory + "/store", kind: "test")
         mailbox = try Mailbox()
-        let fetcher = Fetcher(store: store, secret: secret, serverHost: "127.0.0.1", group: group) { [mailbox] token, result in
+        let fetcher = Fetcher(
+            holder: LocalHolder(store: store, secret: secret, checksums: ChecksumTable(), counters: counters), serverHost: "127.0.0.1", group: group,
+            limits: limits
+        ) { [mailbox] token, result in
             mailbox.post(.event(.fetched(token, result)))
         }
         try makeDirectories(directory + "/log/subworkers")
