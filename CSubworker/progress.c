@@ -6,7 +6,7 @@
 
 /* A message for each loop of a task would cost more than the task, so there is a purse: a burst, then so many a second.
  * Who reports that often reports again soon. */
-enum { purse_max = 32, refill_ns = 20000000 };
+enum { purse_max = 16, refill_ns = 100000000 };
 enum { whole = 1000000, progress_step = whole / 200, progress_text_bytes_max = 1024 };
 
 void csw_call_beat(csw_call *call) {

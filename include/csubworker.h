@@ -8,8 +8,8 @@
  *
  * Strings are UTF-8 and end in NUL; bytes are a pointer with a length. There is no global state.
  *
- * Threads: a subworker belongs to the thread that calls csw_run() or csw_next(), and a call to the thread that runs it,
- * unless a function says otherwise ("threads any"). Tasks that say `threads` run at once, each on its own call.
+ * Threads: a subworker belongs to one thread at a time, which is the one in csw_run() while that lasts, and a call to the
+ * thread that runs it; what may be used on any thread says so. Tasks that say `threads` run at once, each on its own call.
  *
  * Ownership: what a function returns or stores belongs to the subworker or to the call, and lasts as long as that one,
  * unless it says otherwise; what it is given is copied, unless it says otherwise.
@@ -147,6 +147,7 @@ CSW_API csw_status csw_open(const csw_options *options, csw_subworker **out);
  *   type      copied with its strings, except function and context
  *   returns   CSW_OK; CSW_EINVAL: a field is wrong or the name is taken; CSW_ENOMEM; CSW_ESTATE: already connected.
  *             A failure is remembered and returned by csw_connect() and csw_run() too, so a main need not look at it
+ *   threads   the subworker's
  *   since     0.1 */
 CSW_API csw_status csw_task(csw_subworker *subworker, const csw_task_type *type);
 
@@ -163,6 +164,7 @@ CSW_API csw_status csw_connect(csw_subworker *subworker);
  * it still run one at a time, always on the same one of them.
  *   subworker NULL is a failure: what csw_open() gave when it failed
  *   returns   0 after a shutdown or when the worker is gone; 1 on failure, after writing its text to stderr
+ *   threads   the subworker's
  *   since     0.1 */
 CSW_API int csw_run(csw_subworker *subworker);
 
@@ -170,6 +172,7 @@ CSW_API int csw_run(csw_subworker *subworker);
  *   out       receives the call, which lasts until csw_finish(); NULL when the worker is gone or asked to end
  *   returns   CSW_OK, also at the end; CSW_ESTATE: finish the open call first; or what csw_connect() returns.
  *             After CSW_EPROTO or CSW_EIO the connection is closed: end the process
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_next(csw_subworker *subworker, csw_call **out);
 
@@ -177,25 +180,30 @@ CSW_API csw_status csw_next(csw_subworker *subworker, csw_call **out);
  * files that became no output are removed.
  *   status    what the task's function would have returned
  *   returns   CSW_OK, also when the task failed; CSW_EIO, CSW_ENOMEM: as csw_next()
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_finish(csw_call *call, csw_status status);
 
 /* The function and context that were registered for the call's task; either may be NULL.
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_function *csw_call_function(const csw_call *call);
 CSW_API void *csw_call_context(const csw_call *call);
 
 /* Sends the results that are still queued. Not needed in a loop of csw_next(), which does it in time.
  *   returns   CSW_OK, also when the worker is gone; CSW_EIO, CSW_ENOMEM: as csw_next()
+ *   threads   the subworker's
  *   since     0.1 */
 CSW_API csw_status csw_flush(csw_subworker *subworker);
 
 /* The text of the subworker's last failure, "" when there was none; valid until the next call on the handle.
+ *   threads   the subworker's
  *   since     0.1 */
 CSW_API const char *csw_message(const csw_subworker *subworker);
 
 /* Facts about the subworker: its name; the worker's name, the directory in which outputs are made (absolute), and the
  * size up to which an output travels in a message; before csw_connect() "", "" and 0.
+ *   threads   any
  *   since     0.1 */
 CSW_API const char *csw_name(const csw_subworker *subworker);
 CSW_API const char *csw_worker_name(const csw_subworker *subworker);
@@ -217,6 +225,7 @@ CSW_API int csw_log_level(const csw_subworker *subworker);
 CSW_API void csw_log(const csw_subworker *subworker, int level, const char *format, ...) CSW_PRINTF(3, 4);
 
 /* Releases a subworker, its cached inputs and an open call. Accepts NULL.
+ *   threads   the subworker's
  *   since     0.1 */
 CSW_API void csw_close(csw_subworker *subworker);
 
@@ -232,6 +241,7 @@ CSW_API void csw_close(csw_subworker *subworker);
  *   csw_call_attributes    JSON text of the user's own, of the template
  *   csw_call_array_index   position in a task array, else 0
  *   csw_call_attempt       which attempt of which task
+ *   threads                the call's
  *   since                  0.1 */
 CSW_API csw_subworker *csw_call_subworker(const csw_call *call);
 CSW_API const char *csw_call_method(const csw_call *call);
@@ -251,6 +261,7 @@ CSW_API bool csw_cancelled(const csw_call *call);
 /* Fails the task: `return csw_fail(call, "line %zu is no number", line);`
  *   format    one line where possible; replaces the text of an earlier failure
  *   returns   CSW_ETASK, always
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_fail(csw_call *call, const char *format, ...) CSW_PRINTF(2, 3);
 CSW_API csw_status csw_vfail(csw_call *call, const char *format, va_list arguments) CSW_PRINTF(2, 0);
@@ -258,6 +269,7 @@ CSW_API csw_status csw_vfail(csw_call *call, const char *format, va_list argumen
 /* The same with ready texts, for other languages.
  *   message   one line where possible, of message_size bytes
  *   detail    a traceback, of detail_size bytes; may be NULL when that is 0
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status
 csw_fail_text(csw_call *call, const char *message, size_t message_size, const char *detail, size_t detail_size);
@@ -265,25 +277,29 @@ csw_fail_text(csw_call *call, const char *message, size_t message_size, const ch
 /* Adds a line to the task's debug text, which the client sees, also when the task fails.
  *   format    without the newline at the end
  *   returns   CSW_OK; CSW_ENOMEM
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_debug(csw_call *call, const char *format, ...) CSW_PRINTF(2, 3);
 CSW_API csw_status csw_vdebug(csw_call *call, const char *format, va_list arguments) CSW_PRINTF(2, 0);
 CSW_API csw_status csw_debug_text(csw_call *call, const char *line, size_t size);
 
 /* Tells how far the task is; the client sees it while the task runs. Call it as often as you like: what changes little, and
- * more than about fifty times a second, is left out.
+ * more than about ten times a second, is left out.
  *   fraction  0 to 1
  *   text      one line of up to 1 KiB; copied; NULL for none
  *   returns   CSW_OK; CSW_ENOMEM; CSW_EIO: the worker is gone
+ *   threads   the call's
  *   since     0.2 */
 CSW_API csw_status csw_progress(csw_call *call, double fraction, const char *text);
 
 /* Sets the attributes that the client reads from the finished task.
  *   json      JSON text of size bytes; copied, not checked; replaces an earlier one
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_set_attributes(csw_call *call, const char *json, size_t size);
 
 /* The text of the call's last failure, "" when there was none; valid until the next function on the call.
+ *   threads   the call's
  *   since     0.1 */
 CSW_API const char *csw_call_message(const csw_call *call);
 
@@ -291,17 +307,20 @@ CSW_API const char *csw_call_message(const csw_call *call);
  * csw_output_path(). What is still there when the call ends is removed.
  *   out       receives an absolute path, valid until the call ends; nothing is there
  *   returns   CSW_OK; CSW_ENOMEM
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_staging_path(csw_call *call, const char **out);
 
 /* --- Inputs ----------------------------------------------------------------------------------------------------- */
 
 /* How many inputs the call has, and how many of the first ones are constants of its template.
+ *   threads   the call's
  *   since     0.1 */
 CSW_API size_t csw_input_count(const csw_call *call);
 CSW_API size_t csw_constant_count(const csw_call *call);
 
 /* The position of the input with a label, or -1.
+ *   threads   the call's
  *   since     0.1 */
 CSW_API int32_t csw_input_find(const csw_call *call, const char *label);
 
@@ -313,6 +332,7 @@ CSW_API int32_t csw_input_find(const csw_call *call, const char *label);
  *   csw_input_key            names its bytes for ever
  *   csw_input_is_directory   it has a path and no bytes
  *   csw_input_is_cached      this subworker remembers it after the call; csw_input_attach() works
+ *   threads                  the call's
  *   since                    0.1 */
 CSW_API const char *csw_input_label(const csw_call *call, size_t i);
 CSW_API const char *csw_input_content_type(const csw_call *call, size_t i);
@@ -326,12 +346,14 @@ CSW_API bool csw_input_is_cached(const csw_call *call, size_t i);
  *   out       receives memory that is read-only and valid until the call ends; aligned to 8 bytes at least
  *   returns   CSW_OK; CSW_EINVAL: no such input, or a directory; CSW_EIO: it can't be opened or mapped
  *   cost      nothing is copied; a map costs about 5 µs once, and its pages when they are touched
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_input_bytes(csw_call *call, size_t i, csw_bytes *out);
 
 /* A path at which input i can be read: by this process and its children, while the call lasts.
  *   out       receives an absolute path; the file or directory is read-only
  *   returns   CSW_OK; CSW_EINVAL: no such input; CSW_EIO: bytes that came in the message can't be written to a file
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_input_path(csw_call *call, size_t i, const char **out);
 
@@ -341,25 +363,30 @@ CSW_API csw_status csw_input_path(csw_call *call, size_t i, const char **out);
  *   destroy   called with value and context when the input is dropped, a new value is attached or the subworker is
  *             released, but not before the calls that have this input end; on any thread; NULL for nothing to do
  *   returns   CSW_OK; CSW_EINVAL; CSW_ESTATE: the input is not cached (see csw_input_is_cached); CSW_ENOMEM
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status
 csw_input_attach(csw_call *call, size_t i, void *value, void (*destroy)(void *value, void *context), void *context);
 
 /* The value that hangs on input i, NULL when there is none; valid until the call ends.
+ *   threads   the call's
  *   since     0.1 */
 CSW_API void *csw_input_attached(const csw_call *call, size_t i);
 
 /* --- Outputs ---------------------------------------------------------------------------------------------------- */
 
 /* How many outputs the call wants. Each must be set once by one of the functions below; a later one replaces it.
+ *   threads   the call's
  *   since     0.1 */
 CSW_API size_t csw_output_count(const csw_call *call);
 
 /* The position of the output with a label, or -1.
+ *   threads   the call's
  *   since     0.1 */
 CSW_API int32_t csw_output_find(const csw_call *call, const char *label);
 
 /* What the client declared for output i. An i that is out of range gives "" or false.
+ *   threads   the call's
  *   since     0.1 */
 CSW_API const char *csw_output_label(const csw_call *call, size_t i);
 CSW_API const char *csw_output_content_type(const csw_call *call, size_t i);
@@ -368,11 +395,13 @@ CSW_API bool csw_output_is_directory(const csw_call *call, size_t i);
 /* Output i is a copy of these bytes.
  *   data      may be NULL when size is 0
  *   returns   CSW_OK; CSW_EINVAL; CSW_ENOMEM; CSW_EIO: a large one can't be written, for example the disk is full
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_bytes(csw_call *call, size_t i, const void *data, size_t size);
 
 /* Output i is a text, printf-style, without a NUL at the end.
  *   returns   as csw_output_bytes()
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_printf(csw_call *call, size_t i, const char *format, ...) CSW_PRINTF(3, 4);
 
@@ -381,6 +410,7 @@ CSW_API csw_status csw_output_printf(csw_call *call, size_t i, const char *forma
  * worker counts its memory this waits until there is room.
  *   out       receives memory of size bytes, zeroed, aligned to 16 bytes at least; not NULL, also when size is 0
  *   returns   CSW_OK; CSW_EINVAL; CSW_ENOMEM; CSW_EIO: no space, or the worker refuses it
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void **out);
 
@@ -389,23 +419,27 @@ CSW_API csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void
  *   out       receives its address, which may be another one; may be NULL when the buffer gets smaller and is not
  *             touched again
  *   returns   CSW_OK; CSW_EINVAL: not a buffer; CSW_ENOMEM, CSW_EIO: the buffer is as before
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out);
 
 /* Output i is a file or directory, which is moved away: the task must not touch it again.
  *   path      best one of csw_staging_path(); a file elsewhere is moved there, or copied from another file system
  *   returns   CSW_OK; CSW_EINVAL: neither a regular file nor a directory; CSW_EIO: it can't be moved
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_path(csw_call *call, size_t i, const char *path);
 
 /* Output i is the same data as input j. Nothing is copied.
  *   returns   CSW_OK; CSW_EINVAL: no such output or input
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_same_as_input(csw_call *call, size_t i, size_t j);
 
 /* The content type of output i, when it differs from the declared one; and its attributes, JSON text of size bytes.
  * Copied; before or after the output is set.
  *   returns   CSW_OK; CSW_EINVAL: no such output; CSW_ENOMEM
+ *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_set_content_type(csw_call *call, size_t i, const char *content_type);
 CSW_API csw_status csw_output_set_attributes(csw_call *call, size_t i, const char *json, size_t size);
