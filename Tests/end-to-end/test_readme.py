@@ -33,7 +33,7 @@ def python(cluster, folder, text):
 
 def test_every_snippet_has_a_test():
     assert README.count("```") == 2 * len(SNIPPETS)
-    assert set(SNIPPETS) == {"run", "start", "python", "c", "cc", "python-c", "ndjson", "submit"}
+    assert set(SNIPPETS) == {"run", "start", "python", "c", "cc", "cpp", "cxx", "python-c", "ndjson", "submit"}
 
 
 @pytest.mark.timeout(1200)  # It builds first, when something has changed.
@@ -72,6 +72,13 @@ def test_c(cluster, folder):
     assert SNIPPETS["c"] == (ROOT / "examples/hello/hello.c").read_text()
     assert len(SNIPPETS["c"].splitlines()) <= 25
     result = shell(cluster, folder, SNIPPETS["cc"])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert python(cluster, folder, SNIPPETS["python-c"]) == "Hello, world!\n\n"
+
+
+def test_cpp(cluster, folder):
+    assert SNIPPETS["cpp"] == (ROOT / "examples/hello/hello.cpp").read_text()
+    result = shell(cluster, folder, SNIPPETS["cxx"])
     assert (result.returncode, result.stderr) == (0, "")
     assert python(cluster, folder, SNIPPETS["python-c"]) == "Hello, world!\n\n"
 
