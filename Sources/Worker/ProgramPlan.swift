@@ -179,7 +179,13 @@ struct ProgramLayout: Equatable, Sendable {
                 outputPaths.append(nil)
                 continue
             }
-            outputPaths.append(try place(entry?.path ?? (output.label.isEmpty ? "output\(position)" : output.label), "output \(position)"))
+            let path = entry?.path ?? (output.label.isEmpty ? "output\(position)" : output.label)
+            // What lies at an input's path when the program has ended: it gets a copy of its own to work on, or to leave as it is.
+            if let input = inputPaths.firstIndex(of: path), taken[path] == "input \(input)", plan.stdout != position {
+                inputIsWritable[input] = true
+                taken[path] = nil
+            }
+            outputPaths.append(try place(path, "output \(position)"))
         }
         for part in plan.command {
             switch part {

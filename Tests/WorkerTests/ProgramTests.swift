@@ -126,11 +126,24 @@ import WorkerCore
         #expect(try harness.store.open(input.replica).read(count: 1) == [UInt8(ascii: "q")])
     }
 
+    @Test func `what lies at an input's path may be an output, changed or not`() throws {
+        let harness = try Harness()
+        let text = String(repeating: "q", count: 9000)
+        let config = #"{"command": ["echo more >> in; test -w in2"], "shell": true, "inputs": [{"path": "in"}, {"path": "in2"}], "outputs": [{"path": "in"}, {"path": "in2"}]}"#
+        let template = harness.define("builtin/run", config: config, outputs: ["a", "b"])
+        let input = try harness.input(text)
+        #expect(try harness.outputs(of: harness.request(template, inputs: [input, harness.input("two")])) == [text + "more\n", "two"])
+        #expect(try harness.store.open(input.replica).read(count: 10_000) == Array(text.utf8), "the input is as it was")
+        let twice = #"{"command": ["x"], "inputs": [{"path": "in"}], "outputs": [{"path": "in"}, {"path": "in"}]}"#
+        let error = try harness.failure(of: harness.request(harness.define("builtin/run", config: twice, outputs: ["a", "b"]), inputs: [harness.input("x")]))
+        #expect(error.message.contains("output 0 and output 1 both have the path 'in'"))
+    }
+
     @Test(arguments: [
         (#"{"command": []}"#, "`command`"), ("nonsense", "not JSON"), (#"{"command": ["x"], "typo": 1}"#, "typo"),
         (#"{"command": ["x"], "stdin": 3}"#, "no input 3"), (#"{"command": ["x", {"output": 2}]}"#, "no output 2"),
         (#"{"command": ["x"], "inputs": [{"path": "../up"}]}"#, "'../up'"), (#"{"command": ["x"], "inputs": [{"path": "/abs"}]}"#, "'/abs'"),
-        (#"{"command": ["x"], "inputs": [{"path": "same"}], "outputs": [{"path": "same"}]}"#, "both have the path 'same'"),
+        (#"{"command": ["x"], "inputs": [{"path": "same"}], "outputs": [{"path": "same"}], "stdout": 0}"#, "both have the path 'same'"),
         (#"{"command": ["x", 5]}"#, "neither a string"), (#"{"command": ["x"], "env": {"A=B": "c"}}"#, "`env`"),
     ]) func `a wrong configuration is an error that says what is wrong`(config: String, word: String) throws {
         let harness = try Harness()
