@@ -252,6 +252,7 @@ private:
         to.replica = {from.getSession(), from.getObject(), from.getEpoch(), from.getNumber()};
         to.size_bytes = from.getSizeBytes();
         to.content_type = message.at(from.getContentType());
+        to.attributes = message.at(from.getAttributes());
         to.is_directory = from.getIsDirectory();
         switch (from.which()) {
         case Input::HELD:
@@ -540,6 +541,7 @@ private:
         to.setNumber(from.replica.number);
         to.setSizeBytes(from.size_bytes);
         setText(bytes, from.content_type, [&](unsigned n) { return to.initContentType(n); });
+        if (from.attributes.length > 0) to.setAttributes(dataAt(bytes, from.attributes));
         to.setIsDirectory(from.is_directory != 0);
         switch (from.source) {
         case CC_SOURCE_HELD:

@@ -139,6 +139,7 @@ extension ServerCore {
         if sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) { return input }
         input.contentType = sessions[slot]!.contentType(of: object)
         input.isDirectory = sessions[slot]!.isDirectory(object)
+        if let attributes = sessions[slot]!.objects.attributes[object] { input.attributes = attributes }
         if sessions[slot]!.objects.hasInline[index] {
             input.source = .inline(sessions[slot]!.objects.inline[index])
         } else if sessions[slot]!.objects.blobs[object] != nil {

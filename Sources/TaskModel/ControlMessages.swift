@@ -76,14 +76,17 @@ package struct InputAssignment: Equatable, Sendable {
     package var sizeBytes: UInt64
     package var contentType: String
     package var isDirectory: Bool
+    /// JSON text of the user's attributes. Who holds the object knows them.
+    package var attributes: [UInt8]
     package var source: InputSource
     package init(
-        replica: Replica, sizeBytes: UInt64 = 0, contentType: String = "", isDirectory: Bool = false, source: InputSource
+        replica: Replica, sizeBytes: UInt64 = 0, contentType: String = "", isDirectory: Bool = false, attributes: [UInt8] = [], source: InputSource
     ) {
         self.replica = replica
         self.sizeBytes = sizeBytes
         self.contentType = contentType
         self.isDirectory = isDirectory
+        self.attributes = attributes
         self.source = source
     }
 }

@@ -210,6 +210,7 @@ struct ControlColumns: ~Copyable {
         plain.replica = cc_id(input.replica)
         plain.size_bytes = input.sizeBytes
         plain.content_type = bytes.add(input.contentType)
+        plain.attributes = bytes.add(input.attributes)
         plain.is_directory = input.isDirectory ? 1 : 0
         switch input.source {
         case .held: plain.source = UInt32(CC_SOURCE_HELD)

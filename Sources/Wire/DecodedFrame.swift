@@ -125,7 +125,7 @@ struct DecodedFrame {
             }
         return InputAssignment(
             replica: input.pointee.replica.replica, sizeBytes: input.pointee.size_bytes, contentType: bytes.text(input.pointee.content_type),
-            isDirectory: input.pointee.is_directory != 0, source: source)
+            isDirectory: input.pointee.is_directory != 0, attributes: bytes.data(input.pointee.attributes), source: source)
     }
 
     private func finished(_ source: UnsafePointer<cc_finished>) -> WorkerMessage {

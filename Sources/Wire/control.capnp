@@ -154,6 +154,7 @@ struct Assignment {
       expect @9 :Attempt;
       fetch @10 :List(Endpoint);
     }
+    attributes @11 :Data;        # JSON text of the object's user attributes
   }
 }
 

@@ -82,7 +82,7 @@ extension WorkerShell {
         }
         return SubworkerInput(
             replica: input.replica, sizeBytes: input.sizeBytes, contentType: input.contentType, isDirectory: input.isDirectory, isKept: input.isKept,
-            location: location)
+            attributes: input.attributes, location: location)
     }
 
     private static func template(_ template: TaskTemplate, _ number: UInt32) -> SubworkerTemplate {

@@ -21,6 +21,8 @@ struct HeldObject: TableRow {
     var representation: Representation
     var sizeBytes: UInt64
     var contentType: String
+    /// JSON text of the user's attributes.
+    var attributes: [UInt8]
     var isDirectory: Bool
     /// Of what is stored.
     var tier = Tier.memory
@@ -40,6 +42,7 @@ struct HeldObject: TableRow {
         representation = new.representation
         sizeBytes = new.sizeBytes
         contentType = new.contentType
+        attributes = new.attributes
         isDirectory = new.isDirectory
         tier = new.isOnDisk ? .disk : .memory
     }
@@ -47,6 +50,7 @@ struct HeldObject: TableRow {
     mutating func vacate() {
         representation = .stored
         contentType = ""
+        attributes = []
         waiters = []
         cachedBy = []
     }
@@ -67,4 +71,5 @@ struct NewObject: Sendable {
     var isDirectory: Bool
     /// Of what is stored.
     var isOnDisk = false
+    var attributes: [UInt8] = []
 }

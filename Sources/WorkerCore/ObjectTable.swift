@@ -43,6 +43,7 @@ struct ObjectTable: Sendable {
         rows[handle].representation = new.representation
         rows[handle].sizeBytes = new.sizeBytes
         rows[handle].contentType = new.contentType
+        if !new.attributes.isEmpty { rows[handle].attributes = new.attributes }
         rows[handle].isDirectory = new.isDirectory
         rows[handle].tier = new.isOnDisk ? .disk : .memory
         stored(handle)

@@ -177,6 +177,6 @@ extension WorkerCore {
         }
         return LocalInput(
             replica: objects[object].replica, sizeBytes: objects[object].sizeBytes, contentType: objects[object].contentType,
-            isDirectory: objects[object].isDirectory, value: value, isKept: subworker != nil && !isCached)
+            isDirectory: objects[object].isDirectory, attributes: objects[object].attributes, value: value, isKept: subworker != nil && !isCached)
     }
 }

@@ -41,6 +41,7 @@ extension WorkerCore {
     /// An object that is here already, or on its way.
     private mutating func take(up object: ObjectHandle, _ input: InputAssignment, into effects: inout ContiguousArray<WorkerEffect>) {
         if objects[object].contentType.isEmpty, !input.contentType.isEmpty { objects[object].contentType = input.contentType }
+        if objects[object].attributes.isEmpty, !input.attributes.isEmpty { objects[object].attributes = input.attributes }
         guard objects[object].isDropped else { return }
         // Dropped while it was in use, and now wanted again.
         objects[object].isDropped = false
@@ -54,7 +55,8 @@ extension WorkerCore {
             objects.insert(
                 input.replica,
                 NewObject(
-                    representation: representation, sizeBytes: sizeBytes, contentType: input.contentType, isDirectory: input.isDirectory))
+                    representation: representation, sizeBytes: sizeBytes, contentType: input.contentType, isDirectory: input.isDirectory,
+                    attributes: input.attributes))
         }
         switch input.source {
         case .held:
@@ -86,7 +88,8 @@ extension WorkerCore {
         _ = objects.insert(
             value.replica,
             NewObject(
-                representation: .inline(bytes), sizeBytes: UInt64(bytes.count), contentType: value.contentType, isDirectory: value.isDirectory))
+                representation: .inline(bytes), sizeBytes: UInt64(bytes.count), contentType: value.contentType, isDirectory: value.isDirectory,
+                attributes: value.attributes))
     }
 
     private func produces(_ producer: AttemptHandle, _ replica: Replica) -> Bool {

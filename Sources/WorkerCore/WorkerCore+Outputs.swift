@@ -35,6 +35,7 @@ extension WorkerCore {
             if case .inline(let bytes) = new.representation { finished.inline = bytes }
             // Passed through: unless somebody says otherwise it stays what it was.
             if case .sameAsInput = output.value, output.contentType.isEmpty { finished.contentType = new.contentType }
+            finished.attributes = new.attributes
             message.outputs.append(finished)
             made.append(new)
         }
@@ -81,15 +82,18 @@ extension WorkerCore {
         switch output.value {
         case .inline(let bytes):
             return NewObject(
-                representation: .inline(bytes), sizeBytes: UInt64(bytes.count), contentType: contentType, isDirectory: isDirectory)
+                representation: .inline(bytes), sizeBytes: UInt64(bytes.count), contentType: contentType, isDirectory: isDirectory,
+                attributes: output.attributes)
         case .stored(let sizeBytes, let isOnDisk):
-            return NewObject(representation: .stored, sizeBytes: sizeBytes, contentType: contentType, isDirectory: isDirectory, isOnDisk: isOnDisk)
+            return NewObject(
+                representation: .stored, sizeBytes: sizeBytes, contentType: contentType, isDirectory: isDirectory, isOnDisk: isOnDisk,
+                attributes: output.attributes)
         case .sameAsInput(let input):
             let object = attempts[attempt].inputs[Int(input)]
             return NewObject(
                 representation: objects[object].representation, sizeBytes: objects[object].sizeBytes,
                 contentType: contentType.isEmpty ? objects[object].contentType : contentType, isDirectory: objects[object].isDirectory,
-                isOnDisk: objects[object].tier == .disk)
+                isOnDisk: objects[object].tier == .disk, attributes: output.attributes.isEmpty ? objects[object].attributes : output.attributes)
         }
     }
 

@@ -89,6 +89,8 @@ package struct LocalInput: Equatable, Sendable {
     package var sizeBytes: UInt64
     package var contentType: String
     package var isDirectory: Bool
+    /// JSON text of the user's attributes.
+    package var attributes: [UInt8]
     package var value: Value
     /// Ask the subworker to remember it.
     package var isKept: Bool
@@ -100,12 +102,14 @@ package struct LocalInput: Equatable, Sendable {
         case cached
     }
     package init(
-        replica: Replica, sizeBytes: UInt64, contentType: String = "", isDirectory: Bool = false, value: Value, isKept: Bool = false
+        replica: Replica, sizeBytes: UInt64, contentType: String = "", isDirectory: Bool = false, attributes: [UInt8] = [], value: Value,
+        isKept: Bool = false
     ) {
         self.replica = replica
         self.sizeBytes = sizeBytes
         self.contentType = contentType
         self.isDirectory = isDirectory
+        self.attributes = attributes
         self.value = value
         self.isKept = isKept
     }

@@ -38,7 +38,7 @@ struct ControlCodecTests {
                             attempt: attempt, template: TemplateID(session: SessionID(3), index: 8), arguments: Array("[1]".utf8),
                             inputs: [
                                 InputAssignment(
-                                    replica: replica, sizeBytes: 10, contentType: "text",
+                                    replica: replica, sizeBytes: 10, contentType: "text", attributes: Array("{}".utf8),
                                     source: .fetch([Endpoint(host: "10.0.0.1", port: 99)]))
                             ], firstOutput: 12, arrayIndex: 0, name: "n")),
                     .closeSession(SessionID(4)),
@@ -49,7 +49,7 @@ struct ControlCodecTests {
                 (batch = (epoch = 5, incarnation = 77, sequence = 2, acknowledged = 1, toWorker = [(assign = (session = 3, task = 4, \
                 epoch = 5, number = 6, template = 8, firstOutput = 12, arrayIndex = 0, arguments = "[1]", name = "n", inputs = [(session = 3, \
                 object = 9, epoch = 5, number = 1, sizeBytes = 10, contentType = "text", isDirectory = false, fetch = [(host = "10.0.0.1", \
-                port = 99)])])), (closeSession = 4)]))
+                port = 99)], attributes = "{}")])), (closeSession = 4)]))
 
                 """)
     }

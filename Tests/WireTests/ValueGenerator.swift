@@ -72,7 +72,7 @@ struct ValueGenerator {
             inputs: list { $0.input() }, firstOutput: uint32(), arrayIndex: uint32(), name: text())
     }
     mutating func input() -> InputAssignment {
-        InputAssignment(replica: replica(), sizeBytes: uint64(), contentType: text(), isDirectory: bool(), source: source())
+        InputAssignment(replica: replica(), sizeBytes: uint64(), contentType: text(), isDirectory: bool(), attributes: data(), source: source())
     }
     mutating func source() -> InputSource {
         switch below(4) {

@@ -408,6 +408,24 @@ def test_attributes_both_ways(session):
     assert instance.get_bytes() == b"x" and instance.info.user["more"] == "x" == task.output.info.user["more"]
 
 
+def test_attributes_of_an_input_reach_the_task(session):
+    @remote()
+    def tag(ctx):
+        result = ctx.blob(b"y" * 10_000)
+        result.attributes["made"] = "here"
+        return result
+
+    @remote()
+    def seen(ctx, *inputs):
+        return ";".join(str(sorted(each.attributes.items())) for each in inputs)
+
+    constant = blob("x")
+    constant.attributes = {"unit": "m", "n": 5}
+    made = tag()
+    text = fetched(seen(constant, made, blob("plain")))
+    assert text == "[('n', 5), ('unit', 'm')];[('made', 'here')];[]"
+
+
 def test_debug_lines_are_in_the_info(session):
     @remote()
     def f(ctx):

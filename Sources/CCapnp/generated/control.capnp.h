@@ -319,7 +319,7 @@ struct Assignment::Input {
   };
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(e18c3692ebd5d42d, 4, 2)
+    CAPNP_DECLARE_STRUCT_HEADER(e18c3692ebd5d42d, 4, 3)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -2082,6 +2082,9 @@ public:
   inline bool hasFetch() const;
   inline  ::capnp::List< ::rain::control::Endpoint,  ::capnp::Kind::STRUCT>::Reader getFetch() const;
 
+  inline bool hasAttributes() const;
+  inline  ::capnp::Data::Reader getAttributes() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -2163,6 +2166,13 @@ public:
   inline  ::capnp::List< ::rain::control::Endpoint,  ::capnp::Kind::STRUCT>::Builder initFetch(unsigned int size);
   inline void adoptFetch(::capnp::Orphan< ::capnp::List< ::rain::control::Endpoint,  ::capnp::Kind::STRUCT>>&& value);
   inline ::capnp::Orphan< ::capnp::List< ::rain::control::Endpoint,  ::capnp::Kind::STRUCT>> disownFetch();
+
+  inline bool hasAttributes();
+  inline  ::capnp::Data::Builder getAttributes();
+  inline void setAttributes( ::capnp::Data::Reader value);
+  inline  ::capnp::Data::Builder initAttributes(unsigned int size);
+  inline void adoptAttributes(::capnp::Orphan< ::capnp::Data>&& value);
+  inline ::capnp::Orphan< ::capnp::Data> disownAttributes();
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -5341,6 +5351,40 @@ inline ::capnp::Orphan< ::capnp::List< ::rain::control::Endpoint,  ::capnp::Kind
               "Must check which() before get()ing a union member.");
   return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Endpoint,  ::capnp::Kind::STRUCT>>::disown(_builder.getPointerField(
       ::capnp::bounded<1>() * ::capnp::POINTERS));
+}
+
+inline bool Assignment::Input::Reader::hasAttributes() const {
+  return !_reader.getPointerField(
+      ::capnp::bounded<2>() * ::capnp::POINTERS).isNull();
+}
+inline bool Assignment::Input::Builder::hasAttributes() {
+  return !_builder.getPointerField(
+      ::capnp::bounded<2>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::Data::Reader Assignment::Input::Reader::getAttributes() const {
+  return ::capnp::_::PointerHelpers< ::capnp::Data>::get(_reader.getPointerField(
+      ::capnp::bounded<2>() * ::capnp::POINTERS));
+}
+inline  ::capnp::Data::Builder Assignment::Input::Builder::getAttributes() {
+  return ::capnp::_::PointerHelpers< ::capnp::Data>::get(_builder.getPointerField(
+      ::capnp::bounded<2>() * ::capnp::POINTERS));
+}
+inline void Assignment::Input::Builder::setAttributes( ::capnp::Data::Reader value) {
+  ::capnp::_::PointerHelpers< ::capnp::Data>::set(_builder.getPointerField(
+      ::capnp::bounded<2>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::Data::Builder Assignment::Input::Builder::initAttributes(unsigned int size) {
+  return ::capnp::_::PointerHelpers< ::capnp::Data>::init(_builder.getPointerField(
+      ::capnp::bounded<2>() * ::capnp::POINTERS), size);
+}
+inline void Assignment::Input::Builder::adoptAttributes(
+    ::capnp::Orphan< ::capnp::Data>&& value) {
+  ::capnp::_::PointerHelpers< ::capnp::Data>::adopt(_builder.getPointerField(
+      ::capnp::bounded<2>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::Data> Assignment::Input::Builder::disownAttributes() {
+  return ::capnp::_::PointerHelpers< ::capnp::Data>::disown(_builder.getPointerField(
+      ::capnp::bounded<2>() * ::capnp::POINTERS));
 }
 
 inline  ::rain::control::WorkerMessage::Which WorkerMessage::Reader::which() const {

@@ -88,6 +88,7 @@ typedef struct cc_input {
     cc_id replica;
     uint64_t size_bytes;
     cc_bytes content_type;
+    cc_bytes attributes;
     uint32_t is_directory;
     uint32_t source;
     cc_bytes value;     /* CC_SOURCE_INLINE */
