@@ -47,6 +47,7 @@ bool csw_call_open(csw_call *call, csw_template *shared, const csw_wire_call *wi
     for (size_t i = 0; i < call->output_count; i += 1)
         call->outputs[i] = (csw_output){.descriptor = -1, .content_type = {"", 0}, .attributes = {"", 0}};
     call->memory_bytes = 0;
+    call->fact_bytes = 0;
     call->credit_used = 0;
     call->told_progress = 0;
     call->told_text_hash = csw_progress_hash("", 0);

@@ -70,6 +70,7 @@ struct csw_call {
     csw_output *outputs;
     size_t output_count, output_capacity;
     size_t memory_bytes;    /* of all outputs in memory */
+    size_t fact_bytes;      /* content types and attributes of all outputs */
     uint64_t credit_used;   /* by files of which the worker was not asked */
     csw_wire_value *values; /* as many as output_capacity; used when the call ends */
     csw_staged *staged;

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 /* All outputs of a call that travel in its message; the others become files, whatever their size. */
-enum { memory_bytes_max = 1 << 20, attributes_bytes_max = 1 << 20 };
+enum { memory_bytes_max = 1 << 20 };
+/* What the outputs of a call may have besides their bytes, so that no task makes a message that the worker must refuse. */
+enum { attributes_bytes_max = 1 << 20, all_attributes_bytes_max = 16 << 20 };
 
 static csw_output *checked_output(csw_call *call, size_t i) {
     if (i < call->output_count) return &call->outputs[i];
@@ -309,11 +311,15 @@ static bool is_taken(csw_call *call, size_t i, const char *path) {
     return false;
 }
 
-/* Moves a file or directory to `to`, across file systems when it is a file. */
+/* Moves a file or directory to `to`, also from another file system. */
 static bool move(const char *from, const char *to, bool is_directory) {
     if (rename(from, to) == 0) return true;
-    if (errno != EXDEV || is_directory) return false;
-    return csw_file_copy(from, to) && unlink(from) == 0;
+    if (errno != EXDEV) return false;
+    bool is_moved = (is_directory ? csw_tree_copy(from, to) : csw_file_copy(from, to)) && csw_file_remove(from);
+    int code = errno;
+    if (!is_moved) csw_file_remove(to);
+    errno = code;
+    return is_moved;
 }
 
 static void mark_output(csw_call *call, const char *path) {
@@ -368,25 +374,31 @@ csw_status csw_output_same_as_input(csw_call *call, size_t i, size_t j) {
     return CSW_OK;
 }
 
+/* Copies what is known about output i in place of what was known before. */
+static csw_status set_fact(csw_call *call, size_t i, csw_bytes *fact, const char *what, const void *data, size_t size) {
+    if (size > attributes_bytes_max)
+        return csw_call_fail(call, CSW_EINVAL, "%s: %s of more than 1 MiB", csw_output_title(call, i), what);
+    size_t others = call->fact_bytes - fact->size;
+    if (size > all_attributes_bytes_max - others)
+        return csw_call_fail(
+            call, CSW_EINVAL, "%s: the attributes of all outputs have more than 16 MiB", csw_output_title(call, i));
+    const char *copy = csw_arena_copy(&call->arena, data, size);
+    if (copy == NULL) return csw_call_no_memory(call);
+    call->fact_bytes = others + size;
+    *fact = (csw_bytes){copy, size};
+    return CSW_OK;
+}
+
 csw_status csw_output_set_content_type(csw_call *call, size_t i, const char *content_type) {
     csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
-    size_t size = strlen(content_type);
-    const char *copy = csw_arena_copy(&call->arena, content_type, size);
-    if (copy == NULL) return csw_call_no_memory(call);
-    output->content_type = (csw_bytes){copy, size};
-    return CSW_OK;
+    return set_fact(call, i, &output->content_type, "a content type", content_type, strlen(content_type));
 }
 
 csw_status csw_output_set_attributes(csw_call *call, size_t i, const char *json, size_t size) {
     csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
-    if (size > attributes_bytes_max)
-        return csw_call_fail(call, CSW_EINVAL, "%s: attributes of more than 1 MiB", csw_output_title(call, i));
-    const char *copy = csw_arena_copy(&call->arena, json, size);
-    if (copy == NULL) return csw_call_no_memory(call);
-    output->attributes = (csw_bytes){copy, size};
-    return CSW_OK;
+    return set_fact(call, i, &output->attributes, "attributes", json, size);
 }
 
 /* --- The end of the call ---------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "staging.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -107,15 +108,88 @@ static bool copy_all(int from, int to) {
     }
 }
 
-bool csw_file_copy(const char *from, const char *to) {
-    int source = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+/* Copies the file `name` of one directory to the same name in another, or whole paths with AT_FDCWD. */
+static bool copy_file(int from, const char *name, int to, const char *new_name) {
+    int source = openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (source < 0) return false;
-    int target = csw_file_create(to);
-    bool is_good = target >= 0 && conclude(target, to, copy_all(source, target));
+    struct stat status;
+    int target = openat(to, new_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool is_good = target >= 0 && copy_all(source, target) && fstat(source, &status) == 0 &&
+                   fchmod(target, status.st_mode & 0777) == 0;
     int code = errno;
     close(source);
+    if (target >= 0 && close(target) != 0 && is_good) {
+        code = errno;
+        is_good = false;
+    }
+    if (target >= 0 && !is_good) unlinkat(to, new_name, 0);
     errno = code;
     return is_good;
+}
+
+bool csw_file_copy(const char *from, const char *to) {
+    return copy_file(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+static bool copy_link(int from, const char *name, int to) {
+    char target[4097];
+    ssize_t size = readlinkat(from, name, target, sizeof target - 1);
+    if (size < 0) return false;
+    target[size] = 0;
+    return symlinkat(target, to, name) == 0;
+}
+
+/* Deeper than any real tree, and far from the end of the stack. */
+enum { tree_depth_max = 256 };
+
+static bool copy_directory(int from, const char *name, int to, const char *new_name, int depth);
+
+static bool copy_entry(int from, const char *name, int to, int depth) {
+    struct stat status;
+    if (fstatat(from, name, &status, AT_SYMLINK_NOFOLLOW) != 0) return false;
+    if (S_ISREG(status.st_mode)) return copy_file(from, name, to, name);
+    if (S_ISDIR(status.st_mode)) return copy_directory(from, name, to, name, depth + 1);
+    if (S_ISLNK(status.st_mode)) return copy_link(from, name, to);
+    errno = EINVAL;
+    return false;
+}
+
+static bool copy_entries(DIR *entries, int to, int depth) {
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(entries);
+        if (entry == NULL) return errno == 0;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        if (!copy_entry(dirfd(entries), entry->d_name, to, depth)) return false;
+    }
+}
+
+static bool copy_directory(int from, const char *name, int to, const char *new_name, int depth) {
+    if (depth > tree_depth_max) {
+        errno = ELOOP;
+        return false;
+    }
+    int source = openat(from, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *entries = source >= 0 ? fdopendir(source) : NULL;
+    if (entries == NULL) {
+        int code = errno;
+        if (source >= 0) close(source);
+        errno = code;
+        return false;
+    }
+    int target = -1;
+    if (mkdirat(to, new_name, 0700) == 0)
+        target = openat(to, new_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    bool is_good = target >= 0 && copy_entries(entries, target, depth);
+    int code = errno;
+    closedir(entries);
+    if (target >= 0) close(target);
+    errno = code;
+    return is_good;
+}
+
+bool csw_tree_copy(const char *from, const char *to) {
+    return copy_directory(AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *place) {

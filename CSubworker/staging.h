@@ -29,6 +29,9 @@ bool csw_file_allocate(int descriptor, uint64_t from, uint64_t size);
 /* A new file with these bytes; nothing is left when it fails. */
 bool csw_file_make(const char *path, const void *data, size_t size);
 bool csw_file_copy(const char *from, const char *to);
+/* A new directory with all that is in another one: files, directories and symbolic links; EINVAL for anything else. On failure
+ * a part of it may be there. */
+bool csw_tree_copy(const char *from, const char *to);
 /* Removes a file, or a directory with all that is in it; it may be gone already. */
 bool csw_file_remove(const char *path);
 

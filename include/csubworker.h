@@ -424,8 +424,8 @@ CSW_API csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void
 CSW_API csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out);
 
 /* Output i is a file or directory, which is moved away: the task must not touch it again.
- *   path      best one of csw_staging_path(); a file elsewhere is moved there, or copied from another file system
- *   returns   CSW_OK; CSW_EINVAL: neither a regular file nor a directory; CSW_EIO: it can't be moved
+ *   path      best one of csw_staging_path(); what is elsewhere is moved there, from another file system by a copy
+ *   returns   CSW_OK; CSW_EINVAL: neither a regular file nor a directory; CSW_EIO: it can't be moved, or has a device in it
  *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_path(csw_call *call, size_t i, const char *path);
@@ -438,7 +438,7 @@ CSW_API csw_status csw_output_same_as_input(csw_call *call, size_t i, size_t j);
 
 /* The content type of output i, when it differs from the declared one; and its attributes, JSON text of size bytes.
  * Copied; before or after the output is set.
- *   returns   CSW_OK; CSW_EINVAL: no such output; CSW_ENOMEM
+ *   returns   CSW_OK; CSW_EINVAL: no such output, or more than 1 MiB (16 MiB for all outputs); CSW_ENOMEM
  *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_set_content_type(csw_call *call, size_t i, const char *content_type);

@@ -344,6 +344,47 @@ static csw_status buffers(csw_call *call, void *context) {
     return status;
 }
 
+static bool write_file(const char *directory, const char *name, const char *text) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *out = fopen(path, "w");
+    return out != NULL && fputs(text, out) >= 0 && fclose(out) == 0;
+}
+
+/* A directory that was made at the path in the arguments, which may be on another file system; with a socket in it when the
+ * context says so. */
+static csw_status tree(csw_call *call, void *context) {
+    csw_bytes path = csw_call_arguments(call);
+    char top[1024], inside[2048], name[4096];
+    snprintf(top, sizeof top, "%.*s", (int)path.size, (const char *)path.data);
+    snprintf(inside, sizeof inside, "%s/inside", top);
+    if (mkdir(top, 0700) != 0 || mkdir(inside, 0700) != 0 || !write_file(top, "a", "first") ||
+        !write_file(inside, "b", "second"))
+        return csw_fail(call, "%s: %s", top, strerror(errno));
+    snprintf(name, sizeof name, "%s/run", inside);
+    if (!write_file(inside, "run", "#!/bin/sh\n") || chmod(name, 0755) != 0) return csw_fail(call, "run");
+    snprintf(name, sizeof name, "%s/link", top);
+    if (symlink("inside/b", name) != 0) return csw_fail(call, "link");
+    snprintf(name, sizeof name, "%s/pipe", inside);
+    if (context != NULL && mkfifo(name, 0600) != 0) return csw_fail(call, "pipe");
+    csw_status status = csw_output_path(call, 0, top);
+    if ((access(top, F_OK) == 0) != (status != CSW_OK)) return csw_fail(call, "%s: still there, or not any more", top);
+    return status;
+}
+
+/* Attributes of 1 MiB for every output, each of which is another one's again. */
+static csw_status heavy(csw_call *call, void *context) {
+    (void)context;
+    static char attributes[1 << 20];
+    for (size_t i = 0; i < csw_output_count(call); i += 1) {
+        csw_status status = csw_output_bytes(call, i, "x", 1);
+        if (status == CSW_OK) status = csw_output_set_attributes(call, i, attributes, sizeof attributes);
+        if (status == CSW_OK) status = csw_output_set_attributes(call, i, attributes, sizeof attributes);
+        if (status != CSW_OK) return status;
+    }
+    return CSW_OK;
+}
+
 static csw_status unset(csw_call *call, void *context) {
     (void)context;
     return csw_output_bytes(call, 0, "only the first", 14);
@@ -376,6 +417,9 @@ int main(int count, char **arguments) {
         {CSW_TASK, .name = "parse", .function = parse},
         {CSW_TASK, .name = "die", .function = die},
         {CSW_TASK, .name = "unset", .function = unset},
+        {CSW_TASK, .name = "tree", .function = tree},
+        {CSW_TASK, .name = "tree_with_a_pipe", .function = tree, .context = (void *)"pipe"},
+        {CSW_TASK, .name = "heavy", .function = heavy},
         {CSW_TASK, .name = "progress", .function = progress},
         {CSW_TASK, .name = "log", .function = log_lines},
         {CSW_TASK, .name = "grow", .function = grow},

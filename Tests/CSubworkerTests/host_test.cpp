@@ -627,6 +627,41 @@ TEST("an output can be an input, a file, a directory or a file from elsewhere") 
     host.shutdown();
 }
 
+TEST("a directory comes from another file system with all that is in it, or not at all") {
+    Host host(everyTask);
+    char elsewhere[] = "/dev/shm/csubworker-test-XXXXXX";
+    EXPECT(mkdtemp(elsewhere) != nullptr);
+    struct stat here, there;
+    EXPECT(stat(host.staging.c_str(), &here) == 0 && stat(elsewhere, &there) == 0);
+    if (here.st_dev == there.st_dev) std::printf("      on one file system here\n");
+    std::string path = elsewhere + std::string("/tree");
+    Outcome outcome = host.run(host.define("tree"), path);
+    EXPECT_EQ(outcome.error, "");
+    std::string made = outcome.outputs[0].path;
+    EXPECT(outcome.outputs[0].isDirectory);
+    EXPECT_EQ(Host::read(made + "/a"), "first");
+    EXPECT_EQ(Host::read(made + "/link"), "second");
+    EXPECT_EQ(std::filesystem::read_symlink(made + "/link").string(), "inside/b");
+    EXPECT(access((made + "/inside/run").c_str(), X_OK) == 0);
+    EXPECT_EQ(host.stagedCount(), 1u);
+    if (here.st_dev != there.st_dev) {
+        EXPECT(contains(host.run(host.define("tree_with_a_pipe"), path).error, "can't be moved to"));
+        EXPECT_EQ(host.stagedCount(), 1u);
+        EXPECT(std::filesystem::exists(path + "/inside/pipe"));
+    }
+    std::filesystem::remove_all(elsewhere);
+    host.shutdown();
+}
+
+TEST("attributes can't make a message that the worker must refuse") {
+    Host host(everyTask);
+    EXPECT_EQ(host.run(host.define("heavy", 16)).error, "");
+    EXPECT_EQ(
+        host.run(host.define("heavy", 17)).error, "output 16: the attributes of all outputs have more than 16 MiB");
+    EXPECT_EQ(host.run(host.define("heavy", 16)).error, "");
+    host.shutdown();
+}
+
 TEST("a task can't move an input of the worker away") {
     Host host(everyTask);
     std::string path = host.file("input", "the worker's");

@@ -176,6 +176,22 @@ TEST("a worker that sends all before it reads anything is no deadlock") {
     host.shutdown();
 }
 
+TEST("a worker that sends calls without end is malformed, not a heap without end") {
+    Options options;
+    options.hasPage = false;
+    Host host(program, options);
+    uint32_t id = host.define("alone");
+    host.call(0, id, "500");
+    try {
+        for (int round = 0; round < 100; round += 1)
+            send(host, 64, id, "0");
+    } catch (const check::Failure &) {
+        // It is gone before all were sent.
+    }
+    EXPECT_EQ(host.waitForExit(), 1);
+    EXPECT_EQ(host.log(), "tested: malformed message of the worker: far more calls than it has slots\n");
+}
+
 TEST("a recalled call is dropped, also while others run") {
     Host host(program);
     uint32_t id = host.define("alone");
