@@ -130,6 +130,7 @@ extension ClientPlane {
         }
         let pins = BlobPins(depot)
         let result = try await scan(call, earlier, pins)
+        try await checkDirectories(of: result.submit)
         guard case .submitted(let receipt) = try await reply(call, { .submit($0, session, result.submit) }) else { throw Self.mismatch(.done) }
         if !receipt.isRepeated {
             pins.claim()

@@ -266,6 +266,9 @@ struct SubmitScanner: ~Copyable {
             }
         }
         guard valueCount == 1 else { throw cursor.error("an object has one of data, data64 and blob, not \(valueCount)") }
+        if upload.isDirectory, case .inline = upload.value {
+            throw cursor.error("a directory is a blob: PUT its tar stream to /api/v1/blobs and name it")
+        }
         submit.uploads.append(upload)
         try add(tasks: 0, objects: 1, cursor)
     }

@@ -124,7 +124,7 @@ struct Session: Sendable {
 
     func isDirectory(_ object: UInt32) -> Bool {
         if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.given[object]?.isDirectory ?? false }
-        return objects.directories.contains(object)
+        return outputSpec(of: object)?.isDirectory ?? false
     }
 
     var status: SessionStatus {
