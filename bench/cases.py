@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -227,6 +228,18 @@ def case_noop_c(args):
         assert len(gather(session, [Task("noop/noop") for _ in range(n)])) == n
 
     measure("noop-c", NOOP_C_COUNT, args.repeat, once, "one Task object each, results fetched")
+
+
+def case_ffi_cos(args):
+    from rain.client import cdll
+
+    cos = cdll("libm.so.6").function("double cos(double)")
+
+    def once(session, n=NOOP_C_COUNT):
+        results = gather(session, [cos(i * 0.001) for i in range(n)])
+        assert len(results) == n and abs(results[-1].load() - math.cos((n - 1) * 0.001)) < 1e-12
+
+    measure("ffi-cos", NOOP_C_COUNT, args.repeat, once, "cos of libm by declaration, results fetched")
 
 
 def case_shell_true(args):

@@ -1,4 +1,4 @@
-"""The extension module: the C scaffold of this repository, compiled into the package."""
+"""The extension modules: the C scaffold of this repository and the reader of declarations, compiled in."""
 
 from pathlib import Path
 
@@ -6,6 +6,9 @@ from setuptools import Extension, setup
 
 python = Path(__file__).resolve().parent
 root = python.parent
+parser = [
+    root / "Sources" / "FFISubworker" / f"{name}.c" for name in "describe expression lexer parser scratch types".split()
+]
 
 
 def relative(path) -> str:
@@ -21,6 +24,13 @@ setup(
             include_dirs=[str(root / "include"), str(root / "CSubworker")],
             depends=[str(path) for path in [root / "include" / "csubworker.h", *(root / "CSubworker").glob("*.h")]],
             extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"],
-        )
+        ),
+        Extension(
+            "rain._declarations",
+            ["rain/_declarations.c", *[relative(path) for path in parser]],
+            include_dirs=[str(parser[0].parent)],
+            depends=[str(path) for path in parser[0].parent.glob("*.h")],
+            extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-D_DEFAULT_SOURCE"],
+        ),
     ]
 )

@@ -20,6 +20,8 @@ struct Rain: ParsableCommand {
             access file of the server (`rain status` says where it is) copied to them.
             """,
         version: "rain \(rainVersion)",
-        subcommands: [Start.self, Stop.self, Status.self, SubmitFile.self, RunServer.self, RunWorker.self, SubworkerCommands.self, RunWorkerProcess.self]
+        subcommands: [
+            Start.self, Stop.self, Status.self, SubmitFile.self, RunServer.self, RunWorker.self, FFI.self, SubworkerCommands.self, RunWorkerProcess.self,
+        ]
     )
 }

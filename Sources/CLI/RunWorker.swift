@@ -36,6 +36,8 @@ struct RunWorker: ParsableCommand {
     var access: String?
     @Option(help: ArgumentHelp("A subworker that this worker offers; may be repeated.", valueName: "name=command"))
     var subworker: [SubworkerOption] = []
+    @Option(help: ArgumentHelp("Declarations of C functions that are tasks of this worker (see rain ffi); may be repeated.", valueName: "file"))
+    var ffi: [String] = []
 
     func run() throws {
         let state = try stateDirectory()
@@ -49,7 +51,7 @@ struct RunWorker: ParsableCommand {
             WorkerOptions(
                 serverHost: server.host, controlPort: server.port ?? 7211, cpus: cpus.count ?? availableCPUs(), workDirectory: work,
                 logDirectory: logs, accessFile: absolute(access ?? AccessFile.path(inStateDirectory: state)),
-                subworkers: subworker.map { try $0.subworkerCommand() },
+                subworkers: Installation.subworkers(subworker, declarations: ffi),
                 readyFile: readyFile.map(absolute), readyDescriptor: readyFd,
                 storeMemoryBytes: storeMemory?.bytes ?? defaultStoreMemory()))
         if code != 0 { throw ExitCode(code) }

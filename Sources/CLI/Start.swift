@@ -35,6 +35,8 @@ struct Start: ParsableCommand {
     var logDir: String?
     @Option(help: ArgumentHelp("A subworker that every worker offers; may be repeated.", valueName: "name=command"))
     var subworker: [String] = []
+    @Option(help: ArgumentHelp("Declarations of C functions that are tasks of every worker (see rain ffi); may be repeated.", valueName: "file"))
+    var ffi: [String] = []
     @Option(help: ArgumentHelp("A file that is written when everything is ready, with the server's address as JSON.", valueName: "file"))
     var readyFile: String?
 
@@ -91,6 +93,7 @@ struct Start: ParsableCommand {
             var arguments = ["worker", "\(reachableHost):\(controlPort)", "--cpus", String(count)]
             arguments += ["--store-memory", String(storeMemory?.bytes ?? defaultStoreMemory() / UInt64(cpuCounts.count))]
             for text in subworker { arguments += ["--subworker", text] }
+            for file in ffi { arguments += ["--ffi", try absolute(file)] }
             specs.append(try spec(.worker, "worker-\(index + 1)", arguments, logs: logs, work: work))
         }
         return specs

@@ -125,6 +125,7 @@ typedef struct decl_parameter {
     uint32_t factor_count;
     decl_expression *used;     /* length after the call; NULL: the same */
     decl_expression *fallback; /* its value where none is given; NULL: it must be given */
+    const char *fallback_text; /* as it was written */
     uint32_t line, column;
 } decl_parameter;
 

@@ -120,7 +120,7 @@ void decl_task_signature(const decl_library *library, const decl_function *funct
             if ((parameter->fallback != NULL) != are_optional) continue;
             text_add(out, "%s%s: ", separator, parameter->name);
             add_shape(parameter, out);
-            if (are_optional) text_add(out, " = ...");
+            if (are_optional) text_add(out, " = %s", parameter->fallback_text);
             separator = ", ";
         }
     }

@@ -359,9 +359,12 @@ static bool check_errors(const function *self, problem *problem) {
 bool function_call(function *self, problem *problem) {
     for (uint32_t i = 0; i < self->declared->parameter_count; i += 1)
         if (self->slots[i].declared->form == DECL_POINTER) self->slots[i].pointer = self->slots[i].value;
+    /* libffi puts the addresses of its own copies of structs into the list. */
+    void *arguments[decl_parameters_max];
+    memcpy(arguments, self->arguments, self->declared->parameter_count * sizeof *arguments);
     marker_set("calling", self->title);
     errno = 0;
-    ffi_call(&self->cif, self->code, self->result, self->arguments);
+    ffi_call(&self->cif, self->code, self->result, arguments);
     self->error_number = errno;
     marker_set(NULL, NULL);
     return check_errors(self, problem);

@@ -128,6 +128,35 @@ static void find_form(parser *self, decl_parameter *made, const declarator *decl
     if (problem != NULL) lexer_fail(lexer, made->line, made->column, problem, made->name);
 }
 
+/* The text from one place to another as one line, with single blanks and without comments. */
+static const char *as_written(parser *self, const char *from, const char *to) {
+    char *made = scratch_take(self->lexer.memory, (size_t)(to - from) + 1);
+    if (made == NULL) {
+        lexer_no_memory(&self->lexer);
+        return "";
+    }
+    size_t used = 0;
+    while (from < to) {
+        const char *end = from;
+        if (to - from > 1 && from[0] == '/' && from[1] == '/')
+            while (end < to && *end != '\n')
+                end += 1;
+        else if (to - from > 1 && from[0] == '/' && from[1] == '*')
+            for (end += 2; end < to && (end[-1] != '/' || end[-2] != '*' || end - from < 4);)
+                end += 1;
+        if (end == from && strchr(" \t\r\n", *from) == NULL) {
+            made[used++] = *from;
+        } else if (used > 0 && made[used - 1] != ' ' && made[used - 1] != '(') {
+            made[used++] = ' ';
+        }
+        from = end == from ? from + 1 : end;
+    }
+    while (used > 0 && made[used - 1] == ' ')
+        used -= 1;
+    made[used] = 0;
+    return made;
+}
+
 static void read_parameter(parser *self, decl_parameter *made, uint32_t index) {
     lexer *lexer = &self->lexer;
     declarator found = {.is_inout = lexer_take_name(lexer, "inout")};
@@ -152,7 +181,12 @@ static void read_parameter(parser *self, decl_parameter *made, uint32_t index) {
     }
     if (lexer->has_failed) return;
     if (lexer_is_sign(lexer, '[')) read_lengths(self, made);
-    if (lexer_take_sign(lexer, '=')) made->fallback = expression_read(lexer);
+    if (lexer_take_sign(lexer, '=')) {
+        const char *start = lexer->current.at;
+        made->fallback = expression_read(lexer);
+        if (!lexer->has_failed)
+            made->fallback_text = as_written(self, start, lexer->previous.at + lexer->previous.size);
+    }
     if (!lexer->has_failed) find_form(self, made, &found);
 }
 
@@ -377,35 +411,6 @@ static const char *clean_comment(parser *self, const char *comment, size_t size)
         used -= 1;
     made[used] = 0;
     return used != 0 ? made : NULL;
-}
-
-/* The text from one place to another as one line, with single blanks and without comments. */
-static const char *as_written(parser *self, const char *from, const char *to) {
-    char *made = scratch_take(self->lexer.memory, (size_t)(to - from) + 1);
-    if (made == NULL) {
-        lexer_no_memory(&self->lexer);
-        return "";
-    }
-    size_t used = 0;
-    while (from < to) {
-        const char *end = from;
-        if (to - from > 1 && from[0] == '/' && from[1] == '/')
-            while (end < to && *end != '\n')
-                end += 1;
-        else if (to - from > 1 && from[0] == '/' && from[1] == '*')
-            for (end += 2; end < to && (end[-1] != '/' || end[-2] != '*' || end - from < 4);)
-                end += 1;
-        if (end == from && strchr(" \t\r\n", *from) == NULL) {
-            made[used++] = *from;
-        } else if (used > 0 && made[used - 1] != ' ' && made[used - 1] != '(') {
-            made[used++] = ' ';
-        }
-        from = end == from ? from + 1 : end;
-    }
-    while (used > 0 && made[used - 1] == ' ')
-        used -= 1;
-    made[used] = 0;
-    return made;
 }
 
 static void read_result(parser *self, decl_function *made) {

@@ -54,6 +54,21 @@ import Testing
         #expect(try SubworkerOption(argument: "wc=wc -l")?.subworkerCommand().arguments == ["wc", "-l"])
     }
 
+    @Test func `the subworkers of an installation are found from its program`() {
+        #expect(Installation.subworkerProgram("ffi", of: "/opt/rain/bin/rain") == "/opt/rain/libexec/rain/ffi")
+        #expect(Installation.subworkerProgram("ffi", of: "/bin/rain") == "/libexec/rain/ffi")
+    }
+
+    @Test func `a worker offers ffi with its declarations, unless another one is given`() throws {
+        let here = try absolute("x").dropLast()
+        let own = try Installation.subworkers([], declarations: ["a.ffi", "/b.ffi"])
+        #expect(own.map(\.name) == ["ffi"])
+        #expect(own[0].arguments.dropFirst() == ["--declarations", "\(here)a.ffi", "--declarations", "/b.ffi"])
+        #expect(own[0].arguments[0].hasSuffix("/libexec/rain/ffi"))
+        let given = try #require(SubworkerOption(argument: "ffi=/my/ffi"))
+        #expect(try Installation.subworkers([given], declarations: []).map(\.arguments) == [["/my/ffi"]])
+    }
+
     @Test func `a label may hold an equals sign, a path may not`() {
         let option = LabelAndPath(argument: "a=b=out.txt")
         #expect(option?.label == "a=b")

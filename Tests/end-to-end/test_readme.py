@@ -33,7 +33,19 @@ def python(cluster, folder, text):
 
 def test_every_snippet_has_a_test():
     assert README.count("```") == 2 * len(SNIPPETS)
-    assert set(SNIPPETS) == {"run", "start", "python", "c", "cc", "cpp", "cxx", "python-c", "ndjson", "submit"}
+    assert set(SNIPPETS) == {
+        "run",
+        "start",
+        "python",
+        "c",
+        "cc",
+        "cpp",
+        "cxx",
+        "python-c",
+        "python-ffi",
+        "ndjson",
+        "submit",
+    }
 
 
 @pytest.mark.timeout(1200)  # It builds first, when something has changed.
@@ -81,6 +93,10 @@ def test_cpp(cluster, folder):
     result = shell(cluster, folder, SNIPPETS["cxx"])
     assert (result.returncode, result.stderr) == (0, "")
     assert python(cluster, folder, SNIPPETS["python-c"]) == "Hello, world!\n\n"
+
+
+def test_ffi(cluster, folder):
+    assert python(cluster, folder, SNIPPETS["python-ffi"]) == "3610a686\n"
 
 
 def test_submit(cluster, folder):

@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import zlib
 
 import licenses_reference as reference
 import numpy
@@ -75,7 +76,11 @@ def test_the_pipeline_gives_the_same_pairs(cluster, client, expected, tmp_path):
         assert result.returncode == 0, result.stderr
         lines = result.stdout.splitlines()
         count = len(expected[0])
-        assert f"{3 * count + 2} of {3 * count + 2} tasks" in lines
+        assert f"{4 * count + 2} of {4 * count + 2} tasks" in lines
+        checksums = dict(reversed(line.split()) for line in lines if re.match(r"  [0-9a-f]{8}  \S+$", line))
+        assert checksums == {
+            name: f"{zlib.crc32(pathlib.Path(LICENSES, name).read_bytes()):08x}" for name in expected[0]
+        }
         found = [line.split(None, 1) for line in lines if re.match(r"\s+0\.\d{4}  ", line)]
         assert [(value, names) for value, names in found] == [
             (f"{value:.4f}", f"{first}, {second}") for value, first, second in reference.pairs(*expected)[:3]

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How alike are the licences of Debian? A pipeline of built-in, shell, C and Python tasks.
 
-Each text of /usr/share/common-licenses is loaded, turned into a sorted word list by a shell, and counted in C.
+Each text of /usr/share/common-licenses is loaded, turned into a sorted word list by a shell, and counted in C; zlib,
+which knows nothing of Rain, makes its checksum.
 One Python task takes all counts and compares every text with every other, another draws the result.
 """
 
@@ -10,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from rain.client import Client, Input, Output, Program, RainException, Task, remote, tasks
+from rain.client import Client, Input, Output, Program, RainException, Task, cdll, remote, tasks
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -23,6 +24,9 @@ words_of = Program(
     shell=True,
     name="words",
 )
+
+# A function of a library that is on every machine: its declaration makes it a task. n is the length of the data.
+crc32 = cdll("libz.so.1").function("unsigned long crc32(unsigned long crc = 0, const void data[n], unsigned int n)")
 
 
 @remote(outputs=[Output("similarity", encode="pickle")])
@@ -95,11 +99,13 @@ def run(client, directory, wordcount, output):
     if not files:
         raise SystemExit(f"{directory} has no regular files")
     with client.new_session("licenses", subworkers={"wordcount": wordcount}) as session:
-        counts = []
+        counts, checksums = [], []
         for path in files:
             text = tasks.Load(path)
             words = words_of(text=text)
             counts.append(Task("wordcount/count", [words], "counts"))
+            checksums.append(crc32(text))
+            checksums[-1].output.keep()
         similarity = compare([path.name for path in files], counts)
         picture = draw(similarity)
         similarity.output.keep()
@@ -107,6 +113,9 @@ def run(client, directory, wordcount, output):
         session.submit()
         session.wait_all(progress=show_progress)
 
+        print("Checksums:")
+        for path, checksum in zip(files, session.fetch(checksums)):
+            print(f"  {checksum.load():08x}  {path.name}")
         names, matrix = similarity.output.fetch().load()
         print("Most similar:")
         for value, first, second in most_similar(names, matrix, 3):

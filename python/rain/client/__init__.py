@@ -37,9 +37,20 @@ __all__ = [
     "TaskException",
     "TaskState",
     "blob",
+    "cdll",
     "get_active_session",
+    "load_declarations",
     "pickled",
     "remote",
     "tasks",
     "to_dataobj",
 ]
+
+
+def __getattr__(name):
+    # Few programs need them, and every program would wait for them.
+    if name in ("cdll", "load_declarations"):
+        from . import libraries
+
+        return getattr(libraries, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,8 +2,8 @@
 
 from .errors import RainException
 
-_PLAIN = {"", "pickle", "pickle5", "cloudpickle", "json", "cbor", "arrow", "text", "protobuf", "dir"}
-_PREFIXES = ("text-", "protobuf/", "user/", "mime/")
+_PLAIN = {"", "pickle", "pickle5", "cloudpickle", "json", "cbor", "arrow", "array", "text", "protobuf", "dir"}
+_PREFIXES = ("text-", "array/", "protobuf/", "user/", "mime/")
 
 
 def check_content_type(name):
@@ -53,6 +53,11 @@ def encode_parts(value, content_type):
         return [value.encode(_codec(content_type))], content_type
     if content_type == "cbor":
         return [_cbor().dumps(value)], content_type
+    if content_type == "array":
+        from .array_type import encode
+
+        data, content_type = encode(value)
+        return [data], content_type
     raise RainException(f"content type {content_type!r} has no encoder: encode the value yourself and give bytes")
 
 
@@ -80,6 +85,10 @@ def decode_value(data, content_type):
         return str(data, _codec(content_type))
     if content_type == "cbor":
         return _cbor().loads(bytes(data))
+    if (content_type or "").startswith("array/"):
+        from .array_type import decode
+
+        return decode(data, content_type)
     if not content_type:
         raise RainException("the data has no content type, so it can't be decoded: name one with Input(content_type=…)")
     raise RainException(f"content type {content_type!r} has no decoder: take the bytes with get_bytes()")

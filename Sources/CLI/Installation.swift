@@ -1,0 +1,29 @@
+import Glibc
+import TaskModel
+
+/// Where the parts of Rain are: beside this program, `bin/rain` and `libexec/rain/…` below one directory.
+enum Installation {
+    /// The program of a subworker that comes with Rain, whether it is there or not: who needs it gets a message with this path.
+    static func subworkerProgram(_ name: String) throws(CLIError) -> String {
+        guard let path = realpath("/proc/self/exe", nil) else { throw .system(call: "realpath", about: "/proc/self/exe", code: errno) }
+        defer { free(path) }
+        return subworkerProgram(name, of: String(cString: path))
+    }
+
+    static func subworkerProgram(_ name: String, of program: String) -> String {
+        let root = program.split(separator: "/").dropLast(2)
+        return root.map { "/" + $0 }.joined() + "/libexec/rain/" + name
+    }
+
+    /// What a worker offers: its own subworkers, and those that come with Rain where nobody gave another of their name.
+    static func subworkers(_ given: [SubworkerOption], declarations: [String]) throws(CLIError) -> [SubworkerCommand] {
+        var commands: [SubworkerCommand] = []
+        for option in given { commands.append(try option.subworkerCommand()) }
+        if !commands.contains(where: { $0.name == "ffi" }) {
+            var arguments = [try subworkerProgram("ffi")]
+            for file in declarations { arguments += ["--declarations", try absolute(file)] }
+            commands.append(SubworkerCommand(name: "ffi", arguments: arguments))
+        }
+        return commands
+    }
+}
