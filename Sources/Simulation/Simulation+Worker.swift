@@ -52,6 +52,13 @@ extension Simulation {
         case .call(let id, let calls): try call(id, calls, worker)
         case .recall(let id, let slots):
             queue.add(.recalled(worker: index, life: life, id, slots), at: now + random.microseconds(5...500))
+        case .cancelCall(let id, let slot):
+            guard let process = worker.processIndex(id), let call = worker.processes[process].queue.firstIndex(where: { $0.request.slot == slot }),
+                random.chance(70)
+            else { break }
+            worker.processes[process].queue[call].isCancelled = true
+            queue.add(
+                .callDone(worker: index, life: life, id, serial: worker.processes[process].queue[call].serial), at: now + random.microseconds(5...50_000))
         case .dropCached(let id, let replicas):
             guard let process = worker.processIndex(id) else { break }
             for replica in replicas where worker.processes[process].cached.removeValue(forKey: replica) == nil {
@@ -185,7 +192,7 @@ extension Simulation {
         if random.chance(plan.crashPercent) { return try endSubworker(id, isCrash: true, worker) }
         let call = worker.processes[process].queue.remove(at: position)
         let job = call.request.job
-        let (result, made) = try run(job, worker, process: process)
+        let (result, made) = call.isCancelled ? (.cancelled, []) : try run(job, worker, process: process)
         if worker.processes[process].capabilities?.hasCaching == true {
             for input in job.inputs where input.isKept { worker.processes[process].cached[input.replica] = ledger[input.replica] }
         }

@@ -17,6 +17,8 @@ final class VirtualWorker {
         let request: CallRequest
         let serial: UInt64
         var begunAt: UInt64?
+        /// It was asked to stop, and heeds that.
+        var isCancelled = false
     }
     struct Job {
         let token: JobToken

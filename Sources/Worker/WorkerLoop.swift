@@ -124,7 +124,8 @@ struct WorkerLoop: ~Copyable {
                 tellReady(welcome.worker)
             }
         case .refused(let reason): end = .refused("the server \(server) refused this worker: \(reason)")
-        case .defineTemplate, .forgetSession, .startSubworker, .call, .recall, .dropCached, .stopSubworker, .grant, .runJob, .stopJob, .fetch, .alias,
+        case .defineTemplate, .forgetSession, .startSubworker, .call, .recall, .dropCached, .cancelCall, .stopSubworker, .grant, .runJob, .stopJob, .fetch,
+            .alias,
             .spill, .remove, .note:
             shell.perform(effect)
         }

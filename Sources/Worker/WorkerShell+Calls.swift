@@ -138,6 +138,13 @@ extension WorkerShell {
         events.append(.recalled(id, slots: taken))
     }
 
+    /// By the page for a task that looks at it, and by a message for a subworker that reads while a call runs.
+    func cancelCall(_ id: SubworkerID, _ slot: UInt8) {
+        guard let subworker = subworkers[id], subworker.isSocketOpen, subworker.calls[Int(slot)] != nil else { return }
+        if subworker.usesPage { subworker.page.cancel(Int(slot)) }
+        send(.cancel([slot]), to: subworker)
+    }
+
     func dropCached(_ id: SubworkerID, _ replicas: [Replica]) {
         guard let subworker = subworkers[id], subworker.isSocketOpen else { return }
         send(.dropCached(replicas), to: subworker)

@@ -25,6 +25,8 @@ struct SubworkerMachine: TableRow {
     static let depthMax = 60
     /// A call that runs for so long gets nothing queued behind it, and loses what is.
     static let slowNanoseconds: UInt64 = 2_000_000
+    /// A call that was asked to stop and goes on for so long is killed with its process.
+    static let cancelMillisecondsMax: UInt64 = 1000
     /// A call that runs for so long is told of.
     static let startedNanoseconds: UInt64 = 50_000_000
 
@@ -46,6 +48,9 @@ struct SubworkerMachine: TableRow {
     /// Recalls in the order in which they are answered.
     private var recallRequests = Queue<SlotSet>()
     private(set) var recalling = SlotSet()
+    /// Running calls that were asked to stop, and when the first of them was.
+    private(set) var cancelling = SlotSet()
+    private(set) var cancelledSince: Instant?
     /// Where its calls come from, while it is busy: all need as many CPUs.
     private(set) var lane: LaneHandle?
     /// How many times the lane's CPUs it occupies.
@@ -162,6 +167,8 @@ struct SubworkerMachine: TableRow {
         }
         inFlight.remove(slot)
         inFlightCount -= 1
+        cancelling.remove(slot)
+        if cancelling.isEmpty { cancelledSince = nil }
         queuedNanoseconds -= call.estimate
         if inFlightCount == 0 { lane = nil }
         return call
@@ -212,6 +219,12 @@ struct SubworkerMachine: TableRow {
         guard let asked = recallRequests.popFront() else { return SlotSet() }
         recalling.bits &= ~asked.bits
         return asked
+    }
+
+    /// The call runs, and shall stop.
+    mutating func cancel(_ slot: UInt8, now: Instant) {
+        cancelling.insert(slot)
+        cancelledSince = cancelledSince ?? now
     }
 
     /// - Returns: whether the process has to be told.

@@ -138,6 +138,8 @@ extension WorkerCore {
             attempts[attempt].stop = reason
             if subworkers[subworker].canRecall {
                 recall(SlotSet(slot), from: subworker, into: &effects)
+            } else if reason == .cancelled {
+                cancel(slot, of: subworker, into: &effects)
             } else {
                 stopSubworker(subworker, isKilled: true, into: &effects)
             }

@@ -126,7 +126,7 @@ extension WorkerCore {
                 takeBack(attempt, sequence: call.sequence)
                 releaseUnits(of: handle, cpusEach: cpusEach)
             } else {
-                begun(attempt, on: handle, into: &effects)
+                begun(attempt, slot: slot, on: handle, into: &effects)
             }
         }
     }
@@ -147,9 +147,22 @@ extension WorkerCore {
     }
 
     /// The call could not be taken back.
-    private mutating func begun(_ attempt: AttemptHandle, on subworker: SubworkerHandle, into effects: inout ContiguousArray<WorkerEffect>) {
+    private mutating func begun(
+        _ attempt: AttemptHandle, slot: UInt8, on subworker: SubworkerHandle, into effects: inout ContiguousArray<WorkerEffect>
+    ) {
         refuseRevoke(attempt)
-        if attempts[attempt].stop != .no { stopSubworker(subworker, isKilled: true, into: &effects) }
+        switch attempts[attempt].stop {
+        case .no: break
+        case .cancelled: cancel(slot, of: subworker, into: &effects)
+        case .sessionClosed: stopSubworker(subworker, isKilled: true, into: &effects)
+        }
+    }
+
+    /// A running call is asked to stop; it has a moment to do so.
+    mutating func cancel(_ slot: UInt8, of subworker: SubworkerHandle, into effects: inout ContiguousArray<WorkerEffect>) {
+        guard subworkers[subworker].state == .open else { return }  // Its end answers for the call.
+        subworkers[subworker].cancel(slot, now: now)
+        effects.append(.cancelCall(subworkers[subworker].id, slot: slot))
     }
 }
 

@@ -25,9 +25,19 @@ extension WorkerCore {
             return isKilled ? nil : since.advanced(byMilliseconds: Self.farewellMillisecondsMax)
         case .open:
             guard subworkers[handle].isBusy else { return headSince.advanced(byMilliseconds: Self.idleMillisecondsMax) }
-            if canRecallBehind(handle) { return headSince.advanced(byNanoseconds: SubworkerMachine.slowNanoseconds) }
-            return subworkers[handle].isStartReported ? nil : headSince.advanced(byNanoseconds: SubworkerMachine.startedNanoseconds)
+            return [killDeadline(of: handle), slowDeadline(of: handle)].compactMap { $0 }.min()
         }
+    }
+
+    /// Of a call that was asked to stop.
+    private func killDeadline(of handle: SubworkerHandle) -> Instant? {
+        subworkers[handle].cancelledSince?.advanced(byMilliseconds: SubworkerMachine.cancelMillisecondsMax)
+    }
+
+    private func slowDeadline(of handle: SubworkerHandle) -> Instant? {
+        let headSince = subworkers[handle].headSince
+        if canRecallBehind(handle) { return headSince.advanced(byNanoseconds: SubworkerMachine.slowNanoseconds) }
+        return subworkers[handle].isStartReported ? nil : headSince.advanced(byNanoseconds: SubworkerMachine.startedNanoseconds)
     }
 
     mutating func tick(into effects: inout ContiguousArray<WorkerEffect>) {
@@ -39,7 +49,9 @@ extension WorkerCore {
             case .stopping:
                 stopSubworker(handle, isKilled: true, into: &effects)
             case .open:
-                if subworkers[handle].isBusy {
+                if let deadline = killDeadline(of: handle), now >= deadline {
+                    stopSubworker(handle, isKilled: true, into: &effects)
+                } else if subworkers[handle].isBusy {
                     reportSlowCalls(of: handle)
                 } else {
                     stopSubworker(handle, isKilled: false, into: &effects)

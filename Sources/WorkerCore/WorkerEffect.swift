@@ -20,6 +20,8 @@ package enum WorkerEffect: Equatable, Sendable {
     case call(SubworkerID, ContiguousArray<CallRequest>)
     /// Take back what has not begun; answered by `recalled`.
     case recall(SubworkerID, slots: SlotSet)
+    /// Ask a call that runs to stop; its answer comes as always.
+    case cancelCall(SubworkerID, slot: UInt8)
     case dropCached(SubworkerID, [Replica])
     /// `isKilled`: at once, with its whole process group; else it is asked to end. Then `subworkerEnded`.
     case stopSubworker(SubworkerID, isKilled: Bool)

@@ -75,6 +75,7 @@ struct FakeShell {
             }
         case .fetch(let token, let input): pending.append(.fetch(token, input))
         case .alias(let token, let from, let to): pending.append(.alias(token, from: from, to: to))
+        case .cancelCall: break  // It goes on, and is killed.
         case .grant: break  // Nothing that runs here asks for room.
         case .spill(let replica): pending.append(.spill(replica))
         case .remove(let replicas): for replica in replicas { store[replica] = nil }

@@ -20,6 +20,8 @@ struct RandomShell {
         var news: [WorkerEvent] = []
         /// Files for which room was asked and not answered.
         var asked: Set<UInt32> = []
+        /// Calls that were asked to stop.
+        var cancelled = SlotSet()
         var isStopped = false
         var hasEnded = false
         var threads: Int { Int(max(capabilities?.threads ?? 1, 1)) }
@@ -83,6 +85,10 @@ struct RandomShell {
         case .startSubworker(let id, _): processes.append(Process(id: id))
         case .call(let id, let calls): try call(id, calls)
         case .recall(let id, let slots): try recall(id, slots)
+        case .cancelCall(let id, let slot):
+            guard let index = index(of: id), !processes[index].hasEnded else { break }
+            if processes[index].queue.contains(where: { $0.slot == slot }) { processes[index].cancelled.insert(slot) }
+            count("calls asked to stop")
         case .dropCached(let id, let replicas):
             guard let index = index(of: id) else { break }  // It has ended, and the core has not heard yet.
             for replica in replicas where processes[index].cached.remove(replica) == nil {
@@ -270,7 +276,9 @@ struct RandomShell {
                 for input in call.job.inputs where input.isKept { processes[index].cached.insert(input.replica) }
             }
             let nanoseconds = UInt64(random.chance(10) ? 5_000_000 : random.below(20_000))
-            let (result, made) = run(call.job)
+            let isCancelled = processes[index].cancelled.contains(call.slot) && random.chance(70)
+            processes[index].cancelled.remove(call.slot)
+            let (result, made) = isCancelled ? (.cancelled, []) : run(call.job)
             unheard["\(processes[index].id.rawValue)/\(call.slot)"] = made
             answers.append(CallAnswer(slot: call.slot, durationNanoseconds: nanoseconds, result: result))
         }

@@ -274,23 +274,41 @@ import WorkerCore
 
     // MARK: Cancel and revoke
 
-    @Test func `cancel takes a queued call back and kills under a running one`() throws {
+    @Test func `cancel takes a queued call back and asks a running one to stop`() throws {
         var harness = try Self.fast()
         try harness.send(Make.assign(0), Make.assign(1), Make.assign(2))
         #expect(try harness.send(.cancel(Make.attempt(1))).effects == [.recall(Self.worker(1), slots: Make.slots(1))])
         #expect(try harness.handle(.recalled(Self.worker(1), slots: Make.slots(1))) == Harness.Round(messages: [.cancelled(Make.attempt(1))]))
         #expect(try harness.send(.cancel(Make.attempt(0))).effects == [.recall(Self.worker(1), slots: Make.slots(0))])
-        #expect(try harness.handle(.recalled(Self.worker(1), slots: SlotSet())).effects == [.stopSubworker(Self.worker(1), isKilled: true)])
+        #expect(try harness.handle(.recalled(Self.worker(1), slots: SlotSet())).effects == [.cancelCall(Self.worker(1), slot: 0)])
+        let answer = CallAnswer(slot: 0, durationNanoseconds: 1000, result: .cancelled)
+        let round = try harness.handle(.callsAnswered(Self.worker(1), [answer]))
+        #expect(round.messages == [.cancelled(Make.attempt(0))] && round.effects.isEmpty, "its process goes on")
+        #expect(try harness.tick(afterMilliseconds: 5000).effects.isEmpty)
+        let other = try harness.answer(1, [2]).messages
+        #expect(other.contains { if case .finished(Make.attempt(2), _) = $0 { true } else { false } })
+    }
+
+    @Test func `a call that does not stop is killed with its process`() throws {
+        var harness = try Self.fast()
+        try harness.send(Make.assign(0), Make.assign(2))
+        try harness.send(.cancel(Make.attempt(0)))
+        try harness.handle(.recalled(Self.worker(1), slots: SlotSet()))
+        #expect(try !harness.tick(afterMilliseconds: 900).effects.contains(.stopSubworker(Self.worker(1), isKilled: true)))
+        let deadline = try #require(harness.core.nextTick)
+        #expect(deadline <= Instant(nanoseconds: harness.now.nanoseconds + 100_000_000))
+        #expect(try harness.tick(afterMilliseconds: 100).effects.contains(.stopSubworker(Self.worker(1), isKilled: true)))
         let end = try harness.end(1, running: Make.slots(0))
         #expect(end == Harness.Round(effects: [.startSubworker(Self.worker(2), Harness.count)], messages: [.cancelled(Make.attempt(0))]))
         #expect(try harness.register(2).calls == [[Make.call(0, 2)]], "the neighbour runs again uncharged")
     }
 
-    @Test func `cancel without a control page kills`() throws {
+    @Test func `cancel without a control page asks too, then kills`() throws {
         var harness = try Self.opened()
         try harness.send(Make.assign(0))
         try harness.register(1, page: false)
-        #expect(try harness.send(.cancel(Make.attempt(0))).effects == [.stopSubworker(Self.worker(1), isKilled: true)])
+        #expect(try harness.send(.cancel(Make.attempt(0))).effects == [.cancelCall(Self.worker(1), slot: 0)])
+        #expect(try harness.tick(afterMilliseconds: 1000).effects == [.stopSubworker(Self.worker(1), isKilled: true)])
         #expect(try harness.end(1, running: Make.slots(0)).messages == [.cancelled(Make.attempt(0))])
     }
 
@@ -343,6 +361,7 @@ import WorkerCore
         try harness.register(1, threads: 2)
         try harness.send(.cancel(Make.attempt(0)))
         try harness.handle(.recalled(Self.worker(1), slots: SlotSet()))
+        try harness.tick(afterMilliseconds: 1000)
         let end = try harness.end(1, running: Make.slots(0, 1))
         #expect(end.messages.contains(.cancelled(Make.attempt(0))))
         #expect(end.failure?.cause == .preempted)
