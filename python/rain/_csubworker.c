@@ -211,7 +211,18 @@ static PyObject *call_input(PyObject *self, PyObject *argument) {
 
 INPUT_FUNCTION(content_type, PyUnicode_FromString(csw_input_content_type(call, (size_t)i)))
 INPUT_FUNCTION(attributes, bytes_of(csw_input_attributes(call, (size_t)i)))
+INPUT_FUNCTION(is_directory, PyBool_FromLong(csw_input_is_directory(call, (size_t)i)))
 INPUT_FUNCTION(is_cached, PyBool_FromLong(csw_input_is_cached(call, (size_t)i)))
+
+static PyObject *call_input_path(PyObject *self, PyObject *argument) {
+    csw_call *call = open_call(self);
+    if (call == NULL) return NULL;
+    Py_ssize_t i = position_of(argument, csw_input_count(call), "inputs");
+    if (i < 0) return NULL;
+    const char *path;
+    csw_status status = csw_input_path(call, (size_t)i, &path);
+    return status == CSW_OK ? PyUnicode_DecodeFSDefault(path) : raise_call(call, status);
+}
 
 static PyObject *call_input_attached(PyObject *self, PyObject *argument) {
     csw_call *call = open_call(self);
@@ -252,6 +263,21 @@ static PyObject *call_output_label(PyObject *self, PyObject *argument) {
     if (call == NULL) return NULL;
     Py_ssize_t i = position_of(argument, csw_output_count(call), "outputs");
     return i < 0 ? NULL : PyUnicode_FromString(csw_output_label(call, (size_t)i));
+}
+
+static PyObject *call_output_is_directory(PyObject *self, PyObject *argument) {
+    csw_call *call = open_call(self);
+    if (call == NULL) return NULL;
+    Py_ssize_t i = position_of(argument, csw_output_count(call), "outputs");
+    return i < 0 ? NULL : PyBool_FromLong(csw_output_is_directory(call, (size_t)i));
+}
+
+static PyObject *call_staging_path(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    csw_call *call = open_call(self);
+    const char *path;
+    csw_status status = call == NULL ? CSW_OK : csw_staging_path(call, &path);
+    if (call == NULL) return NULL;
+    return status == CSW_OK ? PyUnicode_DecodeFSDefault(path) : raise_call(call, status);
 }
 
 /* Writes all of the vectors to a file; -1 with errno on failure. Writing is faster than filling a map of new pages. */
@@ -380,6 +406,23 @@ static PyObject *call_set_output(PyObject *self, PyObject *arguments) {
 }
 
 PyDoc_STRVAR(
+    call_set_output_path_doc, "set_output_path(position, path, attributes=None)\n--\n\n"
+                              "An output is this file or directory, which is moved away.");
+
+static PyObject *call_set_output_path(PyObject *self, PyObject *arguments) {
+    csw_call *call = open_call(self);
+    Py_ssize_t i, json_size = 0;
+    PyObject *path;
+    const char *json = NULL;
+    if (call == NULL || !PyArg_ParseTuple(arguments, "nO&|z#", &i, PyUnicode_FSConverter, &path, &json, &json_size))
+        return NULL;
+    csw_status status = csw_output_path(call, (size_t)i, PyBytes_AS_STRING(path));
+    Py_DECREF(path);
+    if (status == CSW_OK) status = output_facts(call, (size_t)i, NULL, json, json_size);
+    return call_outcome(call, status);
+}
+
+PyDoc_STRVAR(
     call_pass_input_doc, "pass_input(position, input, content_type=None, attributes=None)\n--\n\n"
                          "An output is the same data as an input; nothing is copied.");
 
@@ -442,12 +485,17 @@ static PyMethodDef call_methods[] = {
     {"input", call_input, METH_O, PyDoc_STR("The bytes of an input: bytes, or a Mapping of a large one.")},
     {"input_content_type", call_input_content_type, METH_O, NULL},
     {"input_attributes", call_input_attributes, METH_O, PyDoc_STR("JSON text.")},
+    {"input_is_directory", call_input_is_directory, METH_O, PyDoc_STR("It has a path and no bytes.")},
+    {"input_path", call_input_path, METH_O, PyDoc_STR("Where an input can be read while the call lasts.")},
     {"input_is_cached", call_input_is_cached, METH_O, PyDoc_STR("Whether attach() works.")},
     {"input_attached", call_input_attached, METH_O, PyDoc_STR("What attach() hung on an input, or None.")},
     {"attach", call_attach, METH_VARARGS, PyDoc_STR("Hangs a value on an input that comes again.")},
     {"output_label", call_output_label, METH_O, NULL},
     {"output_content_type", call_output_content_type, METH_O, PyDoc_STR("As the client declared it.")},
+    {"output_is_directory", call_output_is_directory, METH_O, PyDoc_STR("As the client declared it.")},
+    {"staging_path", call_staging_path, METH_NOARGS, PyDoc_STR("A fresh path for an output; nothing is there.")},
     {"set_output", call_set_output, METH_VARARGS, call_set_output_doc},
+    {"set_output_path", call_set_output_path, METH_VARARGS, call_set_output_path_doc},
     {"pass_input", call_pass_input, METH_VARARGS, call_pass_input_doc},
     {"debug", call_debug, METH_O, PyDoc_STR("Adds a line to the task's debug text.")},
     {"set_attributes", call_set_attributes, METH_O, PyDoc_STR("JSON text of the task's own attributes.")},

@@ -3,6 +3,7 @@
 from ..common import (
     DataInstance,
     DataObjectState,
+    DirectoryInstance,
     LabeledList,
     RainException,
     RainWarning,
@@ -12,8 +13,8 @@ from ..common import (
 )
 from . import tasks
 from .client import Client
-from .graph import DataObject, Task, blob, pickled, to_dataobj
-from .io import Input, Output, OutputSpec
+from .graph import DataObject, Task, blob, directory, pickled, to_dataobj
+from .io import Input, InputDir, Output, OutputDir, OutputSpec
 from .program import Program
 from .remote import Remote, remote
 from .session import Session, get_active_session
@@ -23,9 +24,12 @@ __all__ = [
     "DataInstance",
     "DataObject",
     "DataObjectState",
+    "DirectoryInstance",
     "Input",
+    "InputDir",
     "LabeledList",
     "Output",
+    "OutputDir",
     "OutputSpec",
     "Program",
     "RainException",
@@ -37,6 +41,7 @@ __all__ = [
     "TaskException",
     "TaskState",
     "blob",
+    "directory",
     "cdll",
     "get_active_session",
     "load_declarations",

@@ -2,9 +2,10 @@
 
 import base64
 
+from ..common.directory import is_directory_type
 from .template import to_json
 
-#: Larger constants are uploaded on their own, before the submit.
+#: Larger constants, and directories, are uploaded on their own, before the submit.
 INLINE_BYTES_MAX = 4096
 
 
@@ -64,7 +65,10 @@ class Batch:
             fields["keep"] = True
         if obj._attributes:
             fields["attributes"] = obj._attributes
-        if len(data) <= INLINE_BYTES_MAX:
+        is_directory = is_directory_type(obj._content_type)
+        if is_directory:
+            fields["directory"] = True
+        if len(data) <= INLINE_BYTES_MAX and not is_directory:
             fields["data64"] = base64.b64encode(data).decode()
         else:
             import hashlib

@@ -5,6 +5,7 @@ import threading
 
 from ..common.content_type import check_content_type, encode_parts, merge_content_types
 from ..common.data_instance import DataInstance
+from ..common.directory import CONTENT_TYPE, is_directory_type, pack
 from ..common.errors import RainException
 from ..common.labeled_list import LabeledList
 from ..common.placeholder import take_input
@@ -17,11 +18,9 @@ pickling = threading.local()
 
 
 class DataObject:
-    """Immutable bytes in a session: a constant of the program, or the output of a task."""
+    """Immutable bytes or a directory in a session: a constant of the program, or the output of a task."""
 
     __slots__ = ("_session", "_id", "_task", "_position", "label", "_content_type", "_info", "_is_kept", "_attributes")
-
-    data_type = "blob"
 
     def __init__(self, session, id, label, content_type=None, task=None, position=0):
         self._session = session
@@ -53,6 +52,21 @@ class DataObject:
         if self._info is not None and self._info.content_type:
             return merge_content_types(self._content_type, self._info.content_type)
         return self._content_type
+
+    @property
+    def data_type(self) -> str:
+        """ "dir" for a directory, else "blob"."""
+        return "dir" if is_directory_type(self._content_type) else "blob"
+
+    def expect_dir(self):
+        """Raises unless it is a directory."""
+        if self.data_type != "dir":
+            raise RainException(f"{self!r} is a file; a directory is expected")
+
+    def expect_blob(self):
+        """Raises unless it is a file."""
+        if self.data_type != "blob":
+            raise RainException(f"{self!r} is a directory; a file is expected")
 
     @property
     def attributes(self) -> dict:
@@ -378,6 +392,17 @@ def blob(value, label="const", content_type=None, encode=None, session=None) -> 
     return (session or active_session())._add_constant(data, check_label(label), content_type)
 
 
+def directory(source, label="const_dir", session=None) -> DataObject:
+    """A constant that is a directory, taken as it is now.
+
+    Args:
+        source: the path of a directory of this machine; or the files as a dict: bytes, str (in UTF-8) or None (an empty
+            directory) by relative path.
+        label: its role.
+    """
+    return (session or active_session())._add_constant(pack(source), check_label(label), CONTENT_TYPE)
+
+
 def pickled(value, label="pickle", session=None) -> DataObject:
     """A constant with a pickled value."""
     return blob(value, label, encode="pickle", session=session)
@@ -389,4 +414,4 @@ def active_session():
     return get_active_session()
 
 
-__all__ = ["DataObject", "DataObjectState", "Task", "TaskState", "blob", "pickled", "to_dataobj"]
+__all__ = ["DataObject", "DataObjectState", "Task", "TaskState", "blob", "directory", "pickled", "to_dataobj"]

@@ -1,6 +1,7 @@
 """Descriptions of inputs and outputs."""
 
 from ..common.content_type import check_content_type, merge_content_types
+from ..common.directory import CONTENT_TYPE, is_directory_type
 from ..common.errors import RainException
 from .graph import check_label
 
@@ -31,6 +32,22 @@ class Input:
         return f"Input({self.label!r}, path={self.path!r})"
 
 
+class InputDir(Input):
+    """An input that is a directory.
+
+    A program finds it at its path, as a symbolic link that can't be written through; with `write` as a copy of its own.
+    A Python task gets a `DirectoryInstance`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, label=None, path=None, dataobj=None, load=None, write=False):
+        super().__init__(label, path, dataobj, load, CONTENT_TYPE, write)
+
+    def __repr__(self):
+        return f"InputDir({self.label!r}, path={self.path!r})"
+
+
 class Output:
     """An output of a task.
 
@@ -56,6 +73,10 @@ class Output:
             self.content_type = merge_content_types(self.content_type, encode)
         self.path = path
 
+    @property
+    def is_directory(self) -> bool:
+        return is_directory_type(self.content_type)
+
     def merged(self, other: "Output") -> "Output":
         """This declaration with what a call says more; the call's label, path and encoding win."""
         return Output(
@@ -68,6 +89,24 @@ class Output:
 
     def __repr__(self):
         return f"Output({self.label!r}, path={self.path!r})"
+
+
+class OutputDir(Output):
+    """An output that is a directory.
+
+    Args:
+        label: its role.
+        size_hint: bytes to expect; not used yet.
+        path: the directory that a program makes; None for the label.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, label=None, *, size_hint=None, path=None):
+        super().__init__(label, size_hint=size_hint, content_type=CONTENT_TYPE, path=path)
+
+    def __repr__(self):
+        return f"OutputDir({self.label!r}, path={self.path!r})"
 
 
 class OutputSpec:

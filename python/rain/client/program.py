@@ -2,6 +2,7 @@
 
 import os
 
+from ..common.directory import check_kind, is_directory_type
 from ..common.errors import RainException
 from .graph import DataObject, Task, active_session, to_dataobj
 from .io import Input, Output, OutputSpec
@@ -34,11 +35,15 @@ class Command:
         """Takes an input in and returns its position."""
         if isinstance(value, str):
             value = Input(value)
+        is_declared = isinstance(value, Input)
         name = None
         if not isinstance(value, Input):
             obj = to_dataobj(value)
             name = self._file_name(obj.label)
             value = Input(dataobj=obj)
+        if value.dataobj is not None and is_declared:
+            obj = to_dataobj(value.dataobj)
+            check_kind(obj.data_type, value.content_type, f"{obj!r}")
         if value.load is not None:
             raise RainException(f"{value!r}: a program can't have load, it finds bytes")
         if is_program and value.dataobj is not None:
@@ -57,6 +62,10 @@ class Command:
             entry["path"] = self._free_path(value.path, name)
             if value.write:
                 entry["write"] = True
+            if is_directory_type(value.content_type):
+                entry["directory"] = True
+        elif is_directory_type(value.content_type):
+            raise RainException(f"{value!r} can't be the standard input: it is a directory")
         self._inputs.append(entry)
         return position
 
@@ -72,6 +81,8 @@ class Command:
         label = value.label or value.path or f"output{position}"
         if any(label == other.label for other in self.outputs):
             raise RainException(f"two outputs have the label {label!r}")
+        if value.is_directory and not is_mapped:
+            raise RainException(f"{value!r} can't be the standard output: it is a directory")
         self.outputs.append(Output(label, content_type=value.content_type))
         self._outputs.append({"path": value.path or label} if is_mapped else {})
         return position
@@ -207,6 +218,8 @@ class Program:
                 cpus=self.cpus,
             )
         inputs = [to_dataobj(data[label]) for label in self._command.labels]
+        for label, obj, content_type in zip(self._command.labels, inputs, self._command.input_types):
+            check_kind(obj.data_type, content_type, f"the input {label!r}, {obj!r},")
         ids = ",".join([str(session._own_id(obj)) for obj in inputs])
         task = Task.__new__(Task)
         task._begin(session, template, inputs, f"[{ids}],{self._row_arguments}", name)

@@ -4,6 +4,7 @@ import base64
 import types
 
 from ..common.content_type import check_content_type, merge_content_types
+from ..common.directory import check_kind
 from ..common.errors import RainException
 from ..common.pickling import cloudpickle, dump, dump_parts
 from .graph import DataObject, Task, active_session, pickling, to_dataobj
@@ -37,7 +38,7 @@ def remote(*, outputs=None, inputs=None, auto_load=None, auto_encode=None, name=
 class _Collector:
     """Gives positions to the data objects that a pickler meets."""
 
-    __slots__ = ("inputs", "positions", "load", "content_type", "session")
+    __slots__ = ("inputs", "positions", "load", "content_type", "is_declared", "session")
 
     def __init__(self, session, load=False, content_type=None):
         self.session = session
@@ -45,6 +46,7 @@ class _Collector:
         self.positions = {}
         self.load = load
         self.content_type = content_type
+        self.is_declared = False
 
     def add(self, obj) -> int:
         object_id = self.session._own_id(obj)
@@ -55,6 +57,8 @@ class _Collector:
         return position
 
     def reference(self, obj) -> tuple:
+        if self.is_declared:
+            check_kind(obj.data_type, self.content_type, f"{obj!r}")
         if self.content_type:
             merge_content_types(obj.content_type, self.content_type)  # Raises where they do not fit.
         position = self.add(obj)
@@ -97,7 +101,9 @@ class Remote:
     def _annotations(self) -> dict:
         result = {}
         for name, value in self.function.__annotations__.items():
-            if isinstance(value, str) and ("Input(" in value or "Output(" in value):
+            if isinstance(value, str) and any(
+                word in value for word in ("Input(", "Output(", "InputDir(", "OutputDir(")
+            ):
                 # `from __future__ import annotations` leaves texts.
                 value = eval(value, self.function.__globals__)
             result[name] = value
@@ -264,6 +270,7 @@ class Remote:
 
         def pickled(name, value):
             collector.load, collector.content_type = self._specs.get(name, default)
+            collector.is_declared = name in self._specs
             return dump(value)
 
         names = positional + [rest] * (len(args) - len(positional))
@@ -276,8 +283,11 @@ class Remote:
         positional, rest, _, _ = self._parameters
         for name, value in zip(positional + [rest] * (len(args) - len(positional)), args):
             spec = self._specs.get(name)
-            if spec is not None and spec[1]:
-                merge_content_types(to_dataobj(value).content_type, spec[1])
+            if spec is not None:
+                obj = to_dataobj(value)
+                check_kind(obj.data_type, spec[1], f"the argument {name!r}, {obj!r},")
+                if spec[1]:
+                    merge_content_types(obj.content_type, spec[1])
 
     def _make_template(self, session, key, site, frames, overrides) -> Template:
         function = session._functions.get(self)

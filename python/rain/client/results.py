@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left
 
 from ..common.data_instance import DataInstance
+from ..common.directory import DirectoryInstance
 from ..common.errors import RainException, TaskException
 from .info import ObjectInfo
 from .outcomes import FINISHED, UNFINISHED
@@ -141,13 +142,13 @@ class Results:
         return rows
 
     def _instance(self, obj, row) -> DataInstance:
-        _, status, _, content_type, size, data = row
+        _, status, is_directory, content_type, size, data = row
         if status == 1:
             data = self._session._request("GET", f"objects/{obj._id}/content").body
         elif status:
             raise self._missing(obj, status, data)
         obj._info = info = ObjectInfo(size, content_type, None, obj)
-        instance = DataInstance(data, content_type or obj._content_type)
+        instance = DirectoryInstance(data) if is_directory else DataInstance(data, content_type or obj._content_type)
         instance._attributes_source = info
         if obj._task is not None and self._session._outcomes.states[obj._task._id] == UNFINISHED:
             self._session._outcomes.mark([[obj._task._id, 1]], FINISHED)

@@ -4,12 +4,12 @@ import os
 from types import NoneType
 
 from ..common.errors import RainException
-from .graph import Task, active_session
-from .io import Output
+from .graph import Task, active_session, to_dataobj
+from .io import Output, OutputDir
 from .program import command_of, split
 from .template import call_site, to_json
 
-__all__ = ["Concat", "Execute", "Load", "Sleep", "Store"]
+__all__ = ["Concat", "Execute", "Load", "LoadDir", "MakeDirectory", "SliceDirectory", "Sleep", "Store"]
 
 
 class _BuiltIn(Task):
@@ -42,11 +42,12 @@ class Sleep(_BuiltIn):
     __slots__ = ()
 
     def __init__(self, input, timeout, name=None, session=None, cpus=1):
-        self._make(self.TASK_TYPE, (input,), "out", None, {"seconds": timeout}, cpus, name, session)
+        output = OutputDir("out") if to_dataobj(input).data_type == "dir" else "out"
+        self._make(self.TASK_TYPE, (input,), output, None, {"seconds": timeout}, cpus, name, session)
 
 
 class Load(_BuiltIn):
-    """The bytes of a file on the worker's machine, by absolute path.
+    """The bytes of a file on the worker's machine, by absolute path; with an `OutputDir`, a directory.
 
     Args:
         output: a label or `Output`, for a content type; None for "out".
@@ -63,14 +64,84 @@ class Load(_BuiltIn):
         self._make(self.TASK_TYPE, (), outputs, None, {"path": _absolute(path)}, 1, name, session)
 
 
+class LoadDir(_BuiltIn):
+    """A directory on the worker's machine, by absolute path: a copy of it, as it is when the task runs.
+
+    Args:
+        output: a label or `OutputDir`; None for "out".
+    """
+
+    TASK_TYPE = "builtin/load"
+    __slots__ = ()
+
+    def __init__(self, path, output=None, name=None, session=None):
+        self._make(self.TASK_TYPE, (), _directory_output(output), None, {"path": _absolute(path)}, 1, name, session)
+
+
 class Store(_BuiltIn):
-    """Writes its input to a file on the worker's machine, by absolute path. It has no outputs."""
+    """Writes its input to a file or directory on the worker's machine, by absolute path. It has no outputs.
+
+    A file that is there is replaced. A directory that is there is left alone: the task fails, unless it is the same.
+    """
 
     TASK_TYPE = "builtin/store"
     __slots__ = ()
 
     def __init__(self, input, path, name=None, session=None):
         self._make(self.TASK_TYPE, (input,), (), None, {"path": _absolute(path)}, 1, name, session)
+
+
+class MakeDirectory(_BuiltIn):
+    """A directory with its inputs at paths of their own.
+
+    Args:
+        paths_objects: (path, data object) pairs, or a dict of data objects by path. Paths are relative; what is missing
+            of their parents is made.
+        output: a label or `OutputDir`; None for "out".
+    """
+
+    TASK_TYPE = "builtin/make_directory"
+    __slots__ = ()
+
+    def __init__(self, paths_objects, output=None, name=None, session=None):
+        pairs = list(paths_objects.items() if isinstance(paths_objects, dict) else paths_objects)
+        paths = [os.fspath(path).removesuffix("/") for path, _ in pairs]
+        objects = tuple(obj for _, obj in pairs)
+        self._make(self.TASK_TYPE, objects, _directory_output(output), None, {"paths": paths}, 1, name, session)
+
+
+class SliceDirectory(_BuiltIn):
+    """A file of a directory; or, where the path ends with "/", a directory in it.
+
+    Args:
+        path: relative, in the input.
+        output: a label, `Output` or `OutputDir`; None for "out".
+    """
+
+    TASK_TYPE = "builtin/slice_directory"
+    __slots__ = ()
+
+    def __init__(self, input, path, output=None, name=None, session=None):
+        obj = to_dataobj(input)
+        obj.expect_dir()
+        path = os.fspath(path)
+        if path.endswith("/"):
+            output = _directory_output(output)
+        elif output is None or isinstance(output, str):
+            output = output or "out"
+        elif output.is_directory:
+            raise RainException(f"the path {path!r} means a file; for a directory it ends with '/'")
+        else:
+            output = [output if output.label is not None else output.merged(Output("out"))]
+        self._make(self.TASK_TYPE, (obj,), output, None, {"path": path}, 1, name, session)
+
+
+def _directory_output(output) -> OutputDir:
+    if output is None or isinstance(output, str):
+        return OutputDir(output or "out")
+    if not output.is_directory:
+        raise RainException(f"{output!r}: the output is a directory: give an OutputDir, or a label")
+    return output if output.label is not None else OutputDir("out", size_hint=output.size_hint)
 
 
 class Execute(Task):

@@ -3,6 +3,7 @@
 import json
 import sys
 
+from ..common.directory import is_directory_type
 from ..common.errors import RainException
 
 #: Frames of the program that are remembered with a task.
@@ -115,6 +116,8 @@ class Template:
             output = {"label": label or ""}
             if content_type:
                 output["content_type"] = content_type
+            if is_directory_type(content_type):
+                output["directory"] = True
             if keep_mask >> i & 1:
                 output["keep"] = True
             outputs.append(output)

@@ -1,9 +1,11 @@
 """What a remote function gets as its first argument."""
 
 import json
+import os
 
 from ..common.content_type import check_content_type
 from ..common.data_instance import DataInstance
+from ..common.directory import DirectoryInstance, copy_tree, pack, unpack
 from ..common.errors import RainException
 
 
@@ -89,6 +91,33 @@ class Context:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return DataInstance(bytes(value), check_content_type(content_type))
         raise RainException(f"a value of type {type(value).__name__} needs encode=…, such as encode='pickle'")
+
+    def directory(self, source) -> DirectoryInstance:
+        """A result that is a directory, for an `OutputDir`.
+
+        Args:
+            source: the path of a directory: one in the working directory is moved away, another one is copied; or the
+                files as a dict, as in `rain.client.directory`.
+        """
+        target = self._call.staging_path()
+        if isinstance(source, dict):
+            unpack(pack(source), target)
+            return DirectoryInstance(path=target)
+        path = os.path.abspath(os.fspath(source))
+        if not os.path.isdir(path):
+            raise RainException(f"{os.fspath(source)!r} is no directory")
+        if os.path.realpath(path).startswith(os.path.realpath(".") + os.sep) and not os.path.islink(path):
+            os.chmod(path, 0o755)
+            os.rename(path, target)
+        else:
+            copy_tree(path, target)
+        return DirectoryInstance(path=target)
+
+    def stage_directory(self, path) -> DirectoryInstance:
+        """A result that is a directory of the working directory; it is moved away. As `directory`; its older name."""
+        if os.path.isabs(path):
+            raise RainException(f"{path!r} must be relative to the working directory")
+        return self.directory(path)
 
     def pickled(self, value) -> DataInstance:
         """A pickled result."""

@@ -24,6 +24,7 @@ from .._csubworker import connect
 from ..common import placeholder
 from ..common.content_type import encode_parts, merge_content_types
 from ..common.data_instance import DataInstance
+from ..common.directory import DirectoryInstance, check_kind
 from ..common.errors import RainException
 from .context import Context
 
@@ -210,7 +211,10 @@ class InputAttributes:
 
 
 def instance(call, i) -> DataInstance:
-    result = DataInstance(call.input(i), call.input_content_type(i))
+    if call.input_is_directory(i):
+        result = DirectoryInstance(path=call.input_path(i))
+    else:
+        result = DataInstance(call.input(i), call.input_content_type(i))
     text = call.input_attributes(i)
     if text:
         result._attributes_source = InputAttributes(text)
@@ -221,6 +225,7 @@ def instance(call, i) -> DataInstance:
 def resolved(value, load, content_type):
     """What a parameter gets for a data instance."""
     if content_type:
+        check_kind(value.data_type, content_type, f"input {value.input_index}")
         value._content_type = merge_content_types(value._content_type, content_type)
     return value.load() if load else value
 
@@ -248,7 +253,9 @@ def result_by_label(call, result) -> list:
 def set_output(call, i, value, encode):
     """Turns a result into an output."""
     kind = type(value)
-    if kind is DataInstance:
+    if call.output_is_directory(i) or kind is DirectoryInstance:
+        set_directory(call, i, value)
+    elif kind is DataInstance:
         attributes = json.dumps(value._attributes) if value._attributes else None
         if value.input_index is not None:
             call.pass_input(i, value.input_index, value._content_type, attributes)
@@ -270,6 +277,28 @@ def set_output(call, i, value, encode):
             f"output '{call.output_label(i)}' can't be {summary(value)}: return bytes, str or a data instance, or say "
             "how to turn it into bytes, as in @remote(auto_encode='pickle')"
         )
+
+
+def set_directory(call, i, value):
+    """Makes an output a directory."""
+    if not call.output_is_directory(i):
+        raise RainException(f"output '{call.output_label(i)}' is declared as a file but is a directory: use OutputDir")
+    if isinstance(value, os.PathLike):
+        value = Context(call, None).directory(value)
+    if not isinstance(value, DirectoryInstance):
+        raise RainException(
+            f"output '{call.output_label(i)}' is declared as a directory but is {summary(value)}: return "
+            "ctx.directory(path or dict), or a pathlib.Path"
+        )
+    attributes = json.dumps(value._attributes) if value._attributes else None
+    if value.input_index is not None:
+        call.pass_input(i, value.input_index, None, attributes)
+    elif value.path is None:
+        directory = call.staging_path()
+        value.write(directory)
+        call.set_output_path(i, directory, attributes)
+    else:
+        call.set_output_path(i, value.path, attributes)
 
 
 def check_declared(call, i, content_type):
