@@ -120,7 +120,7 @@ csw_status csw_input_bytes(csw_call *call, size_t i, csw_bytes *out) {
 static csw_status write_to_file(csw_call *call, size_t i, const csw_source *source, const char **out) {
     csw_staged *staged = csw_call_stage(call);
     if (staged == NULL) return csw_call_no_memory(call);
-    if (!csw_file_make(staged->path, source->data, (size_t)source->size))
+    if (!csw_file_make(staged->path, &(csw_bytes){source->data, (size_t)source->size}, 1))
         return csw_call_fail(
             call, CSW_EIO, "%s can't be written to %s: %s", csw_input_title(call, i), staged->path, strerror(errno));
     *out = staged->path;

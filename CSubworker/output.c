@@ -99,21 +99,44 @@ bool csw_output_is_directory(const csw_call *call, size_t i) {
 /* --- Bytes ------------------------------------------------------------------------------------------------------ */
 
 csw_status csw_output_bytes(csw_call *call, size_t i, const void *data, size_t size) {
+    csw_bytes part = {data, size};
+    return csw_output_parts(call, i, &part, 1);
+}
+
+csw_status csw_output_parts(csw_call *call, size_t i, const csw_bytes *parts, size_t count) {
     csw_output *output = checked_output(call, i);
     if (output == NULL) return CSW_EINVAL;
-    if (data == NULL && size != 0) return csw_call_fail(call, CSW_EINVAL, "%s: no data", csw_output_title(call, i));
+    size_t size = 0;
+    for (size_t k = 0; k < count; k++) {
+        if (parts[k].data == NULL && parts[k].size != 0)
+            return csw_call_fail(call, CSW_EINVAL, "%s: no data", csw_output_title(call, i));
+        if (parts[k].size > PTRDIFF_MAX - size) return csw_call_no_memory(call);
+        size += parts[k].size;
+    }
     if (fits_message(call, output, size)) {
-        void *copy = csw_arena_copy(&call->arena, data, size);
+        char *copy = csw_arena_take(&call->arena, size + 1);
         if (copy == NULL) return csw_call_no_memory(call);
+        size_t filled = 0;
+        for (size_t k = 0; k < count; k++) {
+            if (parts[k].size != 0) memcpy(copy + filled, parts[k].data, parts[k].size);
+            filled += parts[k].size;
+        }
         set_memory(call, output, copy, size);
         return CSW_OK;
     }
     csw_room room = {0};
     csw_status status = csw_room_ask(call, i, &room, size, size);
     if (status != CSW_OK) return status;
-    const char *path = csw_staging_name(call->staging, room.directory, &call->arena);
-    if (path == NULL) status = csw_call_no_memory(call);
-    if (status == CSW_OK && !csw_file_make(path, data, size)) status = no_file(call, i, &room, size);
+    const char *path;
+    for (bool is_made = false; !is_made && status == CSW_OK;) {
+        path = csw_staging_name(call->staging, room.directory, &call->arena);
+        if (path == NULL)
+            status = csw_call_no_memory(call);
+        else if (csw_file_make(path, parts, count))
+            is_made = true;
+        else if (errno != ENOSPC || !csw_room_elsewhere(call, &room, size))
+            status = no_file(call, i, &room, size);
+    }
     if (status != CSW_OK) {
         csw_room_give_back(call, &room);
         return status;
@@ -171,9 +194,15 @@ static bool map_new_file(csw_output *made, const char *path, size_t size) {
 
 /* The same where there is room, which is in made->room already or given back on failure. */
 static csw_status make_map(csw_call *call, size_t i, csw_output *made, size_t size) {
-    const char *path = csw_staging_name(call->staging, made->room.directory, &call->arena);
-    csw_status status = path == NULL ? csw_call_no_memory(call) : CSW_OK;
-    if (status == CSW_OK && !map_new_file(made, path, size)) status = no_file(call, i, &made->room, size);
+    csw_status status;
+    for (;;) {
+        const char *path = csw_staging_name(call->staging, made->room.directory, &call->arena);
+        status = path == NULL ? csw_call_no_memory(call) : CSW_OK;
+        if (path == NULL || map_new_file(made, path, size)) break;
+        if (errno == ENOSPC && csw_room_elsewhere(call, &made->room, size)) continue;
+        status = no_file(call, i, &made->room, size);
+        break;
+    }
     if (status != CSW_OK) csw_room_give_back(call, &made->room);
     return status;
 }

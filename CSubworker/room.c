@@ -2,6 +2,7 @@
 #include "room.h"
 #include "subworker.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* Whether the call's credit is enough for the least, and pays for as much of the most as it can. */
@@ -34,6 +35,22 @@ csw_status csw_room_ask(csw_call *call, size_t i, csw_room *room, uint64_t least
     if (room->id == 0) call->credit_used -= room->bytes;
     *room = granted;
     return CSW_OK;
+}
+
+bool csw_room_elsewhere(csw_call *call, csw_room *room, uint64_t bytes) {
+    csw_subworker *subworker = call->subworker;
+    csw_grant grant;
+    csw_room granted = {.id = room->id, .bytes = room->id == 0 ? bytes : room->bytes};
+    if (granted.id == 0) granted.id = csw_subworker_next_id(subworker);
+    bool is_elsewhere = subworker->credit_bytes != 0 && strcmp(room->directory, call->staging->directory) == 0 &&
+                        csw_subworker_reserve(call, granted.id, granted.bytes, &grant) == CSW_OK && !grant.is_refused &&
+                        (room->id == 0 || strcmp(grant.text, room->directory) != 0);
+    errno = ENOSPC;
+    if (!is_elsewhere) return false;
+    granted.directory = grant.text;
+    if (room->id == 0) call->credit_used -= room->bytes;
+    *room = granted;
+    return true;
 }
 
 void csw_room_give_back(csw_call *call, csw_room *room) {

@@ -4,6 +4,8 @@
 
 #include "csubworker.h"
 
+#include <stdbool.h>
+
 typedef struct csw_room {
     uint32_t id; /* of the reserve that was granted; 0: none, it is part of the credit */
     uint64_t bytes;
@@ -14,6 +16,10 @@ typedef struct csw_room {
  * and waits for its answer where the call's credit is not enough. The room is as before when it fails.
  *   returns   CSW_OK: the file may have room->bytes and is to be in room->directory; else after setting the call's failure */
 csw_status csw_room_ask(csw_call *call, size_t i, csw_room *room, uint64_t least, uint64_t most);
+/* The file system had no space for what was counted, because of those who don't ask. Asks the worker, who may know another
+ * place.
+ *   returns   whether to try there; else errno is ENOSPC and the room is as before */
+bool csw_room_elsewhere(csw_call *call, csw_room *room, uint64_t bytes);
 /* The file is not made after all. */
 void csw_room_give_back(csw_call *call, csw_room *room);
 

@@ -95,9 +95,12 @@ static bool conclude(int descriptor, const char *path, bool is_good) {
     return is_good;
 }
 
-bool csw_file_make(const char *path, const void *data, size_t size) {
+bool csw_file_make(const char *path, const csw_bytes *parts, size_t count) {
     int descriptor = csw_file_create(path);
-    return descriptor >= 0 && conclude(descriptor, path, csw_file_write(descriptor, data, size));
+    bool is_good = descriptor >= 0;
+    for (size_t k = 0; k < count && is_good; k++)
+        is_good = csw_file_write(descriptor, parts[k].data, parts[k].size);
+    return descriptor >= 0 && conclude(descriptor, path, is_good);
 }
 
 static bool copy_all(int from, int to) {

@@ -26,8 +26,8 @@ int csw_file_create(const char *path);
 bool csw_file_write(int descriptor, const void *data, size_t size);
 /* Makes sure that a file has its space from `from` on, so that a map of it can't fail later. */
 bool csw_file_allocate(int descriptor, uint64_t from, uint64_t size);
-/* A new file with these bytes; nothing is left when it fails. */
-bool csw_file_make(const char *path, const void *data, size_t size);
+/* A new file with these pieces, one after the other; nothing is left when it fails. */
+bool csw_file_make(const char *path, const csw_bytes *parts, size_t count);
 bool csw_file_copy(const char *from, const char *to);
 /* A new directory with all that is in another one: files, directories and symbolic links; EINVAL for anything else. On failure
  * a part of it may be there. */

@@ -399,6 +399,13 @@ CSW_API bool csw_output_is_directory(const csw_call *call, size_t i);
  *   since     0.1 */
 CSW_API csw_status csw_output_bytes(csw_call *call, size_t i, const void *data, size_t size);
 
+/* Output i is a copy of these pieces, one after the other, which need not be put together first.
+ *   parts     count of them; the data of one without bytes may be NULL
+ *   returns   as csw_output_bytes()
+ *   threads   the call's
+ *   since     0.2 */
+CSW_API csw_status csw_output_parts(csw_call *call, size_t i, const csw_bytes *parts, size_t count);
+
 /* Output i is a text, printf-style, without a NUL at the end.
  *   returns   as csw_output_bytes()
  *   threads   the call's

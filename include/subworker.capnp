@@ -103,6 +103,7 @@ struct Reserve {
   slot @0 :UInt32;               # of the call, which is running
   id @1 :UInt32;                 # the subworker's own number for the file among those of its connection that wait or were granted
   sizeBytes @2 :UInt64;          # of the whole file from now on; asked again with the same id it replaces what was granted before;
+                                 # asked for the size that was granted, it tells that there was no space in memory after all;
                                  # 0: the file is not made after all, which has no answer
 }
 

@@ -52,12 +52,17 @@ extension WorkerCore {
             }
             let held = subworkers[waiting.subworker].reservations[position].heldBytes
             let grant: Grant
-            switch room(for: asked, insteadOf: held) {
-            case .here: grant = .memory
-            case .elsewhere: grant = .disk
-            case .after(let bytes):
-                if makeRoom(bytes, into: &effects) { return }
+            // There was no space for what was granted: those who don't ask have taken it.
+            if held == asked {
                 grant = .disk
+            } else {
+                switch room(for: asked, insteadOf: held) {
+                case .here: grant = .memory
+                case .elsewhere: grant = .disk
+                case .after(let bytes):
+                    if makeRoom(bytes, into: &effects) { return }
+                    grant = .disk
+                }
             }
             waitingReservations.popFront()
             let kept = grant == .memory ? asked : 0

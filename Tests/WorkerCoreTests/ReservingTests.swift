@@ -94,6 +94,12 @@ import WorkerCore
         #expect(try harness.handle(ask(2, 700)).effects == [granted(2, 700, .memory)], "on disk it holds no memory")
     }
 
+    @Test func `who finds no space where it was granted gets it on disk`() throws {
+        var harness = try calling()
+        try harness.handle(ask(1, 400))
+        #expect(try harness.handle(ask(1, 400)).effects == [granted(1, 400, held: 400, .disk)])
+    }
+
     @Test func `room comes back when the call is answered, its process ends, or the file is not made`() throws {
         var harness = try calling()
         try harness.handle(ask(1, 700))

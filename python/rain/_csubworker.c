@@ -12,10 +12,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "csubworker.h"
@@ -280,91 +278,37 @@ static PyObject *call_staging_path(PyObject *self, PyObject *Py_UNUSED(ignored))
     return status == CSW_OK ? PyUnicode_DecodeFSDefault(path) : raise_call(call, status);
 }
 
-/* Writes all of the vectors to a file; -1 with errno on failure. Writing is faster than filling a map of new pages. */
-static int write_vectors(int descriptor, struct iovec *vectors, Py_ssize_t count) {
-    while (count > 0) {
-        ssize_t written = writev(descriptor, vectors, count < IOV_MAX ? (int)count : IOV_MAX);
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) return -1;
-        while (count > 0 && (size_t)written >= vectors->iov_len) {
-            written -= (ssize_t)vectors->iov_len;
-            vectors++;
-            count--;
-        }
-        if (count > 0) {
-            vectors->iov_base = (char *)vectors->iov_base + written;
-            vectors->iov_len -= (size_t)written;
-        }
-    }
-    return 0;
-}
-
-/* Makes output i a file of these vectors. Returns whether it succeeded, else sets an exception. */
-static int output_file(csw_call *call, size_t i, struct iovec *vectors, Py_ssize_t count) {
-    const char *path;
-    csw_status status = csw_staging_path(call, &path);
-    if (status != CSW_OK) {
-        raise_call(call, status);
-        return 0;
-    }
-    int failure = 0;
-    int descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (descriptor < 0) {
-        failure = errno;
-    } else {
-        Py_BEGIN_ALLOW_THREADS if (write_vectors(descriptor, vectors, count) != 0) failure = errno;
-        if (close(descriptor) != 0 && failure == 0) failure = errno;
-        Py_END_ALLOW_THREADS
-    }
-    if (failure != 0) {
-        errno = failure;
-        PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
-        return 0;
-    }
-    status = csw_output_path(call, i, path);
-    if (status != CSW_OK) raise_call(call, status);
-    return status == CSW_OK;
-}
-
 /* Makes output i the bytes of several objects, one after the other. Returns whether it succeeded. */
 static int output_parts(csw_call *call, size_t i, PyObject *parts) {
     Py_ssize_t count = PyList_GET_SIZE(parts);
     Py_buffer *views = PyMem_Calloc((size_t)count + 1, sizeof(Py_buffer));
-    struct iovec *vectors = PyMem_Calloc((size_t)count + 1, sizeof(struct iovec));
-    size_t size = 0;
+    csw_bytes *pieces = PyMem_Calloc((size_t)count + 1, sizeof(csw_bytes));
     Py_ssize_t taken = 0;
+    size_t size = 0;
     int is_done = 0;
-    if (views == NULL || vectors == NULL) {
+    if (views == NULL || pieces == NULL) {
         PyErr_NoMemory();
         goto out;
     }
     for (; taken < count; taken++) {
         if (PyObject_GetBuffer(PyList_GET_ITEM(parts, taken), &views[taken], PyBUF_SIMPLE) != 0) goto out;
-        vectors[taken].iov_base = views[taken].buf;
-        vectors[taken].iov_len = (size_t)views[taken].len;
-        size += (size_t)views[taken].len;
+        pieces[taken].data = views[taken].buf;
+        size += pieces[taken].size = (size_t)views[taken].len;
     }
-    if (size > csw_inline_bytes_max(csw_call_subworker(call))) {
-        is_done = output_file(call, i, vectors, count);
-        goto out;
-    }
-    void *buffer;
-    csw_status status = csw_output_buffer(call, i, size, &buffer);
-    if (status != CSW_OK) {
+    /* A large one is written, and may have to wait for room. */
+    csw_status status;
+    PyThreadState *others = size > csw_inline_bytes_max(csw_call_subworker(call)) ? PyEval_SaveThread() : NULL;
+    status = csw_output_parts(call, i, pieces, (size_t)count);
+    if (others != NULL) PyEval_RestoreThread(others);
+    if (status != CSW_OK)
         raise_call(call, status);
-        goto out;
-    }
-    char *at = buffer;
-    for (Py_ssize_t part = 0; part < count; part++) {
-        if (vectors[part].iov_len > 0) memcpy(at, vectors[part].iov_base, vectors[part].iov_len);
-        at += vectors[part].iov_len;
-    }
-    is_done = 1;
+    else
+        is_done = 1;
 out:
     for (Py_ssize_t part = 0; part < taken; part++)
         PyBuffer_Release(&views[part]);
     PyMem_Free(views);
-    PyMem_Free(vectors);
+    PyMem_Free(pieces);
     return is_done;
 }
 
