@@ -41,6 +41,7 @@ let package = Package(
         .systemLibrary(name: "CXXHash"),
         .systemLibrary(name: "CSQLite"),
         .target(name: "CLinux"),
+        .target(name: "CTOML"),
         .target(name: "CCapnp", linkerSettings: [.linkedLibrary("capnp"), .linkedLibrary("kj")]),
         .target(name: "CSubworker", path: ".", sources: ["CSubworker"], publicHeadersPath: "include"),
 
@@ -67,7 +68,7 @@ let package = Package(
         .executableTarget(
             name: "rain",
             dependencies: [
-                "TaskModel", "Server", "Worker", "Transport", "CLinux",
+                "TaskModel", "Server", "Worker", "Transport", "CLinux", "CTOML",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/CLI", swiftSettings: strict),
 

@@ -16,12 +16,13 @@ enum Installation {
     }
 
     /// What a worker offers: its own subworkers, and those that come with Rain where nobody gave another of their name.
-    static func subworkers(_ given: [SubworkerOption], declarations: [String]) throws(CLIError) -> [SubworkerCommand] {
+    static func subworkers(_ given: [SubworkerOption], of file: WorkerFile, declarations: [String]) throws(CLIError) -> [SubworkerCommand] {
         var commands: [SubworkerCommand] = []
         for option in given { commands.append(try option.subworkerCommand()) }
+        for command in file.subworkers where !commands.contains(where: { $0.name == command.name }) { commands.append(command) }
         if !commands.contains(where: { $0.name == "ffi" }) {
             var arguments = [try subworkerProgram("ffi")]
-            for file in declarations { arguments += ["--declarations", try absolute(file)] }
+            for path in file.declarations + declarations { arguments += ["--declarations", try absolute(path)] }
             commands.append(SubworkerCommand(name: "ffi", arguments: arguments))
         }
         return commands

@@ -16,12 +16,20 @@ struct RunWorker: ParsableCommand {
                 rain worker n1
                 rain worker n1:7211 --cpus 8 --access /shared/rain/access.toml
                 rain worker n1 --subworker wordcount=./wordcount
+                rain worker --config worker.toml
+
+            The configuration file is TOML and can say all of that: server, cpus, store_memory, work_dir, log_dir, access, ffi, \
+            and a table [subworkers.NAME] with a command for each subworker. Options count more than the file.
             """)
 
     @Argument(help: ArgumentHelp("The server, and its control port if it is not 7211.", valueName: "server[:port]"))
-    var server: HostAndPort
-    @Option(help: ArgumentHelp("How many CPUs tasks may use.", valueName: "n|detect"))
-    var cpus: CPUCount = .detect
+    var server: HostAndPort?
+    @Option(
+        help: ArgumentHelp(
+            "A configuration file; default: rain/worker.toml in $XDG_CONFIG_HOME or ~/.config, if it is there.", valueName: "file"))
+    var config: String?
+    @Option(help: ArgumentHelp("How many CPUs tasks may use; default: detect.", valueName: "n|detect"))
+    var cpus: CPUCount?
     @Option(help: ArgumentHelp("How much memory data may take, such as 4G; what is more goes to disk; default: half of the machine's.", valueName: "bytes"))
     var storeMemory: ByteCount?
     @Option(help: ArgumentHelp("Where data that has no room in memory goes; default: a directory below work in the state directory.", valueName: "directory"))
@@ -40,20 +48,23 @@ struct RunWorker: ParsableCommand {
     var ffi: [String] = []
 
     func run() throws {
+        let file = try WorkerFile(path: config)
+        guard let server = server ?? file.server else { throw ValidationError("name the server, here or as `server` in the configuration file") }
         let state = try stateDirectory()
         // Two workers of one user must not share a directory.
         let name = "worker-pid\(getpid())"
-        let work = try absolute(workDir ?? "\(state)/work/\(name)")
-        let logs = try absolute(logDir ?? "\(state)/log/\(name)")
-        defer { if workDir == nil { _ = rain_remove_tree(AT_FDCWD, work) } }
-        if logDir != nil { try writeLog(to: logs, role: .worker) }
+        let work = try absolute(workDir ?? file.workDirectory ?? "\(state)/work/\(name)")
+        let logDirectory = logDir ?? file.logDirectory
+        let logs = try absolute(logDirectory ?? "\(state)/log/\(name)")
+        defer { if workDir == nil, file.workDirectory == nil { _ = rain_remove_tree(AT_FDCWD, work) } }
+        if logDirectory != nil { try writeLog(to: logs, role: .worker) }
         let code = try runWorker(
             WorkerOptions(
-                serverHost: server.host, controlPort: server.port ?? 7211, cpus: cpus.count ?? availableCPUs(), workDirectory: work,
-                logDirectory: logs, accessFile: absolute(access ?? AccessFile.path(inStateDirectory: state)),
-                subworkers: Installation.subworkers(subworker, declarations: ffi),
+                serverHost: server.host, controlPort: server.port ?? 7211, cpus: (cpus ?? file.cpus)?.count ?? availableCPUs(), workDirectory: work,
+                logDirectory: logs, accessFile: absolute(access ?? file.access ?? AccessFile.path(inStateDirectory: state)),
+                subworkers: Installation.subworkers(subworker, of: file, declarations: ffi),
                 readyFile: readyFile.map(absolute), readyDescriptor: readyFd,
-                storeMemoryBytes: storeMemory?.bytes ?? defaultStoreMemory()))
+                storeMemoryBytes: (storeMemory ?? file.storeMemory)?.bytes ?? defaultStoreMemory()))
         if code != 0 { throw ExitCode(code) }
     }
 }

@@ -61,12 +61,12 @@ import Testing
 
     @Test func `a worker offers ffi with its declarations, unless another one is given`() throws {
         let here = try absolute("x").dropLast()
-        let own = try Installation.subworkers([], declarations: ["a.ffi", "/b.ffi"])
+        let own = try Installation.subworkers([], of: WorkerFile(), declarations: ["a.ffi", "/b.ffi"])
         #expect(own.map(\.name) == ["ffi"])
         #expect(own[0].arguments.dropFirst() == ["--declarations", "\(here)a.ffi", "--declarations", "/b.ffi"])
         #expect(own[0].arguments[0].hasSuffix("/libexec/rain/ffi"))
         let given = try #require(SubworkerOption(argument: "ffi=/my/ffi"))
-        #expect(try Installation.subworkers([given], declarations: []).map(\.arguments) == [["/my/ffi"]])
+        #expect(try Installation.subworkers([given], of: WorkerFile(), declarations: []).map(\.arguments) == [["/my/ffi"]])
     }
 
     @Test func `a label may hold an equals sign, a path may not`() {
