@@ -4,6 +4,7 @@ import socket
 import threading
 
 import pytest
+from rain import _xxh3
 from rain.client import Client, RainException
 from rain.client.http import Connection, ConnectionLost, LineStream, Refused
 
@@ -63,6 +64,29 @@ def test_a_body_by_length(serve):
 def test_a_body_in_chunks(serve, is_split):
     text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n5\r\ndefgh\r\n0\r\nTrailer: x\r\n\r\n"
     assert ask(serve(text, is_split=is_split)).body == b"abcdefgh"
+
+
+def spoiled(data, checksum, is_chunked):
+    if not is_chunked:
+        return f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\nRain-Checksum: {checksum}\r\n\r\n".encode() + data
+    head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{len(data):x}\r\n".encode()
+    return head + data + f"\r\n0\r\nRain-Checksum: {checksum}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_body_is_held_against_its_checksum(serve, is_chunked):
+    data = b"x" * 100_000
+    checksum = _xxh3.digest(data).hex()
+    assert ask(serve(spoiled(data, checksum, is_chunked))).body == data
+    with pytest.raises(ConnectionLost, match=f"100000 bytes that came have the checksum .* should have {checksum}"):
+        ask(serve(spoiled(data[:-1] + b"y", checksum, is_chunked)))
+
+
+def test_the_checksum_is_the_one_of_the_specification():
+    assert _xxh3.digest(b"").hex() == "99aa06d3014798d86001c324468d497f"
+    assert _xxh3.digest(memoryview(b"abc" * 100)) == _xxh3.digest(b"abc" * 100)
+    with pytest.raises(TypeError):
+        _xxh3.digest("text")
 
 
 def test_a_body_until_the_end(serve):
@@ -159,3 +183,4 @@ def test_a_stale_connection_is_replaced(serve, paper):
     assert client.status()["version"] == "1"
     assert client.status()["version"] == "1"
     assert b"Authorization: Bearer secret\r\n" in server.received[0]
+    assert b"Rain-Checksum: xxh3-128\r\n" in server.received[0]

@@ -4,7 +4,7 @@ import json
 
 from ..common.errors import RainException, SessionException, TaskException
 from .access import access_path, read_token
-from .http import CONNECT_SECONDS, Connection, ConnectionLost, LineStream
+from .http import CHECKSUM_REQUEST, CONNECT_SECONDS, Connection, ConnectionLost, LineStream
 from .outage import Outage
 
 #: Connections that are kept for the next request; more are open only while more threads ask.
@@ -33,7 +33,7 @@ class Client:
         self._access_path = access_path()
         self._token = read_token(self._access_path)
         host = f"[{address}]" if ":" in address else address
-        self._headers = f"Host: {host}:{port}\r\nAuthorization: Bearer {self._token}\r\n"
+        self._headers = f"Host: {host}:{port}\r\nAuthorization: Bearer {self._token}\r\n{CHECKSUM_REQUEST}"
         self._idle = []
         # Only the first answer is limited in time: whatever else listens there may say nothing for ever.
         self.server_version = self._json("GET", "/api/v1/status", timeout=CONNECT_SECONDS).get("version")

@@ -3,12 +3,20 @@
 import select
 import socket
 
+try:
+    from .. import _xxh3
+except ImportError:  # Built without it: then nothing is checked, and no checksum asked for.
+    _xxh3 = None
 from ..common.errors import RainException
 
 #: Longer than any line or header that the server sends.
 LINE_BYTES_MAX = 65536
 HEADERS_MAX = 200
 CONNECT_SECONDS = 5
+#: In a request: send a checksum of objects' bytes; in an answer, or behind it, the checksum.
+CHECKSUM_HEADER = "rain-checksum"
+#: What a client that can check puts among the headers of each request.
+CHECKSUM_REQUEST = "Rain-Checksum: xxh3-128\r\n" if _xxh3 else ""
 #: For `poll`: the other side has ended the connection. Where there is no such flag its errors have to do.
 HANG_UP = getattr(select, "POLLRDHUP", 0)
 
@@ -100,6 +108,27 @@ def read_exactly(reader, size) -> bytes:
     return data
 
 
+def take_trailers(reader, headers):
+    """Puts the fields behind the last chunk among the headers."""
+    for _ in range(HEADERS_MAX):
+        field = reader.readline(LINE_BYTES_MAX)
+        if field in (b"\r\n", b"\n", b""):
+            return
+        name, _, value = field.partition(b":")
+        headers[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+    raise ConnectionLost("the end of an answer is malformed")
+
+
+def check_body(body, headers):
+    """Holds a body against the checksum that the server sent with it; without one there is nothing to check."""
+    said = headers.get(CHECKSUM_HEADER)
+    if said is None or _xxh3 is None:
+        return
+    found = _xxh3.digest(body).hex()
+    if found != said:
+        raise ConnectionLost(f"the {len(body)} bytes that came have the checksum {found} and should have {said}")
+
+
 def read_body(reader, headers) -> bytes:
     if headers.get("transfer-encoding", "").lower() == "chunked":
         chunks = []
@@ -107,8 +136,7 @@ def read_body(reader, headers) -> bytes:
             line = reader.readline(LINE_BYTES_MAX)
             size = parse_size(line.split(b";")[0].strip(), 16)
             if size == 0:
-                while reader.readline(LINE_BYTES_MAX) not in (b"\r\n", b"\n", b""):
-                    pass  # Trailers, which nobody sends.
+                take_trailers(reader, headers)
                 return b"".join(chunks)
             chunks.append(read_exactly(reader, size))
             if read_exactly(reader, 2) != b"\r\n":
@@ -169,6 +197,8 @@ class Connection:
         while status == 100:
             status, headers = read_head(self.reader)
         body = b"" if method == "HEAD" or status in (204, 304) else read_body(self.reader, headers)
+        if status == 200:
+            check_body(body, headers)
         self.is_used = True
         if headers.get("connection", "").lower() == "close":
             self.close()
