@@ -116,6 +116,16 @@ def test_the_session_brings_its_interpreter_and_programs(paper, paper_client):
     assert (a, b) == ({"name": "a", "command": ["/a"]}, {"name": "b", "command": ["/b", "-x"]})
 
 
+def test_a_program_that_changed_is_another_command(paper, paper_client, tmp_path):
+    program = tmp_path / "program"
+    for text in ("first", "second"):
+        program.write_text(text)
+        for _ in range(2):
+            paper_client.new_session("s", subworkers={"a": program}).close()
+    a, b, c, d = (opened["subworkers"][1] for opened in paper.sessions)
+    assert a == b and c == d and a["env"] != c["env"] and a["command"] == c["command"] == [str(program)]
+
+
 def test_a_submit_is_templates_objects_and_rows_in_order(paper, session):
     a = blob("hello ")
     b = blob(b"world", label="w")

@@ -41,6 +41,15 @@ def python_environment() -> list:
     return ["PYTHONPATH=" + ":".join(dict.fromkeys(paths))] if paths else []
 
 
+def program_environment(program) -> list:
+    """Tells what is at the program's path now from what was there before: workers keep processes, by their command."""
+    try:
+        status = os.stat(program)
+    except OSError:
+        return []  # There may be something on the worker's machine.
+    return [f"RAIN_PROGRAM_VERSION={status.st_mtime_ns}-{status.st_size}-{status.st_ino}"]
+
+
 class Session:
     """A client's unit of lifetime: its tasks and data objects go when it closes. Made by `Client.new_session`."""
 
@@ -53,7 +62,10 @@ class Session:
             request["grace_ms"] = int(grace * 1000)
         for subworker, command in (subworkers or {}).items():
             command = [command] if isinstance(command, (str, os.PathLike)) else command
-            request["subworkers"].append({"name": subworker, "command": [os.fspath(part) for part in command]})
+            command = [os.fspath(part) for part in command]
+            request["subworkers"].append({"name": subworker, "command": command})
+            if environment := program_environment(command[0]):
+                request["subworkers"][-1]["env"] = environment
         # Twice at worst: a session whose lease nobody takes up closes by itself.
         answer = client._json("POST", "/api/v1/sessions", request, patience=client.reconnect)
         self.session_id = answer["session"]
