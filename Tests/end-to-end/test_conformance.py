@@ -142,3 +142,15 @@ def test_a_wrong_call_is_explained(call, reason):
 def test_a_program_that_is_not_there():
     status, text = check("/does/not/exist")
     assert status == 1 and "it can't be started" in text
+
+
+def test_a_subworker_in_perl_after_the_document_passes():
+    """It has no library of ours, nor any other: docs/protocol.md is enough to write one."""
+    errors = {"error": {"method": "fail"}, "endless": {"method": "endless"}}
+    perl = ["perl", HERE / "subject.pl"]
+    join = {"method": "join", "inputs": ["ab", {"text": "c", "times": 70_000}], "outputs": 1}
+    status, text = check(*perl, call=join, **errors)
+    assert status == 0, text
+    large = {"method": "large", "inputs": ["x"], "outputs": ["x"], "expect": [{"text": "x", "times": 1 << 20}]}
+    status, text = check(*perl, call=large, **errors)
+    assert status == 0 and "ok    asks for memory beyond its credit" in text, text
