@@ -1,8 +1,10 @@
 """`rain subworker check`: what speaks the subworker protocol passes it, and what doesn't is found."""
 
 import json
+import pathlib
 import pickle
 import subprocess
+import zlib
 
 import pytest
 from cluster import PYTHON, RAIN, ROOT
@@ -154,3 +156,20 @@ def test_a_subworker_in_perl_after_the_document_passes():
     large = {"method": "large", "inputs": ["x"], "outputs": ["x"], "expect": [{"text": "x", "times": 1 << 20}]}
     status, text = check(*perl, call=large, **errors)
     assert status == 0 and "ok    asks for memory beyond its credit" in text, text
+
+
+def test_the_ffi_subworker_passes():
+    program = pathlib.Path(RAIN).resolve().parents[1] / "libexec/rain/ffi"
+    text = (
+        'library libz = "libz.so.1" { unsigned long crc32(unsigned long crc = 0, const void data[n], unsigned int n); }'
+    )
+    crc = {
+        "method": "libz/crc32",
+        "config": {"declarations": text},
+        "inputs": ["rain"],
+        "outputs": 1,
+        "expect": [{"hex": zlib.crc32(b"rain").to_bytes(8, "little").hex()}],
+    }
+    error = {"method": "libz/crc32", "config": {"declarations": text}, "outputs": 1}
+    status, text = check(program, name="ffi", call=crc, error=error)
+    assert status == 0, text
