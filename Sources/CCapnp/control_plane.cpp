@@ -118,7 +118,8 @@ private:
     void welcome(control::Welcome::Reader from) {
         work.frame.kind = CC_WELCOME;
         work.frame.welcome = {
-            from.getLastReceived(), from.getEpoch(), from.getWorker(), message.at(from.getDataSecret())};
+            from.getLastReceived(), from.getEpoch(), from.getWorker(), message.at(from.getDataSecret()),
+            from.getIsRestored()};
     }
 
     void batch(control::Batch::Reader from) {
@@ -318,6 +319,25 @@ private:
             to.kind = CC_MISSING;
             to.id = idOf(from.getMissing());
             return to;
+        case control::WorkerMessage::KNOWS:
+            to.kind = CC_KNOWS;
+            to.number = from.getKnows();
+            return to;
+        case control::WorkerMessage::RUNS:
+            to.kind = CC_RUNS;
+            to.id = idOf(from.getRuns());
+            return to;
+        case control::WorkerMessage::HOLDS: {
+            auto replicas = from.getHolds();
+            to.kind = CC_HOLDS;
+            to.range = {position(work.ids), replicas.size()};
+            for (auto replica : replicas)
+                work.ids.push_back(idOf(replica));
+            return to;
+        }
+        case control::WorkerMessage::HANDED_OVER:
+            to.kind = CC_HANDED_OVER;
+            return to;
         }
         throw std::runtime_error("a message of a worker is of an unknown kind");
     }
@@ -386,6 +406,7 @@ public:
             welcome.setWorker(frame.welcome.worker);
             welcome.setLastReceived(frame.welcome.last_received);
             welcome.setDataSecret(dataAt(bytes, frame.welcome.data_secret));
+            welcome.setIsRestored(frame.welcome.is_restored != 0);
             break;
         }
         case CC_REFUSED: {
@@ -591,6 +612,21 @@ private:
             break;
         case CC_MISSING:
             setId(to.initMissing(), from.id);
+            break;
+        case CC_KNOWS:
+            to.setKnows(from.number);
+            break;
+        case CC_RUNS:
+            setId(to.initRuns(), from.id);
+            break;
+        case CC_HOLDS: {
+            auto replicas = to.initHolds(from.range.count);
+            for (uint32_t i = 0; i < from.range.count; i++)
+                setId(replicas[i], frame.ids[from.range.first + i]);
+            break;
+        }
+        case CC_HANDED_OVER:
+            to.setHandedOver();
             break;
         }
     }

@@ -8,6 +8,7 @@ enum RecordKind: UInt8, CaseIterable {
     case epochBegan = 0, sessionOpened, sessionClosed, submitted, keptChanged, cancelRequested, workerJoined, workerLost
     case finished, failed, cancelled, assigned, started
     case runAgain, lost
+    case retried
 }
 
 extension JournalRecord {
@@ -28,6 +29,7 @@ extension JournalRecord {
         case .started: .started
         case .runAgain: .runAgain
         case .lost: .lost
+        case .retried: .retried
         }
     }
 
@@ -36,9 +38,11 @@ extension JournalRecord {
         switch self {
         case .epochBegan, .workerJoined, .workerLost: nil
         case .sessionOpened(let session, _), .sessionClosed(let session, _), .submitted(let session, _, _),
-            .keptChanged(let session, _, _), .cancelRequested(let session, _), .runAgain(let session, _):
+            .keptChanged(let session, _, _), .cancelRequested(let session, _), .runAgain(let session, _, _):
             session
-        case .finished(let attempt, _, _), .failed(let attempt, _, _), .assigned(let attempt, _), .started(let attempt): attempt.task.session
+        case .finished(let attempt, _, _), .failed(let attempt, _, _), .assigned(let attempt, _), .started(let attempt),
+            .retried(let attempt, _):
+            attempt.task.session
         case .cancelled(let task): task.session
         case .lost(let object, _, _): object.session
         }
@@ -69,8 +73,10 @@ extension JournalRecord {
             case .all: writer.optional([Range<UInt32>]?.none) { $0.encode($1) }
             case .ranges(let ranges): writer.optional(ranges) { $0.encode($1) }
             }
-        case .workerJoined(let worker, let description):
+        case .workerJoined(let worker, let incarnation, let place, let description):
             writer.varint(worker.rawValue)
+            writer.uint64(incarnation)
+            writer.uint64(place)
             writer.encode(description)
         case .workerLost(let worker, let reason):
             writer.varint(worker.rawValue)
@@ -90,9 +96,13 @@ extension JournalRecord {
             writer.encode(attempt)
             writer.varint(worker.rawValue)
         case .started(let attempt): writer.encode(attempt)
-        case .runAgain(let session, let tasks):
+        case .runAgain(let session, let tasks, let objects):
             writer.varint(session.rawValue)
             writer.encode(tasks)
+            writer.encode(objects)
+        case .retried(let attempt, let worker):
+            writer.encode(attempt)
+            writer.varint(worker.rawValue)
         case .lost(let object, let obstacle, let error):
             writer.varint(object.session.rawValue)
             writer.varint(object.index)
@@ -118,7 +128,9 @@ extension JournalRecord {
             let session = try reader.sessionID()
             let ranges = try reader.optional { (reader) throws(WireError) in try reader.ranges() }
             self = .cancelRequested(session, ranges.map { .ranges($0) } ?? .all)
-        case .workerJoined: self = .workerJoined(try reader.workerID(), try reader.workerDescription())
+        case .workerJoined: 
+            self = .workerJoined(
+                try reader.workerID(), incarnation: try reader.uint64(), place: try reader.uint64(), try reader.workerDescription())
         case .workerLost: self = .workerLost(try reader.workerID(), reason: try reader.string())
         case .finished: self = .finished(try reader.attempt(), try reader.workerID(), try reader.finishedAttempt())
         case .failed:
@@ -128,7 +140,8 @@ extension JournalRecord {
         case .cancelled: self = .cancelled(TaskID(session: try reader.sessionID(), index: try reader.varint32()))
         case .assigned: self = .assigned(try reader.attempt(), try reader.workerID())
         case .started: self = .started(try reader.attempt())
-        case .runAgain: self = .runAgain(try reader.sessionID(), try reader.ranges())
+        case .runAgain: self = .runAgain(try reader.sessionID(), tasks: try reader.ranges(), objects: try reader.ranges())
+        case .retried: self = .retried(try reader.attempt(), try reader.workerID())
         case .lost:
             let object = ObjectID(session: try reader.sessionID(), index: try reader.varint32())
             self = .lost(object, obstacle: try reader.varint32(), try reader.taskError())

@@ -118,7 +118,7 @@ final class JournalWriter {
         case .submitted(let session, _, let receipt):
             try writeSubmit(session, receipt, entry, now)
             return true
-        case .workerJoined(let worker, let description):
+        case .workerJoined(let worker, _, _, let description):
             addWorker.bind(1, worker.rawValue)
             addWorker.bind(2, description.hostName)
             addWorker.bind(3, description.processID)
@@ -129,7 +129,8 @@ final class JournalWriter {
             return true
         case .workerLost(let worker, let reason):
             return try end(loseWorker, worker.rawValue, reason, entry, now)
-        case .epochBegan, .keptChanged, .cancelRequested, .finished, .failed, .cancelled, .assigned, .started, .runAgain, .lost:
+        case .epochBegan, .keptChanged, .cancelRequested, .finished, .failed, .cancelled, .assigned, .started, .runAgain, .lost,
+            .retried:
             return false
         }
     }

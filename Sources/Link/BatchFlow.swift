@@ -101,6 +101,15 @@ package struct BatchFlow<Outgoing: ByteEstimating & Equatable & Sendable>: Senda
         taken = max(taken, sequence)
     }
 
+    /// What the peer has not acknowledged, in order; nothing of it is left.
+    package mutating func takeUnacknowledged() -> ContiguousArray<Outgoing> {
+        var messages: ContiguousArray<Outgoing> = []
+        for batch in retained[retainedStart...] { messages.append(contentsOf: batch.payload) }
+        messages.append(contentsOf: pending[pendingStart...])
+        self = BatchFlow()
+        return messages
+    }
+
     private mutating func acknowledge(_ sequence: UInt64) {
         while retainedStart < retained.count, retained[retainedStart].sequence <= sequence { retainedStart += 1 }
         if retainedStart > 32 || retainedStart == retained.count {

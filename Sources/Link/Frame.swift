@@ -39,7 +39,7 @@ package struct Hello: Equatable, Sendable {
     }
 }
 
-package let linkProtocolVersion: UInt16 = 1
+package let linkProtocolVersion: UInt16 = 2
 
 /// What a worker says of itself.
 package struct WorkerDescription: Equatable, Sendable {
@@ -67,11 +67,14 @@ package struct Welcome: Equatable, Sendable {
     package var lastReceived: UInt64
     /// Signs requests of the data plane; 32 bytes, made anew in each epoch.
     package var dataSecret: [UInt8]
-    package init(epoch: ServerEpoch, worker: WorkerID, lastReceived: UInt64, dataSecret: [UInt8]) {
+    /// The server was started again and knows this worker from before: the worker keeps what it has and hands it over.
+    package var isRestored: Bool
+    package init(epoch: ServerEpoch, worker: WorkerID, lastReceived: UInt64, dataSecret: [UInt8], isRestored: Bool = false) {
         self.epoch = epoch
         self.worker = worker
         self.lastReceived = lastReceived
         self.dataSecret = dataSecret
+        self.isRestored = isRestored
     }
 }
 

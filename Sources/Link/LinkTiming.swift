@@ -8,6 +8,12 @@ package enum LinkTiming {
     /// A worker whose connection is gone has so long to come back on another before it is given up. A process that died never does, and
     /// its tasks should not wait; one that lives is told of the loss by its own kernel and connects again within milliseconds.
     package static let returnMillisecondsMax: UInt64 = 2000
+    /// A worker that a restarted server knows from before has so long to say hello. It looks for the server every second, and a hello that
+    /// met the old one's end is said again after `greetingMillisecondsMax`.
+    package static let restartMillisecondsMax: UInt64 = 10_000
+    /// For so long a restarted server gives nothing away unless all workers are back: one of them may have begun what is not in the journal,
+    /// whose end was lost. Most are back within a second.
+    package static let gatherMillisecondsMax: UInt64 = 2000
     /// A hello that got no answer is said again on a new connection.
     package static let greetingMillisecondsMax: UInt64 = 3000
 }

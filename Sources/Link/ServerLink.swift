@@ -14,11 +14,15 @@ package struct ServerLink: Sendable {
     }
 
     package let incarnation: UInt64
+    /// The worker is known from an earlier epoch.
+    package let isRestored: Bool
     package let worker: WorkerID
     private let epoch: ServerEpoch
     private var flow = BatchFlow<ServerMessage>()
     /// When the connection went; `nil` while there is one.
     private var detachedAt: Instant?
+    /// Whether it ever had one.
+    private var wasOpen: Bool
     private var lastHeard: Instant
     private var lastSent: Instant
 
@@ -27,8 +31,12 @@ package struct ServerLink: Sendable {
     /// Whether a batch of the worker was ever received.
     package var hasReceived: Bool { flow.received > 0 }
 
-    package init(incarnation: UInt64, worker: WorkerID, epoch: ServerEpoch, now: Instant) {
+    /// - Parameter isRestored: for a worker of an earlier epoch, which has yet to say hello.
+    package init(incarnation: UInt64, worker: WorkerID, epoch: ServerEpoch, now: Instant, isRestored: Bool = false) {
         self.incarnation = incarnation
+        self.isRestored = isRestored
+        wasOpen = !isRestored
+        detachedAt = isRestored ? now : nil
         self.worker = worker
         self.epoch = epoch
         lastHeard = now
@@ -40,9 +48,11 @@ package struct ServerLink: Sendable {
         _ hello: Hello, dataSecret: [UInt8], now: Instant, into out: inout ContiguousArray<ServerToWorkerFrame>
     ) {
         detachedAt = nil
+        wasOpen = true
         lastHeard = now
         lastSent = now
-        out.append(.welcome(Welcome(epoch: epoch, worker: worker, lastReceived: flow.received, dataSecret: dataSecret)))
+        out.append(
+            .welcome(Welcome(epoch: epoch, worker: worker, lastReceived: flow.received, dataSecret: dataSecret, isRestored: isRestored)))
         // What it said before it heard our first welcome counts batches of a Link that is over.
         let isResumed = hello.knownEpoch == epoch && hello.knownWorker == worker
         let lastReceived = isResumed ? hello.lastReceived : 0
@@ -82,6 +92,10 @@ package struct ServerLink: Sendable {
 
     /// Why the worker is to be given up, if it is. `lateness` is how late the judge itself is, which is not the worker's fault.
     package func judge(now: Instant, latenessNanoseconds: UInt64) -> String? {
+        guard wasOpen else {
+            guard now.since(lastHeard) > LinkTiming.restartMillisecondsMax * 1_000_000 + latenessNanoseconds else { return nil }
+            return "it did not come back within \(LinkTiming.restartMillisecondsMax / 1000) s after the server was started again"
+        }
         if let detachedAt, now.since(detachedAt) > LinkTiming.returnMillisecondsMax * 1_000_000 + latenessNanoseconds {
             return "its connection broke, and it did not come back within \(LinkTiming.returnMillisecondsMax / 1000) s"
         }

@@ -12,6 +12,9 @@ package struct WorkerLink: Sendable {
         case messages(ContiguousArray<ServerMessage>)
         /// A server that knows nothing of us: forget everything from before; then its messages come.
         case fresh(Welcome)
+        /// A server that was started again and knows us from before: keep everything, and hand it over. With what its predecessor had not
+        /// acknowledged.
+        case restored(Welcome, ContiguousArray<WorkerMessage>)
         /// The server took us up where we were.
         case resumed
         case refused(reason: String)
@@ -60,10 +63,11 @@ package struct WorkerLink: Sendable {
                 }
                 return .resumed
             }
+            let isKnown = welcome.isRestored && epoch != nil && welcome.worker == worker
             epoch = welcome.epoch
             worker = welcome.worker
-            flow = BatchFlow()
-            return .fresh(welcome)
+            let messages = flow.takeUnacknowledged()
+            return isKnown ? .restored(welcome, messages) : .fresh(welcome)
         case (.greeting, .refused(let reason)), (.open, .refused(let reason)):
             state = .refused
             return .refused(reason: reason)

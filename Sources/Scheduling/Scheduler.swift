@@ -43,6 +43,9 @@ package struct Scheduler: Sendable {
         return loads.count - 1
     }
 
+    /// A worker that had left is back, under the same index and with nothing to do.
+    package mutating func rejoin(_ worker: Int, cpus: UInt32) { loads[worker] = Load(cpus: cpus) }
+
     package mutating func leave(_ worker: Int) { loads[worker] = nil }
 
     /// The worker that would begin the task first, counting what it waits for and what it has to fetch.

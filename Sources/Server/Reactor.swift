@@ -256,7 +256,7 @@ struct Reactor: ~Copyable {
         case .sessionClosed(let session, _):
             sessions.close(session)
             logger.info("\(note)")
-        case .workerJoined: logger.info("\(note)")
+        case .workerJoined, .workerReturned, .restored: logger.info("\(note)")
         case .workerLost, .peerRefused, .sessionFailed, .taskTooLarge: logger.warning("\(note)")
         }
     }

@@ -4,9 +4,9 @@ import TaskModel
 ///
 /// What is emitted `afterCommit` waits for every durable record that was appended before it, and keeps its order.
 struct CommitGate: Sendable {
-    private var lastNumber: UInt64 = 0
+    private(set) var lastNumber: UInt64 = 0
     private var lastDurable: UInt64 = 0
-    private var committed: UInt64 = 0
+    private(set) var committed: UInt64 = 0
     private var held: ContiguousArray<(number: UInt64, action: Held)> = []
     private var heldStart = 0
 
@@ -16,6 +16,8 @@ struct CommitGate: Sendable {
         case take(worker: Int, sequence: UInt64)
         /// Rows of a submit may run.
         case activate(SessionID, throughRow: UInt32)
+        /// By this the worker throws something away.
+        case send(ServerMessage, worker: Int)
     }
 
     mutating func append(_ record: JournalRecord, isDurable: Bool, into effects: inout ContiguousArray<ServerEffect>) {

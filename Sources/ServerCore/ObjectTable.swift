@@ -66,6 +66,14 @@ struct ObjectTable: Sendable {
         return state[index] == .finished && holder[index] == Self.none && !hasInline[index] && producer[index] != Self.uploaded
     }
 
+    /// Whether only workers have it that are yet to come back after a restart of the server.
+    func isOutOfReach(_ object: UInt32, _ away: ContiguousArray<Bool>) -> Bool {
+        if away.isEmpty { return false }
+        let index = Int(object)
+        guard state[index] == .finished, !hasInline[index], producer[index] != Self.uploaded else { return false }
+        return holders(of: object).allSatisfy { away[Int($0)] }
+    }
+
     func isHeld(_ object: UInt32, by worker: UInt32) -> Bool {
         holder[Int(object)] == worker || (moreHolders[object]?.contains(worker) ?? false)
     }

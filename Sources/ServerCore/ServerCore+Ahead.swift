@@ -51,6 +51,8 @@ extension ServerCore {
         let template = Int(sessions[slot]!.tasks.rowTemplate[row])
         guard sessions[slot]!.tasks.state[Int(task)] == .waiting, !sessions[slot]!.postponed.contains(task), row < sessions[slot]!.activeRowCount,
             sessions[slot]!.tasks.rowMissing[row] > 0,
+            // It could begin, and be lost with the news of it, while it is thought to wait: whoever may run once waits here.
+            sessions[slot]!.templates[template].rerun != .never,
             sessions[slot]!.durations[template].expectedNanoseconds <= Self.aheadNanosecondsMax,
             let load = scheduler.loads[worker], load.cpus >= sessions[slot]!.templates[template].resources.cpus
         else { return false }

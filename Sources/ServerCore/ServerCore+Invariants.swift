@@ -13,6 +13,10 @@ extension ServerCore {
             checkInvariants(of: session, &assignedOf, &runningOf)
         }
         for worker in workers.indices where workers[worker] != nil {
+            guard !isAway(worker) else {
+                precondition(scheduler.loads[worker] == nil && runningOf[worker] == 0, "worker \(worker) is given tasks before it is back")
+                continue
+            }
             guard let load = scheduler.loads[worker] else { preconditionFailure("worker \(worker) is unknown to the scheduler") }
             precondition(load.assignedCount == assignedOf[worker], "worker \(worker): \(load.assignedCount) assigned, \(assignedOf[worker]) counted")
             precondition(workers[worker]!.runningCount == runningOf[worker], "worker \(worker): running tasks are miscounted")
@@ -61,8 +65,9 @@ extension ServerCore {
             if state == .assigned || state == .running {
                 let worker = Int(tasks.worker[Int(task)])
                 precondition(workers[worker] != nil, "task \(task) is on a worker that is gone")
-                if !tasks.ahead.contains(task) { assignedOf[worker] += 1 }
+                if !tasks.ahead.contains(task), !tasks.awaited.contains(task) { assignedOf[worker] += 1 }
                 if state == .running { runningOf[worker] += 1 }
+                precondition(!tasks.awaited.contains(task) || (state == .assigned && isAway(worker)), "task \(task) is awaited from nobody")
             }
             if !state.hasOutcome {
                 var missing: UInt32 = 0
@@ -74,7 +79,7 @@ extension ServerCore {
                 let known = tasks.rowMissing[Int(row)]
                 precondition(!session.isOpen || known == missing, "task \(task): \(known) inputs missing, \(missing) counted")
                 let isAhead = tasks.ahead.contains(task)
-                precondition(state == .waiting || isAhead || known == 0, "task \(task) is \(state) without its inputs")
+                precondition(state == .waiting || isAhead || known == 0 || tasks.awaited.contains(task), "task \(task) is \(state) without its inputs")
                 precondition(!isAhead || (state == .assigned && known > 0), "task \(task) is \(state), but counts as ahead")
             }
         }

@@ -25,12 +25,16 @@ extension ServerCore {
                 replica.object.index < sessions[slot]!.objects.count,
                 sessions[slot]!.objects.generation[Int(replica.object.index)] == replica.generation,
                 sessions[slot]!.objects.state[Int(replica.object.index)] == .finished
-            else { return }
+            else { return drop(replica, on: worker) }
             if !sessions[slot]!.objects.isHeld(replica.object.index, by: UInt32(worker)) {
                 sessions[slot]!.objects.addHolder(UInt32(worker), of: replica.object.index)
                 workers[worker]!.objectCount += 1
             }
         case .missing(let replica): miss(replica, on: worker, into: &effects)
+        case .knows(let id): knows(id, on: worker)
+        case .runs(let attempt): runs(attempt, on: worker)
+        case .holds(let replicas): for replica in replicas { holds(replica, on: worker) }
+        case .handedOver: endHandover(of: worker, into: &effects)
         case .sessionClosed(let id):
             guard let slot = slotOfSession[id] else { return }
             sessions[slot]!.openWorkers.removeAll { $0 == UInt32(worker) }
@@ -39,8 +43,9 @@ extension ServerCore {
     }
 
     /// The session's slot when this is the attempt that the task is on; anything else is late news.
-    private mutating func current(_ attempt: AttemptID, on worker: Int) -> Int? {
-        guard let slot = slotOfSession[attempt.task.session], attempt.epoch == epoch, attempt.task.index < sessions[slot]!.tasks.count
+    mutating func current(_ attempt: AttemptID, on worker: Int) -> Int? {
+        guard let slot = slotOfSession[attempt.task.session], attempt.task.index < sessions[slot]!.tasks.count,
+            attempt.epoch == attemptEpoch(slot, attempt.task.index)
         else { return nil }
         let index = Int(attempt.task.index)
         let state = sessions[slot]!.tasks.state[index]
@@ -53,7 +58,8 @@ extension ServerCore {
 
     private mutating func begin(_ attempt: AttemptID, on worker: Int, into effects: inout ContiguousArray<ServerEffect>) {
         guard let slot = current(attempt, on: worker), sessions[slot]!.tasks.state[Int(attempt.task.index)] == .assigned,
-            !sessions[slot]!.tasks.ahead.contains(attempt.task.index)  // It can't: what it needs is not there.
+            !sessions[slot]!.tasks.ahead.contains(attempt.task.index),  // It can't: what it needs is not there.
+            !sessions[slot]!.tasks.awaited.contains(attempt.task.index)
         else { return }
         sessions[slot]!.tasks.state[Int(attempt.task.index)] = .running
         sessions[slot]!.runningCount += 1
@@ -64,7 +70,7 @@ extension ServerCore {
     private mutating func finish(
         _ attempt: AttemptID, _ finished: FinishedAttempt, on worker: Int, into effects: inout ContiguousArray<ServerEffect>
     ) {
-        guard let slot = current(attempt, on: worker) else { return dropOutputs(of: attempt, on: worker) }
+        guard let slot = current(attempt, on: worker) ?? takeUpFinished(attempt, on: worker) else { return dropOutputs(of: attempt, on: worker) }
         let task = attempt.task.index
         let outputs = sessions[slot]!.outputs(of: task)
         guard finished.outputs.count == outputs.count else {
@@ -73,6 +79,12 @@ extension ServerCore {
         }
         append(.finished(attempt, workers[worker]!.id, finished), into: &effects)
         releaseWorker(slot, task)
+        noteFinished(slot, task, attempt, finished, on: worker)
+    }
+
+    /// - Parameter worker: `nil` for one that is gone.
+    mutating func noteFinished(_ slot: Int, _ task: UInt32, _ attempt: AttemptID, _ finished: FinishedAttempt, on worker: Int?) {
+        let outputs = sessions[slot]!.outputs(of: task)
         let index = Int(task)
         sessions[slot]!.tasks.state[index] = .finished
         sessions[slot]!.tasks.startedUnixMicroseconds[index] = finished.startedUnixMicroseconds
@@ -81,6 +93,9 @@ extension ServerCore {
         if !finished.attributes.isEmpty { sessions[slot]!.tasks.attributes[task] = finished.attributes }
         sessions[slot]!.durations[Int(sessions[slot]!.tasks.template(of: task))].learn(finished.durationNanoseconds)
         sessions[slot]!.finishedCount += 1
+        if !sessions[slot]!.tasks.earlierEpochs.isEmpty { sessions[slot]!.tasks.earlierEpochs[task] = nil }
+        if !sessions[slot]!.tasks.failureCounts.isEmpty { sessions[slot]!.tasks.failureCounts[task] = nil }
+        if !sessions[slot]!.tasks.missCounts.isEmpty { sessions[slot]!.tasks.missCounts[task] = nil }
         if !sessions[slot]!.tasks.takenBackCounts.isEmpty { sessions[slot]!.tasks.takenBackCounts[task] = nil }
         if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyFinished.append(task) }
         for (position, output) in finished.outputs.enumerated() {
@@ -91,8 +106,7 @@ extension ServerCore {
 
     /// What an attempt made that is not the task's any more: nobody wants it.
     private mutating func dropOutputs(of attempt: AttemptID, on worker: Int) {
-        guard let slot = slotOfSession[attempt.task.session], sessions[slot]!.isOpen, attempt.epoch == epoch,
-            attempt.task.index < sessions[slot]!.tasks.count
+        guard let slot = slotOfSession[attempt.task.session], sessions[slot]!.isOpen, attempt.task.index < sessions[slot]!.tasks.count
         else { return }
         for object in sessions[slot]!.outputs(of: attempt.task.index)
         where sessions[slot]!.objects.generation[Int(object)] != attempt.generation {
@@ -101,11 +115,11 @@ extension ServerCore {
     }
 
     /// An output exists now: rows that waited only for it can run.
-    private mutating func arrive(_ slot: Int, _ object: UInt32, _ output: FinishedOutput, _ generation: Generation, on worker: Int) {
+    private mutating func arrive(_ slot: Int, _ object: UInt32, _ output: FinishedOutput, _ generation: Generation, on worker: Int?) {
         let index = Int(object)
         guard sessions[slot]!.objects.state[index] == .unfinished else {
             // The task ran again for another of its outputs: this one is still there, or needed no more.
-            drop(Replica(object: ObjectID(session: sessions[slot]!.id, index: object), generation: generation), on: worker)
+            if let worker { drop(Replica(object: ObjectID(session: sessions[slot]!.id, index: object), generation: generation), on: worker) }
             return
         }
         sessions[slot]!.objects.state[index] = .finished
@@ -118,8 +132,10 @@ extension ServerCore {
         if !output.contentType.isEmpty { sessions[slot]!.objects.contentTypes[object] = output.contentType }
         if !output.attributes.isEmpty { sessions[slot]!.objects.attributes[object] = output.attributes }
         if output.isDirectory { sessions[slot]!.objects.directories.insert(object) }
-        sessions[slot]!.objects.addHolder(UInt32(worker), of: object)
-        workers[worker]!.objectCount += 1
+        if let worker {
+            sessions[slot]!.objects.addHolder(UInt32(worker), of: object)
+            workers[worker]?.objectCount += 1
+        }
 
         var edge = sessions[slot]!.objects.firstEdge[index]
         while edge != ObjectTable.none {
@@ -160,7 +176,8 @@ extension ServerCore {
 
     mutating func forgetHolders(_ slot: Int, _ object: UInt32) {
         guard sessions[slot]!.objects.holder[Int(object)] != ObjectTable.none else { return }
-        for holder in sessions[slot]!.objects.holders(of: object) { workers[Int(holder)]?.objectCount -= 1 }
+        // Those of the past are counted at its end.
+        if !isRestoring { for holder in sessions[slot]!.objects.holders(of: object) { workers[Int(holder)]?.objectCount -= 1 } }
         sessions[slot]!.objects.removeAllHolders(of: object)
     }
 
@@ -171,11 +188,16 @@ extension ServerCore {
     ) {
         let task = attempt.task.index
         let template = Int(sessions[slot]!.tasks.template(of: task))
+        if attempt.epoch < epoch, error.cause == .setup || error.cause == .dependency || error.cause == .workerLost {
+            // It never began, perhaps for a reason that went with the server of its epoch. In this one it is told what is true.
+            return requeue(slot, task)
+        }
         // Crashes are counted by the worker, which has the evidence of each; the code's own errors are counted here.
         let mayRetry = error.cause == .user || error.cause == .contract
         let failures = sessions[slot]!.tasks.failureCounts[task] ?? 0
         if mayRetry, failures < sessions[slot]!.templates[template].retryCountMax, !sessions[slot]!.tasks.cancelRequested.contains(task) {
             sessions[slot]!.tasks.failureCounts[task] = failures + 1
+            append(.retried(attempt, workers[worker]!.id), isDurable: false, into: &effects)
             return requeue(slot, task)
         }
         append(.failed(attempt, workers[worker]?.id, error), into: &effects)
@@ -221,8 +243,6 @@ extension ServerCore {
         while edge != ObjectTable.none {
             let row = sessions[slot]!.objects.edgeRow[Int(edge)]
             edge = sessions[slot]!.objects.edgeNext[Int(edge)]
-            // A row that isn't committed yet is looked at when it is.
-            guard row < sessions[slot]!.activeRowCount else { continue }
             abandoned.append(contentsOf: abandon(slot, row: row, root: root))
         }
         return abandoned
@@ -252,7 +272,7 @@ extension ServerCore {
         return abandoned
     }
 
-    /// A committed row needs an object that will never exist.
+    /// A new row needs an object that will never exist.
     mutating func loseRow(_ slot: Int, row: UInt32, because object: UInt32) {
         if let loss = sessions[slot]!.objects.losses[object] {
             let root = sessions[slot]!.failure(of: loss.obstacle, loss.error)
@@ -282,9 +302,7 @@ extension ServerCore {
         case .assigned, .running:
             guard sessions[slot]!.tasks.cancelRequested.insert(task).inserted else { return }
             let worker = Int(sessions[slot]!.tasks.worker[Int(task)])
-            let attempt = AttemptID(
-                task: TaskID(session: sessions[slot]!.id, index: task), epoch: epoch, number: sessions[slot]!.tasks.attemptNumber[Int(task)])
-            send(.cancel(attempt), to: worker)
+            sendAfterCommit(.cancel(attempt(slot, task)), to: worker)
         case .waiting, .ready: cancelNow(slot, task, into: &effects)
         }
     }
@@ -308,6 +326,10 @@ extension ServerCore {
 
     private mutating func cancelNow(_ slot: Int, _ task: UInt32, into effects: inout ContiguousArray<ServerEffect>) {
         append(.cancelled(TaskID(session: sessions[slot]!.id, index: task)), into: &effects)
+        noteCancelled(slot, task)
+    }
+
+    mutating func noteCancelled(_ slot: Int, _ task: UInt32) {
         sessions[slot]!.tasks.state[Int(task)] = .cancelled
         sessions[slot]!.cancelledCount += 1
         if sessions[slot]!.tasks.endsHeard(task) { sessions[slot]!.newlyCancelled.append(task) }

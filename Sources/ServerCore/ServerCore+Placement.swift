@@ -14,6 +14,11 @@ extension ServerCore {
                     sessions[slot]!.ready.removeFirst()  // Cancelled while it waited.
                     continue
                 }
+                if !away.isEmpty, isOutOfReach(slot, task) {
+                    sessions[slot]!.ready.removeFirst()
+                    sessions[slot]!.outOfReach.append(task..<task + 1)
+                    continue
+                }
                 guard let worker = chooseWorker(slot, task) else {
                     if setAside(slot, task, into: &effects) { continue }
                     break
@@ -83,6 +88,7 @@ extension ServerCore {
         sessions[slot]!.tasks.attemptNumber[Int(task)] = number
         sessions[slot]!.tasks.worker[Int(task)] = UInt32(worker)
         sessions[slot]!.tasks.state[Int(task)] = .assigned
+        if !sessions[slot]!.tasks.earlierEpochs.isEmpty { sessions[slot]!.tasks.earlierEpochs[task] = nil }
         if !sessions[slot]!.tasks.ahead.contains(task) { occupy(slot, task, worker) }
 
         let attempt = AttemptID(task: TaskID(session: id, index: task), epoch: epoch, number: number)
@@ -98,7 +104,9 @@ extension ServerCore {
         for position in inputs { assignment.inputs.append(input(slot, sessions[slot]!.tasks.inputs[position], for: worker)) }
         provideLargeValues(of: &assignment, to: worker)
         send(.assign(assignment), to: worker)
-        append(.assigned(attempt, workers[worker]!.id), isDurable: false, into: &effects)
+        let mayRunOnce = sessions[slot]!.templates[Int(template)].rerun == .never
+        append(.assigned(attempt, workers[worker]!.id), isDurable: mayRunOnce, into: &effects)
+        if mayRunOnce { workers[worker]!.barrier = gate.lastNumber }
         noteFollowers(slot, of: task, on: worker)
     }
 
@@ -188,6 +196,7 @@ extension ServerCore {
             workers[worker]?.aheadCount -= 1
             return
         }
+        if !sessions[slot]!.tasks.awaited.isEmpty, sessions[slot]!.tasks.awaited.remove(task) != nil { return }
         let cpus = sessions[slot]!.templates[Int(sessions[slot]!.tasks.template(of: task))].resources.cpus
         scheduler.release(worker, cpus: cpus, expectedNanoseconds: UInt64(sessions[slot]!.tasks.expectedMicroseconds[index]) * 1000, at: now)
         if state == .running {
@@ -198,12 +207,12 @@ extension ServerCore {
 
     /// Takes the task back into the queue, for another attempt.
     mutating func requeue(_ slot: Int, _ task: UInt32) {
-        let isAhead = sessions[slot]!.tasks.ahead.contains(task)
+        let canRun = sessions[slot]!.tasks.rowMissing[Int(sessions[slot]!.tasks.row[Int(task)])] == 0
         releaseWorker(slot, task)
         takeBackFollowers(slot, of: task)
         noteReturn(slot, task)
-        sessions[slot]!.tasks.state[Int(task)] = isAhead ? .waiting : .ready
-        if !isAhead { queueAgain(slot, task) }
+        sessions[slot]!.tasks.state[Int(task)] = canRun ? .ready : .waiting
+        if canRun { queueAgain(slot, task) }
     }
 
     /// A ready task that ran or was queued before goes first: others may have waited for it longest.

@@ -48,7 +48,7 @@ extension ServerCore {
         var position = 0
         while position < sessions[slot]!.waits.count {
             var wait = sessions[slot]!.waits[position]
-            let isOver = wait.isOver(tasks: sessions[slot]!.tasks, objects: sessions[slot]!.objects)
+            let isOver = wait.isOver(tasks: sessions[slot]!.tasks, objects: sessions[slot]!.objects, away: away)
             guard isOver else {
                 sessions[slot]!.waits[position] = wait
                 position += 1
@@ -113,7 +113,7 @@ extension ServerCore {
             for task in range {
                 var info = sessions[slot]!.info(of: task)
                 let worker = sessions[slot]!.tasks.worker[Int(task)]
-                if worker != TaskTable.noWorker { info.worker = WorkerID(firstWorker + worker).description }
+                if worker != TaskTable.noWorker { info.worker = workerIDs[Int(worker)].description }
                 infos.append(info)
             }
         }
@@ -148,14 +148,18 @@ extension ServerCore {
             }
         }
         append(.keptChanged(id, selection, isKept: isKept), into: &effects)
-        for range in ranges {
+        noteKept(slot, selection, isKept: isKept)
+        reply(request, .done, into: &effects)
+    }
+
+    mutating func noteKept(_ slot: Int, _ selection: ObjectSelection, isKept: Bool) {
+        for range in selection.ranges {
             // A client's own constants stay for later submits whatever it says.
             for object in range where sessions[slot]!.objects.producer[Int(object)] != ObjectTable.uploaded {
                 sessions[slot]!.objects.isKept[Int(object)] = isKept
                 dropIfUnneeded(slot, object)
             }
         }
-        reply(request, .done, into: &effects)
     }
 
     mutating func sessionStatus(_ request: RequestID, _ id: SessionID, into effects: inout ContiguousArray<ServerEffect>) {

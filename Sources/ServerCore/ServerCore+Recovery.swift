@@ -29,7 +29,7 @@ extension ServerCore {
         workers[worker]!.objectCount -= 1
         for task in users(slot, of: object, on: worker) {
             // Its failure is on its way, or the attempt never begins: either is late news from now on.
-            send(.cancel(attempt(slot, task)), to: worker)
+            sendAfterCommit(.cancel(attempt(slot, task)), to: worker)
             postpone(slot, task, missing: object, on: worker, into: &effects)
             guard sessions[slot]!.isOpen else { return }
         }
@@ -101,7 +101,7 @@ extension ServerCore {
 
     /// One task of a row, unless it waits for an input.
     private mutating func makeReadyAgain(_ slot: Int, _ task: UInt32) {
-        guard sessions[slot]!.tasks.state[Int(task)] == .waiting, sessions[slot]!.tasks.rowMissing[Int(sessions[slot]!.tasks.row[Int(task)])] == 0
+        guard !isRestoring, sessions[slot]!.tasks.state[Int(task)] == .waiting, sessions[slot]!.tasks.rowMissing[Int(sessions[slot]!.tasks.row[Int(task)])] == 0
         else { return }
         sessions[slot]!.tasks.state[Int(task)] = .ready
         queueAgain(slot, task)
@@ -120,28 +120,38 @@ extension ServerCore {
     }
 
     /// Finished objects without a copy: each is made again, or lost for good.
-    private mutating func remake(
+    mutating func remake(
         _ slot: Int, _ gone: ContiguousArray<UInt32>, lostWith cause: String, into effects: inout ContiguousArray<ServerEffect>
     ) {
         guard !gone.isEmpty else { return }
-        var again = RangeList()
+        var again = (tasks: RangeList(), objects: RangeList())
         var isLosing = false
         for object in gone where sessions[slot]!.objects.isGone(object) {
             let plan = plan(slot, for: object)
             if let obstacle = plan.obstacle {
                 isLosing = true
+                // The records are to be true in their order.
+                noteRunAgain(slot, &again, into: &effects)
                 giveUp(slot, object, because: obstacle, lostWith: cause, into: &effects)
                 guard sessions[slot]!.isOpen else { return }
             } else {
                 carryOut(plan, slot)
-                for task in plan.tasks { again.append(task) }
+                for task in plan.tasks { again.tasks.append(task) }
+                for object in plan.objects { again.objects.append(object) }
             }
         }
-        if !again.isEmpty { append(.runAgain(sessions[slot]!.id, again.take()), isDurable: false, into: &effects) }
+        noteRunAgain(slot, &again, into: &effects)
         // Requests that had seen the objects look again.
         if isLosing || sessions[slot]!.tasks.remaking.isEmpty == false {
             for position in sessions[slot]!.waits.indices { sessions[slot]!.waits[position].restart() }
         }
+    }
+
+    private mutating func noteRunAgain(
+        _ slot: Int, _ again: inout (tasks: RangeList, objects: RangeList), into effects: inout ContiguousArray<ServerEffect>
+    ) {
+        guard !again.objects.isEmpty else { return }
+        append(.runAgain(sessions[slot]!.id, tasks: again.tasks.take(), objects: again.objects.take()), isDurable: false, into: &effects)
     }
 
     /// The least set of tasks: backwards over the graph, only as far as inputs are gone too.
@@ -184,12 +194,17 @@ extension ServerCore {
 
     private mutating func carryOut(_ plan: Plan, _ slot: Int) {
         for upload in plan.uploads { sessions[slot]!.objects.state[Int(upload)] = .finished }
-        for object in plan.objects {
+        makeAgain(slot, tasks: plan.tasks, objects: plan.objects)
+    }
+
+    mutating func makeAgain(_ slot: Int, tasks: ContiguousArray<UInt32>, objects: ContiguousArray<UInt32>) {
+        for object in objects {
+            sessions[slot]!.objects.removeAllHolders(of: object)
             sessions[slot]!.objects.state[Int(object)] = .unfinished
             sessions[slot]!.objects.releaseValue(of: object)
             awaitAgain(slot, object)
         }
-        for task in plan.tasks {
+        for task in tasks {
             sessions[slot]!.tasks.state[Int(task)] = .waiting
             sessions[slot]!.finishedCount -= 1
             sessions[slot]!.tasks.remaking.insert(task)
@@ -198,7 +213,7 @@ extension ServerCore {
             }
         }
         // Those that were planned last need the least.
-        for task in plan.tasks { makeReadyAgain(slot, task) }
+        for task in tasks { makeReadyAgain(slot, task) }
     }
 
     /// Rows that use the object lack it from now on.
@@ -228,12 +243,13 @@ extension ServerCore {
         lose(slot, object, obstacle: obstacle, error, into: &effects)
     }
 
-    private mutating func lose(
+    mutating func lose(
         _ slot: Int, _ object: UInt32, obstacle: UInt32, _ error: TaskError, into effects: inout ContiguousArray<ServerEffect>
     ) {
         let isNeeded = sessions[slot]!.objects.needCount[Int(object)] > 0
         let failure = sessions[slot]!.failure(of: obstacle, error)
         sessions[slot]!.objects.state[Int(object)] = .lost
+        sessions[slot]!.objects.removeAllHolders(of: object)
         sessions[slot]!.objects.releaseValue(of: object)
         sessions[slot]!.objects.losses[object] = (obstacle, error)
         awaitAgain(slot, object)

@@ -112,6 +112,7 @@ extension ServerCore {
         }
         sessions[slot]!.ready.removeAll()
         sessions[slot]!.oversized.removeAll()
+        sessions[slot]!.outOfReach.removeAll()
         for object in 0..<sessions[slot]!.objects.count {
             forgetHolders(slot, object)
             sessions[slot]!.objects.releaseValue(of: object)
@@ -123,7 +124,7 @@ extension ServerCore {
             sessions[slot]!.openWorkers.append(UInt32(worker))
             let id = sessions[slot]!.id
             workers[worker]!.drops.removeAll { $0.object.session == id }
-            send(.closeSession(id), to: worker)
+            sendAfterCommit(.closeSession(id), to: worker)
         }
     }
 

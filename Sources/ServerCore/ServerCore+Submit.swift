@@ -39,11 +39,20 @@ extension ServerCore {
         let receipt = SubmitReceipt(
             firstTemplate: first.template, firstTask: first.task, firstObject: first.object, taskCount: size.tasks, objectCount: size.objects)
         append(.submitted(id, submit, receipt), into: &effects)
-        take(submit, receipt, into: slot)
-        sessions[slot]!.submits.append(.init(receipt: receipt, hashLow: submit.hashLow, hashHigh: submit.hashHigh))
+        noteSubmitted(submit, receipt, in: slot)
         reply(request, .submitted(receipt), into: &effects)
         let rows = sessions[slot]!.tasks.rowCount
         if case .activate? = gate.afterCommit(.activate(id, throughRow: rows)) { activate(slot, throughRow: rows) }
+    }
+
+    /// Tasks that need what will never be have failed at once: what a restarted server finds depends on the order of the records alone.
+    mutating func noteSubmitted(_ submit: Submit, _ receipt: SubmitReceipt, in slot: Int) {
+        let firstRow = sessions[slot]!.tasks.rowCount
+        take(submit, receipt, into: slot)
+        sessions[slot]!.submits.append(.init(receipt: receipt, hashLow: submit.hashLow, hashHigh: submit.hashHigh))
+        for row in firstRow..<sessions[slot]!.tasks.rowCount where sessions[slot]!.tasks.rowMissing[Int(row)] > 0 {
+            if let input = lostInput(slot, row: row) { loseRow(slot, row: row, because: input) }
+        }
     }
 
     private enum Taken {
@@ -71,13 +80,13 @@ extension ServerCore {
                 + "\(next.0), \(next.1), \(next.2), and no earlier submit was the same: submits must follow one another")
     }
 
-    private struct SubmitSize {
+    struct SubmitSize: Equatable {
         var tasks: UInt32
         var objects: UInt32
     }
 
     /// Everything that can be wrong with a submit, before anything is changed.
-    private func check(
+    func check(
         _ submit: Submit, _ first: (template: UInt32, task: UInt32, object: UInt32), in session: Session
     ) throws(RequestError) -> SubmitSize {
         let templateCount = UInt64(first.template) + UInt64(submit.templates.count)
@@ -281,7 +290,7 @@ extension ServerCore {
         }
     }
 
-    /// The rows are committed: those that lack nothing can run, those that wait for what will never be fail.
+    /// The rows are committed: those that lack nothing can run.
     mutating func activate(_ slot: Int, throughRow end: UInt32) {
         guard sessions[slot]!.isOpen else { return }
         let start = sessions[slot]!.activeRowCount
@@ -289,11 +298,7 @@ extension ServerCore {
         touched.insert(slot)
         sessions[slot]!.activeRowCount = end
         for row in start..<end {
-            if sessions[slot]!.tasks.rowMissing[Int(row)] == 0 {
-                makeReady(slot, row: row)
-            } else if let input = lostInput(slot, row: row) {
-                loseRow(slot, row: row, because: input)
-            }
+            if sessions[slot]!.tasks.rowMissing[Int(row)] == 0 { makeReady(slot, row: row) }
         }
     }
 
@@ -306,6 +311,7 @@ extension ServerCore {
     }
 
     mutating func makeReady(_ slot: Int, row: UInt32) {
+        guard !isRestoring else { return }
         var first: UInt32?
         let tasks = sessions[slot]!.tasks.tasks(ofRow: row)
         for task in tasks {

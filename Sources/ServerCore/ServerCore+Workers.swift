@@ -41,7 +41,7 @@ extension ServerCore {
             return refusePeer(peer, "a worker of \(hello.description.cpus) cpus", now: now, into: &effects)
         }
         var known = workerOfIncarnation[hello.incarnation]
-        if let worker = known, hello.knownEpoch != epoch, workers[worker]!.hasBeenHeard {
+        if let worker = known, hello.knownEpoch != epoch, workers[worker]!.hasBeenHeard || !isKnownFromBefore(worker, hello) {
             // It has forgotten what we know of it.
             loseWorker(worker, reason: "its process forgot the server", into: &effects)
             known = nil
@@ -52,20 +52,25 @@ extension ServerCore {
         let worker: Int
         if let known {
             worker = known
+            workers[worker]!.description = hello.description
+            if isAway(worker), workers[worker]!.handover == nil { workers[worker]!.handover = WorkerEntry.Handover() }
             if let old = workers[worker]!.peer, old != peer {
                 workerOfPeer[old] = nil
                 effects.append(.closePeer(old))
             }
         } else {
             worker = scheduler.join(cpus: hello.description.cpus)
-            let id = WorkerID(firstWorker + UInt32(worker))
+            let id = WorkerID(nextWorker)
+            nextWorker += 1
+            workerIDs.append(id)
+            if !away.isEmpty { away.append(false) }
             workers.append(
                 WorkerEntry(
                     id: id, description: hello.description, place: hello.place,
                     link: ServerLink(incarnation: hello.incarnation, worker: id, epoch: epoch, now: now), peer: peer))
             workerOfIncarnation[hello.incarnation] = worker
             if hello.place != 0 { workerOfPlace[hello.place] = worker }
-            append(.workerJoined(id, hello.description), into: &effects)
+            append(.workerJoined(id, incarnation: hello.incarnation, place: hello.place, hello.description), into: &effects)
             effects.append(.note(.workerJoined(id, hello.description)))
             takeBackOversized()
         }
@@ -75,6 +80,13 @@ extension ServerCore {
         var frames: ContiguousArray<ServerToWorkerFrame> = []
         workers[worker]!.link.greet(hello, dataSecret: dataSecret, now: now, into: &frames)
         for frame in frames { effects.append(.send(peer, frame)) }
+    }
+
+    /// Whether the hello is that of a worker which the server has welcomed in this epoch, or of one that still has what an earlier epoch
+    /// knew of it.
+    private func isKnownFromBefore(_ worker: Int, _ hello: Hello) -> Bool {
+        guard workers[worker]!.link.isRestored else { return true }
+        return hello.knownWorker == workers[worker]!.id && hello.knownEpoch.map { $0 < epoch } ?? false
     }
 
     private mutating func refusePeer(_ peer: PeerID, _ reason: String, now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
@@ -112,7 +124,7 @@ extension ServerCore {
         }
     }
 
-    private mutating func loseWorker(_ worker: Int, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+    mutating func loseWorker(_ worker: Int, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
         let entry = workers[worker]!
         if let peer = entry.peer {
             workerOfPeer[peer] = nil
@@ -134,6 +146,7 @@ extension ServerCore {
         }
         scheduler.leave(worker)
         workers[worker] = nil
+        isHere(worker)
         effects.append(.note(.workerLost(entry.id, reason: reason, requeuedTasks: requeued)))
         for slot in sessions.indices where hasSession(slot) { removeIfOver(slot, into: &effects) }
     }
@@ -149,9 +162,7 @@ extension ServerCore {
             if sessions[slot]!.tasks.cancelRequested.contains(task) {
                 handle(.cancelled(attempt(slot, task)), from: worker, into: &effects)
             } else if sessions[slot]!.template(of: task).rerun == .never {
-                let error = TaskError(.workerLost, "worker \(id) was lost while it had the task, which must not run twice (rerun: never)")
-                append(.failed(attempt(slot, task), id, error), into: &effects)
-                failTask(slot, task, error, into: &effects)
+                failLost(slot, task, on: id, into: &effects)
                 guard sessions[slot]!.isOpen else { return requeued }
             } else {
                 requeue(slot, task)
@@ -161,9 +172,20 @@ extension ServerCore {
         return requeued
     }
 
+    mutating func failLost(_ slot: Int, _ task: UInt32, on id: WorkerID, into effects: inout ContiguousArray<ServerEffect>) {
+        let error = TaskError(.workerLost, "worker \(id) was lost while it had the task, which must not run twice (rerun: never)")
+        append(.failed(attempt(slot, task), id, error), into: &effects)
+        failTask(slot, task, error, into: &effects)
+    }
+
     func attempt(_ slot: Int, _ task: UInt32) -> AttemptID {
         AttemptID(
-            task: TaskID(session: sessions[slot]!.id, index: task), epoch: epoch, number: sessions[slot]!.tasks.attemptNumber[Int(task)])
+            task: TaskID(session: sessions[slot]!.id, index: task), epoch: attemptEpoch(slot, task),
+            number: sessions[slot]!.tasks.attemptNumber[Int(task)])
+    }
+
+    func attemptEpoch(_ slot: Int, _ task: UInt32) -> ServerEpoch {
+        sessions[slot]!.tasks.earlierEpochs.isEmpty ? epoch : sessions[slot]!.tasks.earlierEpochs[task] ?? epoch
     }
 
     /// At the end of the event.
@@ -172,8 +194,23 @@ extension ServerCore {
         addressed.insert(worker)
     }
 
+    /// Once all that it follows from is on disk. What a worker has thrown away it can't give to a server that was started again and knows of
+    /// no reason.
+    mutating func sendAfterCommit(_ message: ServerMessage, to worker: Int) {
+        if case .send? = gate.afterCommit(.send(message, worker: worker)) { send(message, to: worker) }
+    }
+
+    /// Whether the worker was given the replica again meanwhile.
+    func isWanted(_ replica: Replica, on worker: Int) -> Bool {
+        guard let slot = slotOfSession[replica.object.session], replica.object.index < sessions[slot]!.objects.count else { return false }
+        let object = replica.object.index
+        return sessions[slot]!.objects.state[Int(object)] == .finished && sessions[slot]!.objects.generation[Int(object)] == replica.generation
+            && sessions[slot]!.objects.isHeld(object, by: UInt32(worker))
+    }
+
     /// The replica is to be forgotten there: told at the end of the event, with others.
     mutating func drop(_ replica: Replica, on worker: Int) {
+        guard !isRestoring else { return }  // Whoever has it hands it over, and hears then.
         workers[worker]?.drops.append(replica)
         addressed.insert(worker)
     }
@@ -185,11 +222,16 @@ extension ServerCore {
             let worker = addressed.removeFirst()
             guard workers[worker] != nil else { continue }
             if !workers[worker]!.drops.isEmpty {
-                workers[worker]!.link.enqueue(.drop(workers[worker]!.drops))
+                let drops = workers[worker]!.drops
                 workers[worker]!.drops = []
+                if case .send? = gate.afterCommit(.send(.drop(drops), worker: worker)) { workers[worker]!.link.enqueue(.drop(drops)) }
             }
             guard let peer = workers[worker]!.peer else { continue }
-            workers[worker]!.link.flush(now: now, into: &frames)
+            if workers[worker]!.barrier > gate.committed {
+                barred.insert(worker)
+            } else {
+                workers[worker]!.link.flush(now: now, into: &frames)
+            }
             workers[worker]!.link.heartbeat(now: now, into: &frames)
             for frame in frames { effects.append(.send(peer, frame)) }
             frames.removeAll(keepingCapacity: true)

@@ -32,7 +32,19 @@ package struct ServerCore: Sendable {
 
     /// By worker index, `nil` for one that is lost. Never shortened: an index belongs to one worker for ever.
     var workers: ContiguousArray<WorkerEntry?> = []
-    let firstWorker: UInt32
+    /// By worker index, of all that there ever were.
+    var workerIDs: ContiguousArray<WorkerID> = []
+    var nextWorker: UInt32
+    /// By worker index, whether it is of an earlier epoch and has not handed over yet; empty when there is no such worker.
+    var away: ContiguousArray<Bool> = []
+    /// Until then nothing is given away while a worker is away: it may run what the journal does not know of.
+    var gatheredAt = Instant(nanoseconds: 0)
+    /// Workers that wait at their barrier.
+    var barred = SlotList()
+    /// What is going on is the past: nobody is told, and nothing is queued.
+    var isRestoring = false
+    /// By the ids of the journal; while restoring.
+    var restoredWorkers: [WorkerID: Int] = [:]
     var workerOfPeer: [PeerID: Int] = [:]
     var workerOfIncarnation: [UInt64: Int] = [:]
     /// By the number that a worker's parent drew; its processes follow one another.
@@ -54,7 +66,7 @@ package struct ServerCore: Sendable {
         self.dataSecret = dataSecret
         self.depotEndpoint = depotEndpoint
         nextSession = firstSession
-        self.firstWorker = firstWorker
+        nextWorker = firstWorker
     }
 
     package mutating func handle(_ event: ServerEvent, now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
@@ -79,6 +91,7 @@ package struct ServerCore: Sendable {
         case .peerGone(let peer, let reason): losePeer(peer, reason: reason, now: now)
         case .committed(let number):
             gate.commit(through: number)
+            while !barred.isEmpty { addressed.insert(barred.removeFirst()) }
             while let action = gate.next() { perform(action, into: &effects) }
         case .journalFailed(let reason): failJournal(reason, into: &effects)
         case .tick: tick(now: now, into: &effects)
@@ -125,6 +138,10 @@ package struct ServerCore: Sendable {
             addressed.insert(worker)
         case .activate(let session, let throughRow):
             if let slot = slotOfSession[session] { activate(slot, throughRow: throughRow) }
+        case .send(.drop(let replicas), let worker):
+            let unwanted = replicas.filter { !isWanted($0, on: worker) }
+            if !unwanted.isEmpty { send(.drop(unwanted), to: worker) }
+        case .send(let message, let worker): send(message, to: worker)
         }
     }
 
@@ -142,15 +159,17 @@ package struct ServerCore: Sendable {
 
     // MARK: At the end of every event
 
-    private mutating func settle(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
+    mutating func settle(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
         for _ in 0..<touched.count {
             let slot = touched.removeFirst()
             touched.insert(slot)
             if hasSession(slot) { cancelReturned(slot, into: &effects) }
         }
-        place(now: now, into: &effects)
-        sendFollowers(into: &effects)
-        takeBackQueued()
+        if journalFailure == nil, away.isEmpty || now >= gatheredAt {
+            place(now: now, into: &effects)
+            sendFollowers(into: &effects)
+            takeBackQueued()
+        }
         while !touched.isEmpty {
             let slot = touched.removeFirst()
             guard hasSession(slot) else { continue }

@@ -22,7 +22,10 @@ package enum ServerEffect: Equatable, Sendable {
 
 package enum Note: Equatable, Sendable, CustomStringConvertible {
     case workerJoined(WorkerID, WorkerDescription)
+    /// It is known from before the server was started again, and has handed over what it has.
+    case workerReturned(WorkerID, runningTasks: Int, objects: Int)
     case workerLost(WorkerID, reason: String, requeuedTasks: Int)
+    case restored(sessions: Int, tasks: UInt64, workers: Int)
     case peerRefused(reason: String)
     case sessionOpened(SessionID, name: String)
     case sessionClosed(SessionID, reason: String)
@@ -34,6 +37,9 @@ package enum Note: Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .workerJoined(let id, let worker):
             "worker \(id) joined from \(worker.hostName) (pid \(worker.processID)) with \(worker.cpus) cpus, store \(worker.store)"
+        case .workerReturned(let id, let tasks, let objects): "worker \(id) is back, with \(tasks) running tasks and \(objects) objects"
+        case .restored(let sessions, let tasks, let workers):
+            "restored \(sessions) sessions with \(tasks) tasks; \(workers) workers are to come back"
         case .workerLost(let id, let reason, let tasks): "worker \(id) is lost (\(reason)); \(tasks) tasks go back to the queue"
         case .peerRefused(let reason): "a worker was refused: \(reason)"
         case .sessionOpened(let id, let name): "session \(id) opened" + (name.isEmpty ? "" : ": \(name)")
@@ -298,16 +304,19 @@ package enum JournalRecord: Equatable, Sendable {
     case submitted(SessionID, Submit, SubmitReceipt)
     case keptChanged(SessionID, ObjectSelection, isKept: Bool)
     case cancelRequested(SessionID, TaskSelection)
-    case workerJoined(WorkerID, WorkerDescription)
+    /// `incarnation` and `place` as in its hello: by them a restarted server knows it again.
+    case workerJoined(WorkerID, incarnation: UInt64, place: UInt64, WorkerDescription)
     case workerLost(WorkerID, reason: String)
     case finished(AttemptID, WorkerID, FinishedAttempt)
     case failed(AttemptID, WorkerID?, TaskError)
     case cancelled(TaskID)
-    /// Finished tasks that run again, since outputs of them were lost. Telemetry: a restored server finds out what it lacks.
-    case runAgain(SessionID, [Range<UInt32>])
+    /// Finished tasks that run again, and the objects for which they do. Nobody waits for it: a restored server finds out what it lacks.
+    case runAgain(SessionID, tasks: [Range<UInt32>], objects: [Range<UInt32>])
+    /// The attempt failed, and its template allows another. Nobody waits for it: lost, it is allowed once more.
+    case retried(AttemptID, WorkerID)
     /// An object that existed is lost for good, since this task must not run again.
     case lost(ObjectID, obstacle: UInt32, TaskError)
-    /// Telemetry.
+    /// Telemetry, but for a task that must not run twice: such an assignment leaves when its record is on disk.
     case assigned(AttemptID, WorkerID)
     /// Telemetry.
     case started(AttemptID)

@@ -20,6 +20,8 @@ struct Session: Sendable {
     var ready = ReadyQueue()
     /// Tasks that could run, but ask for more CPUs than any worker has.
     var oversized = ReadyQueue()
+    /// Tasks that could run, but for inputs of which only workers have copies that are yet to come back after a restart of the server.
+    var outOfReach = ReadyQueue()
     /// The most CPUs that one of them asks for.
     var oversizedCPUs: UInt32 = 0
     /// Tasks that came back from a worker that was told to cancel them.

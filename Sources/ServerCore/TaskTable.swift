@@ -46,6 +46,10 @@ struct TaskTable: Sendable {
     var heardFinished: Set<UInt32> = []
     /// Assigned tasks whose inputs don't all exist.
     var ahead: Set<UInt32> = []
+    /// Assigned tasks whose worker, of an earlier epoch, has not handed them over yet: the scheduler doesn't count them.
+    var awaited: Set<UInt32> = []
+    /// Of tasks whose last attempt was given by an earlier epoch.
+    var earlierEpochs: [UInt32: ServerEpoch] = [:]
     var cancelRequested: Set<UInt32> = []
     /// Assigned tasks that their worker was asked to give back for another.
     var askedBack: [UInt32: AskedBack] = [:]

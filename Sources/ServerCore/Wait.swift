@@ -32,14 +32,14 @@ struct Wait: Sendable {
 
     /// Moves on over what is there; true when nothing is left to wait for. The cursor visits each index once, however often it
     /// is asked.
-    mutating func isOver(tasks: borrowing TaskTable, objects: borrowing ObjectTable) -> Bool {
+    mutating func isOver(tasks: borrowing TaskTable, objects: borrowing ObjectTable, away: ContiguousArray<Bool>) -> Bool {
         while rangeIndex < ranges.count {
             let range = ranges[rangeIndex]
             while next < range.upperBound {
                 switch kind {
                 case .outcomes: if !tasks.isHeard(next) { return false }
                 case .cancellation: if !tasks.state[Int(next)].hasOutcome { return false }
-                case .objects: if objects.state[Int(next)] == .unfinished { return false }
+                case .objects: if objects.state[Int(next)] == .unfinished || objects.isOutOfReach(next, away) { return false }
                 }
                 next += 1
             }

@@ -4,7 +4,7 @@ import TaskModel
 /// A worker from its first hello until it is lost.
 struct WorkerEntry: Sendable {
     let id: WorkerID
-    let description: WorkerDescription
+    var description: WorkerDescription
     let place: UInt64
     var link: ServerLink
     /// The connection that it is on; `nil` while that is gone.
@@ -20,6 +20,10 @@ struct WorkerEntry: Sendable {
     var givenCountMax = givenCountMin
     /// Replicas to be forgotten there, gathered over one event.
     var drops: [Replica] = []
+    /// Nothing is sent before this record is on disk: it tells of an assignment that must not leave twice.
+    var barrier: UInt64 = 0
+    /// What a worker of an earlier epoch has handed over so far; `nil` before it said hello, and when it has handed over everything.
+    var handover: Handover?
 }
 
 extension WorkerEntry {
@@ -29,6 +33,12 @@ extension WorkerEntry {
         var attempt: UInt32
     }
     static let givenCountMin = 256
+
+    struct Handover: Sendable {
+        var sessions: Set<SessionID> = []
+        var attempts: ContiguousArray<AttemptID> = []
+        var objects: Set<ObjectID> = []
+    }
 
     /// Whether a batch of it was taken: then it must remember this server.
     var hasBeenHeard: Bool { link.hasReceived }

@@ -9,11 +9,13 @@ extension Simulation {
         switch event {
         case .clientStep(let index): try takeStep(index)
         case .clientLease(let index):
+            if isServerDown { return queue.add(event, at: serverDownUntil + random.milliseconds(0...1000)) }
             guard let session = clients[index].session, clients[index].lease == nil, !clients[index].isVanished, !clients[index].isLeasePending
             else { return }
             try request(.lease, index) { .openLease($0, session, resumeToken: "t") }
-        case .clientLeaseLost(let index, let lease):
-            guard let session = clients[index].session else { return }
+        case .clientLeaseLost(let index, let lease, let epoch):
+            // A server that died has forgotten the connection.
+            guard let session = clients[index].session, epoch == server.epoch, !isServerDown else { return }
             try reach(event) { () throws(Violation) in try self.send(.leaseLost(session, lease: lease, isClean: false)) }
         case .clientVanishes(let index):
             guard !clients[index].isDone else { return }
@@ -21,7 +23,7 @@ extension Simulation {
             clients[index].isVanished = true
             guard let lease = clients[index].lease else { return }
             clients[index].lease = nil
-            queue.add(.clientLeaseLost(index, lease: lease), at: now + random.milliseconds(0...50))
+            queue.add(.clientLeaseLost(index, lease: lease, epoch: server.epoch), at: now + random.milliseconds(0...50))
         case .clientWithdraws(let index, let old):
             guard clients[index].request == old, !clients[index].isVanished, !requests[Int(old.rawValue) - 1].isAnswered else { return }
             try reach(event) { () throws(Violation) in
@@ -49,6 +51,7 @@ extension Simulation {
     private func takeStep(_ index: Int) throws(Violation) {
         guard !clients[index].isDone, !clients[index].isVanished, let step = clients[index].step else { return }
         if serverFrozenUntil > now { return queue.add(.clientStep(index), at: serverFrozenUntil) }
+        if isServerDown { return queue.add(.clientStep(index), at: serverDownUntil + random.milliseconds(0...1000)) }
         let session = clients[index].session ?? SessionID(0)
         switch step {
         case .open:
@@ -114,7 +117,7 @@ extension Simulation {
         if case .lease = step { clients[index].isLeasePending = false }
         if clients[index].isVanished {
             // Whoever writes to its connection finds it gone.
-            if case .lease(let lease) = reply { queue.add(.clientLeaseLost(index, lease: lease), at: now + 1_000_000) }
+            if case .lease(let lease) = reply { queue.add(.clientLeaseLost(index, lease: lease, epoch: server.epoch), at: now + 1_000_000) }
             return
         }
         if case .lease(let lease) = reply {
@@ -139,6 +142,8 @@ extension Simulation {
             try checkExcuse(failure, index)
             clients[index].position = clients[index].steps.count - 1
             queue.add(.clientStep(index), at: now + random.microseconds(10...2000))
+        case .unknownSession where step == .close && counts["server crashes"] != nil:
+            advance(index)  // It was closed, and the answer was lost.
         case .objectDropped:
             guard case .keep = step else { throw Violation(.wrongAnswer, "client \(index), \(step): \(error.message)") }
             advance(index)
@@ -254,7 +259,7 @@ extension Simulation {
     private func checkRuns(of task: Int, _ client: VirtualClient) throws(Violation) {
         guard let session = client.session else { return }
         let runs = beginCounts[TaskID(session: session, index: UInt32(task))] ?? 0
-        let isExcused = lostWorkerCount > 0 || counts["failed fetches"] ?? 0 > 0 || isDiskFull
+        let isExcused = lostWorkerCount > 0 || counts["failed fetches"] ?? 0 > 0 || isDiskFull || counts["server crashes"] != nil
         guard runs == 1 || (runs > 1 && isExcused) else {
             throw Violation(.ranTwice, "client \(client.index): \(runs) attempts of task \(task), which finished, have begun")
         }

@@ -24,6 +24,7 @@ extension Simulation {
         case .crashWorker(let worker, let milliseconds):
             if workers[worker].isAlive { kill(workers[worker], restartAt: lasts(milliseconds)) }
         case .freezeWorker(let worker, let milliseconds): workers[worker].frozenUntil = max(workers[worker].frozenUntil, lasts(milliseconds))
+        case .crashServer(let milliseconds): crashServer(restartAt: lasts(milliseconds))
         case .freezeServer(let milliseconds): serverFrozenUntil = max(serverFrozenUntil, lasts(milliseconds))
         case .crashSubworker(let worker):
             guard workers[worker].isAlive, !workers[worker].processes.isEmpty else { return }
@@ -32,7 +33,7 @@ extension Simulation {
         case .breakLease(let index, let milliseconds):
             guard let lease = clients[index].lease, !clients[index].isDone, !clients[index].isVanished else { return }
             clients[index].lease = nil
-            queue.add(.clientLeaseLost(index, lease: lease), at: now + random.milliseconds(0...50))
+            queue.add(.clientLeaseLost(index, lease: lease, epoch: server.epoch), at: now + random.milliseconds(0...50))
             queue.add(.clientLease(index), at: lasts(milliseconds))
         case .ghost(let worker): try haunt(workers[worker])
         case .slowDisk(let milliseconds): journal.slowUntil = max(journal.slowUntil, lasts(milliseconds))
@@ -42,7 +43,7 @@ extension Simulation {
 
     /// What a server of another epoch, or a worker's earlier process, said long ago arrives now.
     private func haunt(_ worker: VirtualWorker) throws(Violation) {
-        guard worker.isAlive, let index = worker.connection, worker.traffic.epoch != nil else { return }
+        guard worker.isAlive, let index = worker.connection, worker.traffic.epoch != nil, !isServerDown else { return }
         let epoch = ServerEpoch(server.epoch.rawValue + (random.chance(50) ? 1 : 0) - (random.chance(50) ? 1 : 0))
         let incarnation = UInt64(worker.index + 1) << 32 | UInt64(worker.life)
         let isOther = epoch != server.epoch

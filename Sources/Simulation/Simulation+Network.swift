@@ -72,6 +72,9 @@ extension Simulation {
     }
 
     func connect(_ worker: VirtualWorker) throws(Violation) {
+        guard !isServerDown else {
+            return queue.add(.connect(worker: worker.index, life: worker.life), at: now + random.milliseconds(5...1000))
+        }
         leaveConnection(worker)
         let index = connections.count
         connections.append(Connection(worker: worker.index, life: worker.life, peer: PeerID(UInt64(index + 1))))

@@ -8,12 +8,17 @@ extension Simulation {
         // A frame keeps its place on its own connection.
         if case .up(let connection) = event { return try deliverUp(connection) }
         if serverFrozenUntil > now { return queue.add(event, at: serverFrozenUntil) }
+        if isServerDown {
+            if case .serverTick = event { queue.add(.serverTick, at: serverDownUntil) }
+            return
+        }
         trace.add(now)
         switch event {
         case .serverTick:
             queue.add(.serverTick, at: now + 250_000_000)
             try send(.tick)
-        case .written:
+        case .written(let epoch):
+            guard epoch == server.epoch else { return }  // The server that asked for it is dead.
             if journal.isFull {
                 write("the disk is full")
                 isDiskFull = true
@@ -21,7 +26,7 @@ extension Simulation {
             }
             let through = journal.endGroup()
             write("the journal has \(through) records")
-            try send(.committed(through: UInt64(through)))
+            try send(.committed(through: UInt64(through - journal.base)))
             beginWriting()
         case .peerGone(let index):
             // What was still to come from it has come, or is lost.
@@ -32,10 +37,10 @@ extension Simulation {
         }
     }
 
-    private func beginWriting() {
+    func beginWriting() {
         guard !isDiskFull, journal.beginGroup() != nil else { return }
         let slow = journal.slowUntil > now ? journal.slowUntil - now : 0
-        queue.add(.written, at: now + slow + random.microseconds(plan.commitMicroseconds))
+        queue.add(.written(epoch: server.epoch), at: now + slow + random.microseconds(plan.commitMicroseconds))
     }
 
     func makeRequest(client: Int, _ step: VirtualClient.Step) -> RequestID {
@@ -52,12 +57,17 @@ extension Simulation {
         beginWriting()
     }
 
-    private func perform(_ effect: ServerEffect) throws(Violation) {
+    func perform(_ effect: ServerEffect) throws(Violation) {
         switch effect {
         case .append(let number, let record, _):
             journal.append(record)
-            guard number == UInt64(journal.records.count) else {
-                throw Violation(.brokenContract, "record \(number) is the journal's \(journal.records.count)")
+            guard number == UInt64(journal.records.count - journal.base) else {
+                throw Violation(.brokenContract, "record \(number) is the journal's \(journal.records.count - journal.base)")
+            }
+            if case .retried(let attempt, _) = record { retryCounts[attempt.task, default: 0] += 1 }
+            if case .workerLost = record { hasLostWorker = true }
+            if case .runAgain(let session, let tasks, _) = record, !hasLostWorker, counts["failed fetches"] == nil {
+                throw Violation(.ranAgain, "tasks \(tasks) of session \(session), though no worker was lost")
             }
             trace.add(number)
             write("journal \(number): \(record)")

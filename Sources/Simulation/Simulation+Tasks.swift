@@ -16,7 +16,17 @@ extension Simulation {
             throw Violation(.ranTwice, "\(job.attempt) on workers \(other >> 32) and \(worker.index)")
         }
         if takenBack.contains(job.attempt) { throw Violation(.ranTwice, "\(job.attempt) begins after it was given back") }
-        if ranOn[job.attempt] == nil { beginCounts[job.attempt.task, default: 0] += 1 }
+        if ranOn[job.attempt] == nil {
+            beginCounts[job.attempt.task, default: 0] += 1
+            let graph = try graph(of: job.attempt.task.session)
+            let begunBefore = beginCounts[job.attempt.task]! - 1
+            if begunBefore > retryCounts[job.attempt.task] ?? 0, graph.templates[graph.templateOf[Int(job.attempt.task.index)]].rerun == .never {
+                throw Violation(.ranTwice, "\(job.attempt), which must not run twice")
+            }
+            if journal.isDone(job.attempt.task), !hasLostWorker, counts["failed fetches"] == nil {
+                throw Violation(.ranAgain, "\(job.attempt) begins after its task has finished")
+            }
+        }
         ranOn[job.attempt] = place
         write("worker \(worker.index) begins \(job.attempt)")
         for input in job.inputs where input.value == .stored {

@@ -10,7 +10,9 @@ import WorkerCore
 package final class Simulation {
     enum Event: Sendable {
         case serverTick
-        case written
+        case written(epoch: ServerEpoch)
+        case startServer
+        case connectionReset(connection: Int)
         case up(connection: Int)
         case down(connection: Int)
         case peerGone(connection: Int)
@@ -25,7 +27,7 @@ package final class Simulation {
         case aliasDone(worker: Int, life: Int, AliasToken)
         case startWorker(Int)
         case clientStep(Int)
-        case clientLeaseLost(Int, lease: UInt64)
+        case clientLeaseLost(Int, lease: UInt64, epoch: ServerEpoch)
         case clientLease(Int)
         case clientVanishes(Int)
         case clientWithdraws(Int, RequestID)
@@ -55,6 +57,8 @@ package final class Simulation {
 
     var server: ServerCore
     var serverFrozenUntil: UInt64 = 0
+    var isServerDown = false
+    var serverDownUntil: UInt64 = 0
     var serverEffects: ContiguousArray<ServerEffect> = []
     var journal = VirtualJournal()
     var connections: ContiguousArray<Connection> = []
@@ -69,6 +73,8 @@ package final class Simulation {
     var ranOn: [AttemptID: Int] = [:]
     /// How many attempts of a task have begun.
     var beginCounts: [TaskID: Int] = [:]
+    /// How many attempts of a task failed so that another was allowed.
+    var retryCounts: [TaskID: Int] = [:]
     /// Attempts that their worker gave back before they began.
     var takenBack: Set<AttemptID> = []
     var runCount: UInt64 = 0
@@ -76,6 +82,7 @@ package final class Simulation {
     // What may excuse a failure.
     var crashedTasks: Set<TaskID> = []
     var lostWorkerCount = 0
+    var hasLostWorker = false
     var dataPartitionCount = 0
     /// A subworker died before it did anything, as one does whose command is wrong.
     var hasFutileCrash = false
@@ -86,7 +93,7 @@ package final class Simulation {
         self.plan = plan
         self.log = log
         random = SeededGenerator(seed: plan.seed, part: 2)
-        server = ServerCore(epoch: ServerEpoch(1), dataSecret: [UInt8](repeating: 5, count: 32), depotEndpoint: Self.depot)
+        server = Self.makeServer(1, journal)
         lastFaultEnd = now
         for (index, cpus) in plan.cpus.enumerated() {
             workers.append(VirtualWorker(index: index, cpus: cpus))
@@ -138,6 +145,10 @@ package final class Simulation {
     private func handle(_ event: Event) throws(Violation) -> Bool {
         switch event {
         case .serverTick, .written, .up, .peerGone: try handleAtServer(event)
+        case .startServer: try startServer()
+        case .connectionReset(let connection):
+            let worker = workers[connections[connection].worker]
+            if worker.connection == connection { breakConnection(worker) }
         case .down(let connection): try deliverDown(connection)
         case .connect(let worker, let life), .workerTick(let worker, let life), .register(let worker, let life, _),
             .callDone(let worker, let life, _, _), .recalled(let worker, let life, _, _), .subworkerEnd(let worker, let life, _, _),
@@ -179,7 +190,7 @@ package final class Simulation {
 
     /// What is left when nothing should be; `nil` when nothing is.
     private func leftover() throws(Violation) -> String? {
-        if serverFrozenUntil > now { return "the server is frozen" }
+        if serverFrozenUntil > now || isServerDown { return "the server is away" }
         status = nil
         try send(.status(makeRequest(client: -1, .close)))
         guard let status else { return "the server's status waits for the journal" }

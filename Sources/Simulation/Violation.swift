@@ -17,6 +17,7 @@ package struct Violation: Error, Equatable, Sendable, CustomStringConvertible {
         case acknowledgedBeforeCommit = "acknowledged before the commit"
         case ranTwice = "an attempt ran on two workers"
         case ranAgain = "a task ran after its outcome"
+        case notRestored = "something is not restored"
         case brokenContract = "a core breaks its contract with its shell"
         case leak = "something is left"
     }

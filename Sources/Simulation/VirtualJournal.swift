@@ -9,18 +9,40 @@ struct VirtualJournal {
     var isFull = false
     var slowUntil: UInt64 = 0
 
+    /// Records of earlier epochs.
+    private(set) var base = 0
+    private(set) var closedSessions: Set<SessionID> = []
+    private(set) var lastSession: UInt32 = 0
+    private(set) var lastWorker: UInt32 = 0
+
     private var appendedOutcomes: Set<AttemptID> = []
     private var committedOutcomes: Set<AttemptID> = []
     private var finishedTasks: Set<TaskID> = []
     private var failedTasks: Set<TaskID> = []
+    private var doneTasks: Set<TaskID> = []
     private var openedSessions: Set<SessionID> = []
     private var submitCounts: [SessionID: Int] = [:]
 
     var isIdle: Bool { writingThrough == nil && committed == records.count }
 
+    /// The server is dead: what was not written is lost. The group that was being written may be there or not.
+    ///
+    /// - Returns: how many records there are.
+    mutating func crash(isGroupWritten: Bool) -> Int {
+        if isGroupWritten { _ = endGroup() }
+        writingThrough = nil
+        records.removeSubrange(committed...)
+        base = committed
+        appendedOutcomes = committedOutcomes
+        return committed
+    }
+
     mutating func append(_ record: JournalRecord) {
         records.append(record)
         if let attempt = Self.outcome(record) { appendedOutcomes.insert(attempt) }
+        if case .runAgain(let session, let tasks, _) = record {
+            for range in tasks { for task in range { doneTasks.remove(TaskID(session: session, index: task)) } }
+        }
     }
 
     /// - Returns: the last record of the group that begins to be written; `nil` while one is, or when there is nothing.
@@ -41,9 +63,15 @@ struct VirtualJournal {
     private mutating func commit(_ record: JournalRecord) {
         if let attempt = Self.outcome(record) { committedOutcomes.insert(attempt) }
         switch record {
-        case .finished(let attempt, _, _): finishedTasks.insert(attempt.task)
+        case .finished(let attempt, _, _):
+            finishedTasks.insert(attempt.task)
+            doneTasks.insert(attempt.task)
         case .failed(let attempt, _, _): failedTasks.insert(attempt.task)
-        case .sessionOpened(let session, _): openedSessions.insert(session)
+        case .sessionOpened(let session, _):
+            openedSessions.insert(session)
+            lastSession = max(lastSession, session.rawValue)
+        case .sessionClosed(let session, _): closedSessions.insert(session)
+        case .workerJoined(let worker, _, _, _): lastWorker = max(lastWorker, worker.rawValue)
         case .submitted(let session, _, _): submitCounts[session, default: 0] += 1
         default: break  // Nobody is told of those.
         }
@@ -58,6 +86,8 @@ struct VirtualJournal {
 
     func isOnlyAppended(_ attempt: AttemptID) -> Bool { appendedOutcomes.contains(attempt) && !committedOutcomes.contains(attempt) }
     func hasFinished(_ task: TaskID) -> Bool { finishedTasks.contains(task) }
+    /// Whether it finished, and does not run again for an output that was lost.
+    func isDone(_ task: TaskID) -> Bool { doneTasks.contains(task) }
     func hasFailed(_ task: TaskID) -> Bool { failedTasks.contains(task) }
     func hasOpened(_ session: SessionID) -> Bool { openedSessions.contains(session) }
     func submitCount(_ session: SessionID) -> Int { submitCounts[session] ?? 0 }

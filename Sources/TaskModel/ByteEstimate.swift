@@ -39,7 +39,8 @@ extension InputAssignment {
 extension WorkerMessage: ByteEstimating {
     package var estimatedBytes: Int {
         switch self {
-        case .started, .cancelled, .revoked, .replicated, .sessionClosed, .missing: return 48
+        case .started, .cancelled, .revoked, .replicated, .sessionClosed, .missing, .knows, .runs, .handedOver: return 48
+        case .holds(let replicas): return 32 + replicas.count * 16
         case .finished(_, let finished):
             var bytes = 112 + finished.debug.utf8.count + finished.attributes.count
             for output in finished.outputs { bytes += 64 + (output.inline?.count ?? 0) + output.contentType.utf8.count + output.attributes.count }

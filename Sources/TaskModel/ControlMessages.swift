@@ -31,6 +31,15 @@ package enum WorkerMessage: Equatable, Sendable {
     case sessionClosed(SessionID)
     /// The worker hasn't got a replica that it was told to fetch: no holder gave it.
     case missing(Replica)
+
+    // The handover to a server that was started again: outcomes that the one before may not have taken, then these.
+    /// There is something of the session.
+    case knows(SessionID)
+    /// The attempt has begun and has no outcome yet. Whatever else the worker was given has not begun and is forgotten.
+    case runs(AttemptID)
+    case holds([Replica])
+    /// That was all.
+    case handedOver
 }
 
 /// One object's bytes of one generation.

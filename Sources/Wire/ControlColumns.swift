@@ -81,7 +81,7 @@ struct ControlColumns: ~Copyable {
             plain.kind = UInt32(CC_WELCOME)
             plain.welcome = cc_welcome(
                 last_received: welcome.lastReceived, epoch: welcome.epoch.rawValue, worker: welcome.worker.rawValue,
-                data_secret: bytes.add(welcome.dataSecret))
+                data_secret: bytes.add(welcome.dataSecret), is_restored: welcome.isRestored ? 1 : 0)
             return nil
         case .refused(let reason):
             plain.kind = UInt32(CC_REFUSED)
@@ -117,10 +117,7 @@ struct ControlColumns: ~Copyable {
             add(assignment)
         case .revoke(let attempt): append(CC_REVOKE, id: cc_id(attempt))
         case .cancel(let attempt): append(CC_CANCEL, id: cc_id(attempt))
-        case .drop(let replicas):
-            let first = ids.count
-            for replica in replicas { ids.append(cc_id(replica)) }
-            append(CC_DROP, range: cc_range(from: first, to: ids.count))
+        case .drop(let replicas): append(CC_DROP, range: add(replicas))
         case .closeSession(let session): append(CC_CLOSE_SESSION, number: session.rawValue)
         case .provide(let values):
             let first = inputs.count
@@ -147,7 +144,17 @@ struct ControlColumns: ~Copyable {
         case .replicated(let replica): append(CC_REPLICATED, id: cc_id(replica))
         case .sessionClosed(let session): append(CC_SESSION_CLOSED, number: session.rawValue)
         case .missing(let replica): append(CC_MISSING, id: cc_id(replica))
+        case .knows(let session): append(CC_KNOWS, number: session.rawValue)
+        case .runs(let attempt): append(CC_RUNS, id: cc_id(attempt))
+        case .holds(let replicas): append(CC_HOLDS, range: add(replicas))
+        case .handedOver: append(CC_HANDED_OVER)
         }
+    }
+
+    private mutating func add(_ replicas: [Replica]) -> cc_range {
+        let first = ids.count
+        for replica in replicas { ids.append(cc_id(replica)) }
+        return cc_range(from: first, to: ids.count)
     }
 
     private mutating func append(

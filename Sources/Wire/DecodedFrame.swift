@@ -19,7 +19,7 @@ struct DecodedFrame {
             return .welcome(
                 Welcome(
                     epoch: ServerEpoch(welcome.epoch), worker: WorkerID(welcome.worker), lastReceived: welcome.last_received,
-                    dataSecret: bytes.data(welcome.data_secret)))
+                    dataSecret: bytes.data(welcome.data_secret), isRestored: welcome.is_restored != 0))
         case CC_REFUSED: return .refused(reason: bytes.text(plain.pointee.refusal))
         case CC_GOODBYE: return .goodbye
         default:
@@ -67,6 +67,10 @@ struct DecodedFrame {
         case CC_REPLICATED: .replicated(message.id.replica)
         case CC_SESSION_CLOSED: .sessionClosed(SessionID(message.number))
         case CC_MISSING: .missing(message.id.replica)
+        case CC_KNOWS: .knows(SessionID(message.number))
+        case CC_RUNS: .runs(message.id.attempt)
+        case CC_HOLDS: .holds(message.range.map(plain.pointee.ids) { $0.pointee.replica })
+        case CC_HANDED_OVER: .handedOver
         default: throw .unexpected(kind: "message \(message.kind)")
         }
     }

@@ -46,6 +46,7 @@ struct Welcome {
   worker @1 :UInt32;
   lastReceived @2 :UInt64;
   dataSecret @3 :Data;
+  isRestored @4 :Bool;           # the worker keeps what it has and hands it over
 }
 
 struct Batch {
@@ -170,6 +171,10 @@ struct WorkerMessage {
     replicated @5 :Replica;
     sessionClosed @6 :UInt32;
     missing @7 :Replica;
+    knows @8 :UInt32;            # from here on: the handover to a restarted server
+    runs @9 :Attempt;
+    holds @10 :List(Replica);
+    handedOver @11 :Void;
   }
 }
 

@@ -11,7 +11,7 @@ extension WorkerCore {
         switch message {
         case .started, .replicated: break
         case .finished(_, let finished): if finished.durationNanoseconds >= gatherNanoseconds / 2 { isUrgent = true }
-        case .failed, .cancelled, .revoked, .sessionClosed, .missing: isUrgent = true
+        case .failed, .cancelled, .revoked, .sessionClosed, .missing, .knows, .runs, .holds, .handedOver: isUrgent = true
         }
         link.enqueue(message)
     }

@@ -125,6 +125,9 @@ package struct WorkerCore: Sendable {
         case .fresh(let welcome):
             effects.append(.welcomed(welcome))
             forgetEverything(into: &effects)
+        case .restored(let welcome, let messages):
+            effects.append(.welcomed(welcome))
+            handOver(messages)
         case .resumed:
             if case .welcome(let welcome) = frame { effects.append(.welcomed(welcome)) }
         case .refused(let reason):

@@ -171,7 +171,7 @@ private func checkJournal(_ records: [JournalRecord], _ graph: RandomGraph, _ ou
             }
         case .failed(let attempt, _, _): states[Int(attempt.task.index)] = "failed"
         case .epochBegan, .sessionOpened, .sessionClosed, .keptChanged, .cancelRequested, .workerJoined, .workerLost, .cancelled, .assigned,
-            .started, .runAgain, .lost:
+            .started, .runAgain, .lost, .retried:
             break
         }
     }

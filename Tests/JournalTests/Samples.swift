@@ -25,10 +25,10 @@ func sampleRecords() -> [JournalRecord] {
             SessionOptions(
                 name: "näme", onError: .failDescendants, graceMilliseconds: .max, isDetached: true,
                 subworkers: [SubworkerCommand(name: "py", arguments: ["python3", "-m", "x"], environment: ["A=b", "C="])], resumeToken: "secret")),
-        .workerJoined(WorkerID(4), worker),
+        .workerJoined(WorkerID(4), incarnation: .max - 1, place: 77, worker),
         .submitted(session, sampleSubmit(), SubmitReceipt(firstTemplate: 1, firstTask: 2, firstObject: 3, taskCount: 4, objectCount: 5, isRepeated: true)),
         .assigned(attempt, WorkerID(4)),
-        .started(attempt), .runAgain(session, [0..<3, 7..<8]),
+        .started(attempt), .runAgain(session, tasks: [0..<3, 7..<8], objects: [4..<6]), .retried(attempt, WorkerID(4)),
         .lost(ObjectID(session: session, index: 9), obstacle: 4, TaskError(.workerLost, "gone")),
         .finished(attempt, WorkerID(4), finished),
         .failed(attempt, nil, error),

@@ -13,7 +13,11 @@ struct CoreHarness {
     var commitsAtOnce = true
     private var requestCount: UInt64 = 0
     private var sequences: [PeerID: UInt64] = [:]
+    private var received: [PeerID: UInt64] = [:]
     var effects: ContiguousArray<ServerEffect> = []
+    private var incarnations: [PeerID: UInt64] = [:]
+    private var descriptions: [UInt64: (WorkerDescription, place: UInt64)] = [:]
+    private(set) var welcomes: [PeerID: Welcome] = [:]
     /// Replies by request, since the beginning.
     var replies: [RequestID: ServerReply] = [:]
     var leaseLines: [LeaseLine] = []
@@ -24,6 +28,10 @@ struct CoreHarness {
     mutating func send(_ event: ServerEvent) {
         effects.removeAll()
         core.handle(event, now: now, into: &effects)
+        take()
+    }
+
+    private mutating func take() {
         core.checkInvariants()
         var last: UInt64 = 0
         for effect in effects {
@@ -38,8 +46,10 @@ struct CoreHarness {
                 replies[request] = reply
             case .leaseLines(_, _, let lines): leaseLines += lines
             case .send(let peer, .batch(let batch)):
+                received[peer] = max(received[peer] ?? 0, batch.sequence)
                 inbox[peer, default: []] += batch.payload
                 sent[peer, default: []] += batch.payload
+            case .send(let peer, .welcome(let welcome)): welcomes[peer] = welcome
             case .send, .endLease, .closePeer, .releaseBlob, .note: break
             }
         }
@@ -64,6 +74,40 @@ struct CoreHarness {
             hostName: "n\(peer)", processID: 1, cpus: cpus, dataEndpoint: Endpoint(host: "127.0.0.1", port: UInt16(peer)), store: "test")
         send(.frame(id, .hello(Hello(incarnation: peer, place: place, knownEpoch: nil, lastReceived: 0, description: description))))
         sequences[id] = 0
+        incarnations[id] = peer
+        descriptions[peer] = (description, place)
+        return id
+    }
+
+    // MARK: Restart
+
+    /// The server is killed, and started again on the first records of its journal.
+    mutating func restart(keeping count: Int = .max) throws {
+        records.removeSubrange(min(count, records.count)...)
+        core = ServerCore(
+            epoch: ServerEpoch(core.epoch.rawValue + 1), firstSession: 100, firstWorker: 100, dataSecret: [2],
+            depotEndpoint: Endpoint(host: "", port: 7210))
+        appended = 0
+        (sequences, received, inbox, leaseLines) = ([:], [:], [:], [])
+        for record in records { try core.restore(record) }
+        effects.removeAll()
+        core.finishRestoring(now: now, into: &effects)
+        take()
+    }
+
+    /// The worker's process comes back on a new connection.
+    mutating func comeBack(_ incarnation: UInt64, as worker: WorkerID, peer: UInt64) -> PeerID {
+        let id = PeerID(peer)
+        let (description, place) = descriptions[incarnation]!
+        sequences[id] = 0
+        incarnations[id] = incarnation
+        send(
+            .frame(
+                id,
+                .hello(
+                    Hello(
+                        incarnation: incarnation, place: place, knownEpoch: ServerEpoch(core.epoch.rawValue - 1), knownWorker: worker,
+                        lastReceived: 9, description: description))))
         return id
     }
 
@@ -74,7 +118,7 @@ struct CoreHarness {
                 peer,
                 .batch(
                     Batch(
-                        epoch: ServerEpoch(1), incarnation: peer.rawValue, sequence: sequences[peer]!, acknowledged: 0,
+                        epoch: core.epoch, incarnation: incarnations[peer]!, sequence: sequences[peer]!, acknowledged: received[peer] ?? 0,
                         payload: ContiguousArray(messages)))))
     }
 

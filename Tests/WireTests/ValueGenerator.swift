@@ -126,10 +126,14 @@ struct ValueGenerator {
         case 4: .revoked(attempt(), wasTakenBack: bool())
         case 5: .replicated(replica())
         case 6: .sessionClosed(session())
-        default: .missing(replica())
+        case 7: .missing(replica())
+        case 8: .knows(session())
+        case 9: .runs(attempt())
+        case 10: .holds(list { $0.replica() })
+        default: .handedOver
         }
     }
-    static let messageKindCount = 8
+    static let messageKindCount = 12
 
     /// A frame of each kind in turn; a batch with every kind of message.
     mutating func frame<Payload>(_ kind: Int, _ message: (inout ValueGenerator, Int) -> Payload) -> Frame<Payload> {
@@ -141,7 +145,7 @@ struct ValueGenerator {
                     knownWorker: bool() ? WorkerID(uint32() | 1) : nil, lastReceived: uint64(),
                     description: WorkerDescription(
                         hostName: text(), processID: uint32(), cpus: uint32(), dataEndpoint: endpoint(), store: text())))
-        case 1: .welcome(Welcome(epoch: epoch(), worker: WorkerID(uint32()), lastReceived: uint64(), dataSecret: data()))
+        case 1: .welcome(Welcome(epoch: epoch(), worker: WorkerID(uint32()), lastReceived: uint64(), dataSecret: data(), isRestored: bool()))
         case 2: .refused(reason: text())
         case 3: .batch(Batch(epoch: epoch(), incarnation: uint64(), sequence: uint64(), acknowledged: uint64()))
         case 4: .goodbye

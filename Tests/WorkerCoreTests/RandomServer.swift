@@ -121,6 +121,7 @@ struct RandomServer {
             shell.count("missing")
             // The server no longer counts it as held here.
             if let index = session(of: replica.object.session) { sessions[index].held.removeAll { $0 == replica } }
+        case .knows, .runs, .holds, .handedOver: throw Violation("a handover to a server that did not ask for one")
         case .sessionClosed(let id):
             guard let index = session(of: id), sessions[index].isClosing else { throw Violation("\(id) is closed and nobody asked") }
             sessions.remove(at: index)

@@ -28,7 +28,11 @@ enum {
     CC_REVOKED,        /* id, flag: taken back */
     CC_REPLICATED,     /* id */
     CC_SESSION_CLOSED, /* number */
-    CC_MISSING         /* id */
+    CC_MISSING,        /* id */
+    CC_KNOWS,          /* number */
+    CC_RUNS,           /* id */
+    CC_HOLDS,          /* range: of ids */
+    CC_HANDED_OVER
 };
 enum { CC_SOURCE_HELD = 0, CC_SOURCE_INLINE, CC_SOURCE_EXPECT, CC_SOURCE_FETCH };
 
@@ -147,6 +151,7 @@ typedef struct cc_welcome {
     uint32_t epoch;
     uint32_t worker;
     cc_bytes data_secret;
+    uint32_t is_restored;
 } cc_welcome;
 
 typedef struct cc_batch {
