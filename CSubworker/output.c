@@ -284,10 +284,15 @@ static csw_status grow_map(csw_call *call, size_t i, csw_output *output, size_t 
     if (output->room.directory != NULL && strcmp(room.directory, output->room.directory) != 0)
         return move_map(call, i, output, &room, size);
     output->room = room;
-    if (!csw_file_allocate(output->descriptor, output->capacity, capacity - output->capacity)) {
-        if (capacity == size || !csw_file_allocate(output->descriptor, output->capacity, size - output->capacity))
-            return no_file(call, i, &room, size);
-        capacity = size;
+    while (!csw_file_allocate(output->descriptor, output->capacity, capacity - output->capacity)) {
+        bool is_full = errno == ENOSPC;
+        if (is_full && capacity != size) {
+            capacity = size;
+            continue;
+        }
+        if (!is_full || !csw_room_elsewhere(call, &room, size)) return no_file(call, i, &room, size);
+        if (strcmp(room.directory, output->room.directory) != 0) return move_map(call, i, output, &room, size);
+        output->room = room;
     }
     void *data = output->capacity == 0 ? mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_SHARED, output->descriptor, 0)
                                        : mremap(output->data, output->capacity, capacity, MREMAP_MAYMOVE);

@@ -36,6 +36,21 @@ static csw_status echo(csw_call *call, void *context) {
     return CSW_OK;
 }
 
+/* Output 0 is input 0 in three pieces, with an empty one between. */
+static csw_status parts(csw_call *call, void *context) {
+    (void)context;
+    csw_bytes bytes;
+    csw_status status = csw_input_bytes(call, 0, &bytes);
+    if (status != CSW_OK) return status;
+    size_t third = bytes.size / 3;
+    const char *data = bytes.data;
+    csw_bytes pieces[] = {{data, third}, {NULL, 0}, {data + third, third}, {data + 2 * third, bytes.size - 2 * third}};
+    csw_bytes nothing = {NULL, 1}, endless[] = {{data, SIZE_MAX / 2}, {data, SIZE_MAX / 2}};
+    if (csw_output_parts(call, 0, &nothing, 1) != CSW_EINVAL) return csw_fail(call, "a piece of NULL");
+    if (csw_output_parts(call, 0, endless, 2) != CSW_ENOMEM) return csw_fail(call, "endless pieces");
+    return csw_output_parts(call, 0, pieces, sizeof pieces / sizeof *pieces);
+}
+
 /* Output i is what is read at the path of input i. */
 static csw_status read_path(csw_call *call, void *context) {
     (void)context;
@@ -401,6 +416,7 @@ int main(int count, char **arguments) {
     if (csw_open(&options, &subworker) != CSW_OK) return 3;
     const csw_task_type types[] = {
         {CSW_TASK, .name = "echo", .documentation = "Copies.", .function = echo},
+        {CSW_TASK, .name = "parts", .function = parts},
         {CSW_TASK, .name = "read_path", .function = read_path},
         {CSW_TASK, .name = "buffer", .function = buffer},
         {CSW_TASK, .name = "resize", .function = resize, .context = sizes},

@@ -308,6 +308,8 @@ public:
         take(received);
     }
 
+    bool hasResult() const { return !results.empty(); }
+
     /// The next reserve that was not taken yet.
     Reserve reserve() {
         while (reserves.empty())

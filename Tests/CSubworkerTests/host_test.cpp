@@ -560,6 +560,19 @@ TEST("small outputs come in the message and large ones as files") {
     host.shutdown();
 }
 
+TEST("an output of pieces is as if they had been put together") {
+    Host host(everyTask);
+    uint32_t id = host.define("parts");
+    for (size_t size : {0, 1, 2, 1000, 300000}) {
+        std::string bytes = patterned(size);
+        Outcome outcome = host.run(id, "", pathInput(host.file("input", bytes), size));
+        EXPECT_EQ(outcome.error, "");
+        EXPECT((size < 300000 ? outcome.outputs[0].bytes : staged(host, outcome.outputs[0])) == bytes);
+    }
+    EXPECT_EQ(host.stagedCount(), 1u);
+    host.shutdown();
+}
+
 TEST("a large buffer is mapped, and written by the task itself") {
     Host host(everyTask);
     Outcome outcome = host.run(host.define("buffer"), "20000000");
@@ -1023,6 +1036,49 @@ TEST("a buffer that grows asks again for the whole, and moves when it is granted
         EXPECT_EQ(host.stagedCount(), 0u);
     }
     host.shutdown();
+}
+
+TEST("where memory has no space for what was counted, the worker is asked for another place") {
+    if (!isApart()) {
+        std::printf("      not tested here: this user can't make a mount namespace\n");
+        return;
+    }
+    char name[] = "/tmp/csubworker-full-XXXXXX";
+    Options options;
+    options.staging = std::string(mkdtemp(name));
+    options.creditBytes = 64 << 20;
+    EXPECT(mount("tmpfs", name, "tmpfs", 0, "size=1m") == 0);
+    {
+        Host host(everyTask, options);
+        std::string disk = host.directory + "/disk", path = host.file("large", patterned(3000000));
+        std::filesystem::create_directory(disk);
+        for (std::string method : {"buffer", "grow", "echo"}) {
+            host.call(
+                0, host.define(method), "3000000", method == "echo" ? pathInput(path, 3000000) : pathInput(path, 0));
+            auto asked = host.reserve();
+            EXPECT(asked.sizeBytes >= 1000000 && asked.sizeBytes <= 64 << 20);
+            host.grant(asked.id, disk);
+            while (method == "grow" && !host.hasResult()) {
+                host.receiveSomething();
+                for (auto &again : host.reserves)
+                    host.grant(again.id, disk);
+                host.reserves.clear();
+            }
+            Outcome outcome = host.result().second;
+            EXPECT_EQ(outcome.error, "");
+            EXPECT_EQ(outcome.outputs[0].path.rfind(disk + "/", 0), 0u);
+            EXPECT(Host::read(outcome.outputs[0].path) == patterned(3000000));
+            EXPECT_EQ(host.stagedCount(), 0u);
+        }
+        // Where there is no other place, it is the error that it was.
+        host.call(0, host.define("buffer"), "3000000");
+        host.grant(host.reserve().id, host.staging);
+        host.grant(host.reserve().id, host.staging);
+        EXPECT(contains(host.result().second.error, "No space left on device"));
+        host.shutdown();
+    }
+    umount(name);
+    rmdir(name);
 }
 
 TEST("what is not needed any more is given back, and each output has its own room") {
