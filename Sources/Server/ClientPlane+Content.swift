@@ -161,7 +161,13 @@ extension ClientPlane {
                 throw .unreachable(Endpoint(host: "", port: 0), reason: error.message)
             }
         case .remote(let replica, let endpoints):
-            let remote = RemoteBytes(self, call, replica, endpoints, sizeBytes: found.sizeBytes)
+            let locator = RemoteBytes.Locator(
+                isForgotten: { call.watch.isGone },
+                endpoints: {
+                    guard case .remote(replica, let endpoints) = try await find(call, replica.object.session, replica.object.index).place else { return [] }
+                    return endpoints
+                })
+            let remote = RemoteBytes(replica, sizeBytes: found.sizeBytes, at: endpoints, holders, locator, logger)
             try await remote.open(range)
             return .worker(remote)
         }

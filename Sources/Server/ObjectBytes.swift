@@ -69,7 +69,10 @@ extension ObjectBytes {
                 try await writer.write(depot.run { () throws(HTTPFailure) in try file.read(at: start, count: count) })
                 offset += UInt64(count)
             }
-        case .worker(let remote): try await remote.write(range, to: &writer)
+        case .worker(let remote):
+            var passed = writer
+            try await remote.pass(range) { try await passed.write($0) }
+            writer = passed
         }
     }
 }

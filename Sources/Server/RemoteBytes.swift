@@ -1,4 +1,3 @@
-import HummingbirdCore
 import Logging
 import NIOCore
 import ServerCore
@@ -12,8 +11,17 @@ import Transport
 ///
 /// `@unchecked Sendable`: used by one request, one step after the other.
 final class RemoteBytes: @unchecked Sendable {
-    private let plane: ClientPlane
-    private let call: ClientPlane.Call
+    /// Who knows where it is now.
+    struct Locator: Sendable {
+        /// Whether the one who asked is gone.
+        var isForgotten: @Sendable () -> Bool
+        /// The holders of the very generation; empty when there is another one by now.
+        var endpoints: @Sendable () async throws -> [Endpoint]
+    }
+
+    private let holders: HolderClient
+    private let locator: Locator
+    private let logger: Logger
     private let replica: Replica
     private let sizeBytes: UInt64
     private var endpoints: [Endpoint]
@@ -21,12 +29,13 @@ final class RemoteBytes: @unchecked Sendable {
     /// Of the whole object, from its holder; `nil` for a part.
     private(set) var checksum: Checksum.Digest?
 
-    init(_ plane: ClientPlane, _ call: ClientPlane.Call, _ replica: Replica, _ endpoints: [Endpoint], sizeBytes: UInt64) {
-        self.plane = plane
-        self.call = call
+    init(_ replica: Replica, sizeBytes: UInt64, at endpoints: [Endpoint], _ holders: HolderClient, _ locator: Locator, _ logger: Logger) {
         self.replica = replica
-        self.endpoints = endpoints
         self.sizeBytes = sizeBytes
+        self.endpoints = endpoints
+        self.holders = holders
+        self.locator = locator
+        self.logger = logger
     }
 
     deinit { connection?.close() }
@@ -38,10 +47,10 @@ final class RemoteBytes: @unchecked Sendable {
         var last = HolderError.unreachable(Endpoint(host: "", port: 0), reason: "no worker is known to have it")
         for endpoint in endpoints {
             do throws(HolderError) {
-                let connection = try await plane.holders.connect(to: endpoint)
+                let connection = try await holders.connect(to: endpoint)
                 let isWhole = range == 0..<sizeBytes
                 let answer = try await connection.get(
-                    plane.holders.target(replica), range: isWhole ? nil : range.lowerBound...range.upperBound - 1, wantsChecksum: isWhole)
+                    holders.target(replica), range: isWhole ? nil : range.lowerBound...range.upperBound - 1, wantsChecksum: isWhole)
                 let count = range.upperBound - range.lowerBound
                 guard answer.sizeBytes == count else { throw .broken(endpoint, reason: "it offers \(answer.sizeBytes) bytes instead of \(count)") }
                 if isWhole {
@@ -57,8 +66,8 @@ final class RemoteBytes: @unchecked Sendable {
         throw last
     }
 
-    /// Writes the bytes that `open` asked for to a client. An error after the first byte can only break the connection.
-    func write(_ range: Range<UInt64>, to writer: inout any ResponseBodyWriter) async throws {
+    /// Passes on the bytes that `open` asked for. An error after the first byte can only break the client's connection.
+    func pass(_ range: Range<UInt64>, _ write: (ByteBuffer) async throws -> Void) async throws {
         let sum = Checksum()
         var offset = range.lowerBound
         var held: ByteBuffer?
@@ -72,7 +81,7 @@ final class RemoteBytes: @unchecked Sendable {
                 if checksum != nil { buffer.withUnsafeReadableBytes { sum.update($0) } }
                 if let ready = held.take() {
                     held = buffer
-                    try await pass(ready, to: &writer)
+                    do { try await write(ready) } catch { throw .clientGone }
                 } else {
                     held = buffer
                 }
@@ -83,15 +92,11 @@ final class RemoteBytes: @unchecked Sendable {
         }
         if let checksum, sum.digest != checksum {
             let error = HolderError.spoiled(connection?.endpoint ?? Endpoint(host: "", port: 0), replica, found: sum.digest, said: checksum)
-            plane.logger.error("\(error): its client gets no whole answer")
+            logger.error("\(error): its client gets no whole answer")
             throw error
         }
-        if let held { try await writer.write(held) }
+        if let held { try await write(held) }
         connection?.close()
-    }
-
-    private func pass(_ buffer: ByteBuffer, to writer: inout any ResponseBodyWriter) async throws(HolderError) {
-        do { try await writer.write(buffer) } catch { throw .clientGone }
     }
 
     /// Looks for the same generation elsewhere, as long as it takes to notice that a worker is gone.
@@ -100,12 +105,12 @@ final class RemoteBytes: @unchecked Sendable {
         var delay = Int64(100)
         while true {
             do throws(HolderError) { return try await open(rest) } catch { failure = error }
-            guard delay <= 3200, !call.watch.isGone else { throw failure }
+            guard delay <= 3200, !locator.isForgotten() else { throw failure }
             try await Task.sleep(for: .milliseconds(delay))
             delay *= 2
-            let found = try await plane.find(call, replica.object.session, replica.object.index)
-            guard case .remote(replica, let endpoints) = found.place else { throw failure }  // Made again: these would be other bytes.
-            self.endpoints = endpoints
+            let found = try await locator.endpoints()
+            if found.isEmpty { throw failure }  // Made again: these would be other bytes.
+            endpoints = found
         }
     }
 }

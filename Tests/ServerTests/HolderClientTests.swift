@@ -9,7 +9,7 @@ import Transport
 @testable import Server
 
 /// A worker's data port that gives prepared answers, one for each request, and keeps what was asked.
-private final class FakeHolder: Sendable {
+final class FakeHolder: Sendable {
     let port: UInt16
     private let listener: Int32
 
