@@ -12,6 +12,17 @@ package struct Plan: Sendable {
     var networkMicroseconds: ClosedRange<Int>
     var taskMicrosecondsMax: Int
     var crashPercent: Int
+    /// By worker.
+    var stores: [StorePlan]
+
+    struct StorePlan: Sendable {
+        /// `nil` without a limit.
+        var memoryBytes: UInt64?
+        var diskBytes: UInt64?
+        var spillFailurePercent: Int
+        /// Whether the server is told that a new process of the worker follows one that is gone.
+        var hasPlace: Bool
+    }
 
     package struct ClientPlan: Sendable {
         package var graph: RandomGraph
@@ -58,6 +69,8 @@ package struct Plan: Sendable {
         networkMicroseconds = random.chance(60) ? 20...500 : 500...40_000
         taskMicrosecondsMax = [50, 2_000, 40_000, 400_000][random.below(4)]
         crashPercent = isQuiet ? 0 : [0, 0, 1, 4][random.below(4)]
+        var storeRandom = SeededGenerator(seed: seed, part: 3)
+        stores = cpus.map { _ in Self.store(&storeRandom) }
         clients = []
         let clientCount = 1 + random.below(3)
         for client in 0..<clientCount {
@@ -71,6 +84,13 @@ package struct Plan: Sendable {
         }
         faults = faults.indices.filter { !reduction.withoutFaults.contains($0) }.map { faults[$0] }
         for client in clients.indices where reduction.withoutClients.contains(client) { clients[client].startMilliseconds = .max }
+    }
+
+    private static func store(_ random: inout SeededGenerator) -> StorePlan {
+        let memoryBytes: UInt64? = random.chance(45) ? nil : [25_000, 60_000, 120_000, 400_000][random.below(4)]
+        let diskBytes: UInt64? = random.chance(80) ? nil : [15_000, 60_000, 200_000][random.below(3)]
+        return StorePlan(
+            memoryBytes: memoryBytes, diskBytes: diskBytes, spillFailurePercent: [0, 0, 10, 60][random.below(4)], hasPlace: random.chance(50))
     }
 
     private static func client(_ seed: UInt64, _ number: UInt64, cpusMax: UInt32, tasksMax: Int) -> ClientPlan {

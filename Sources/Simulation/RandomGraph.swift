@@ -149,6 +149,9 @@ package struct RandomGraph: Sendable {
         draft.firstObject = UInt32(values.count)
     }
 
+    /// Whether the task that makes the object makes a file for it.
+    func isFile(_ object: UInt32) -> Bool { isLarge[Int(object)] && sameAsInput[Int(object)] == nil }
+
     /// Whether an ancestor of the task must not run twice, so that its outputs can be lost for good.
     package func descendsFromOnce(_ task: Int) -> Bool {
         var isSeen = [Bool](repeating: false, count: inputs.count)

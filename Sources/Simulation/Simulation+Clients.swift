@@ -284,7 +284,7 @@ extension Simulation {
         let mayRunOnce = graph.templates[graph.templateOf[task]].rerun == .never
         // Seven tries to fetch an input take longer than any fault, unless faults overlap; an object that is made again meanwhile
         // shortens the wait between two of them.
-        let isCutOff = dataPartitionCount > 1 || (dataPartitionCount == 1 && lostWorkerCount > 0)
+        let isCutOff = dataPartitionCount > 1 || (dataPartitionCount == 1 && lostWorkerCount > 0) || isRoomLimited
         let isExcused =
             switch failure.error.cause {
             case .user: graph.failing[task]
@@ -293,7 +293,9 @@ extension Simulation {
             case .workerLost: isCutOff || (lostWorkerCount > 0 && (mayRunOnce || graph.descendsFromOnce(task)))
             case .setup: hasFutileCrash
             case .preempted: mayRunOnce
-            case .outOfMemory, .timeout, .resource, .contract: false
+            // A program that finds no room begins once more on disk, unless it must not.
+            case .resource: isRoomLimited || (mayRunOnce && plan.stores.contains { $0.memoryBytes != nil })
+            case .outOfMemory, .timeout, .contract: false
             }
         guard isExcused else { throw Violation(.wrongOutcome, "client \(index): task \(task) failed: \(failure.error.cause) \(failure.error.message)") }
     }

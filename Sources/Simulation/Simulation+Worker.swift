@@ -25,6 +25,10 @@ extension Simulation {
             try perform(effect, worker)
             if !worker.isAlive { return }
         }
+        guard worker.store.usedInMemory <= worker.core.memoryFileBytes else {
+            throw Violation(
+                .workerInvariant, "worker \(worker.index): files take \(worker.store.usedInMemory) bytes of memory, it knows of \(worker.core.memoryFileBytes)")
+        }
         if let tick = worker.core.nextTick?.nanoseconds, worker.tickAt.map({ tick < $0 || $0 <= now }) ?? true {
             worker.tickAt = max(tick, now + 1000)
             queue.add(.workerTick(worker: worker.index, life: worker.life), at: max(tick, now + 1000))
@@ -83,9 +87,9 @@ extension Simulation {
                 throw Violation(.brokenContract, "worker \(index): \(input.replica) is fetched though it is here or on its way")
             }
             worker.fetches.append((token, input))
-            queue.add(.fetchDone(worker: index, life: life, token), at: now + 2 * delay + random.microseconds(10...3000))
-        case .grant: break  // Nothing that runs here asks for room.
-        case .spill: break  // A virtual worker has no limit of memory.
+            queue.add(.fetchDone(worker: index, life: life, token), at: now + transferTime)
+        case .grant(let id, let file, _, _, let grant): try granted(id, file, grant, worker)
+        case .spill(let replica): try spill(replica, worker)
         case .alias(let token, let from, let to):
             worker.aliases.append((token, from, to))
             queue.add(.aliasDone(worker: index, life: life, token), at: now + random.microseconds(5...300))
@@ -94,7 +98,7 @@ extension Simulation {
                 if let attempt = worker.isInUse(replica) {
                     throw Violation(.brokenContract, "worker \(index): \(replica) is removed under \(attempt)")
                 }
-                guard worker.store.removeValue(forKey: replica) != nil else {
+                guard worker.store.remove(replica) else {
                     throw Violation(.brokenContract, "worker \(index): \(replica) is removed and was not here")
                 }
             }
@@ -137,6 +141,11 @@ extension Simulation {
             worker.processes[process].queue[position].begunAt = now
             let call = worker.processes[process].queue[position]
             try begin(call.request.job, worker)
+            let graph = try graph(of: call.request.job.attempt.task.session)
+            if graph.outputs[Int(call.request.job.attempt.task.index)].contains(where: { graph.isFile($0) }) {
+                // Before it can be done, so that it waits for its answer.
+                queue.add(.reserve(worker: worker.index, life: worker.life, worker.processes[process].id, serial: call.serial), at: now + 1000)
+            }
             queue.add(.callDone(worker: worker.index, life: worker.life, worker.processes[process].id, serial: call.serial), at: now + duration)
         }
     }
@@ -168,11 +177,16 @@ extension Simulation {
         case .aliasDone(_, _, let token):
             guard let index = worker.aliases.firstIndex(where: { $0.token == token }) else { return }
             let alias = worker.aliases.remove(at: index)
-            guard let content = worker.store[alias.from] else {
+            guard worker.store[alias.from] != nil else {
                 throw Violation(.brokenContract, "worker \(worker.index): \(alias.from) went before it had its second name")
             }
-            worker.store[alias.to] = content
-            try tell(.aliased(token, nil), worker)
+            let error = isRoomLimited && random.chance(3) ? Self.noRoom : nil
+            if error == nil { worker.store.alias(alias.from, alias.to) }
+            try tell(.aliased(token, error), worker)
+            mayRepeat(.aliased(token, error), worker)
+        case .reserve(_, _, let id, let serial): try reserve(id, serial, worker)
+        case .spillDone(_, _, let replica): try finishSpill(replica, worker)
+        case .again(_, _, let event): try tell(event, worker)
         default: preconditionFailure("no event of a worker")
         }
     }
@@ -189,15 +203,23 @@ extension Simulation {
     private func finishCall(_ id: SubworkerID, _ serial: UInt64, _ worker: VirtualWorker) throws(Violation) {
         guard let process = worker.processIndex(id), let position = worker.processes[process].queue.firstIndex(where: { $0.serial == serial })
         else { return }
+        guard worker.processes[process].queue[position].hasItsRoom else {
+            worker.processes[process].queue[position].isHeldUp = true
+            return
+        }
         if random.chance(plan.crashPercent) { return try endSubworker(id, isCrash: true, worker) }
         let call = worker.processes[process].queue.remove(at: position)
         let job = call.request.job
-        let (result, made) = call.isCancelled ? (.cancelled, []) : try run(job, worker, process: process)
+        var (result, made) = call.isCancelled ? (.cancelled, []) : try run(job, worker, process: process)
         if worker.processes[process].capabilities?.hasCaching == true {
             for input in job.inputs where input.isKept { worker.processes[process].cached[input.replica] = ledger[input.replica] }
         }
         try beginCalls(process, worker)
-        for (replica, content) in made { worker.store[replica] = content }
+        if case .outputs(let outputs) = result {
+            let tiers = call.files.map { $0.grant == .disk ? VirtualStore.Tier.disk : .memory }
+            let stored = store(outputs, made, tiers, mayOverflow: true, worker)
+            result = stored.map { .outputs($0) } ?? .failed(Self.noRoom)
+        }
         let answer = CallAnswer(slot: call.request.slot, durationNanoseconds: now - (call.begunAt ?? now), result: result)
         try tell(.callsAnswered(id, [answer]), worker)
     }
@@ -224,12 +246,19 @@ extension Simulation {
         let job = worker.jobs.remove(at: index)
         if job.isStopped, random.chance(80) { return try tell(.jobEnded(token, .cancelled), worker) }
         let (result, made) = try run(job.request, worker, process: nil)
-        for (replica, content) in made { worker.store[replica] = content }
+        let ending: JobResult
         switch result {
-        case .outputs(let outputs): try tell(.jobEnded(token, .finished(outputs, durationNanoseconds: now - job.begunAt, debug: "")), worker)
-        case .failed(let error): try tell(.jobEnded(token, .failed(error)), worker)
-        case .cancelled: try tell(.jobEnded(token, .cancelled), worker)
+        case .outputs(let outputs):
+            // A program was told where to work before it began.
+            let tiers = made.map { _ in job.request.isOnDisk ? VirtualStore.Tier.disk : .memory }
+            let stored = store(outputs, made, tiers, mayOverflow: false, worker)
+            ending = stored.map { .finished($0, durationNanoseconds: now - job.begunAt, debug: "") } ?? .outOfRoom(Self.noRoom)
+        case .failed(let error): ending = .failed(error)
+        case .cancelled: ending = .cancelled
         }
+        try tell(.jobEnded(token, ending), worker)
+        // One that begins once more has the same token.
+        if case .outOfRoom = ending {} else { mayRepeat(.jobEnded(token, .cancelled), worker) }
     }
 
     private func finishFetch(_ token: FetchToken, _ worker: VirtualWorker) throws(Violation) {
@@ -241,10 +270,10 @@ extension Simulation {
             return try tell(.fetched(token, .failed(TaskError(.setup, "no holder has it"))), worker)
         }
         count("fetches")
+        mayRepeat(.fetched(token, .inline(content.bytes)), worker)
         // What comes from the depot may be small; what a worker holds is a file.
         if input.source == .fetch([Self.depot]), random.chance(30) { return try tell(.fetched(token, .inline(content.bytes)), worker) }
-        worker.store[input.replica] = content
-        try tell(.fetched(token, .stored(sizeBytes: 10_000)), worker)
+        try tell(.fetched(token, keepFetched(input.replica, content, worker)), worker)
     }
 
     /// What a holder answers: it must be there, reachable, awake, and have the very generation.

@@ -25,6 +25,9 @@ package final class Simulation {
         case jobDone(worker: Int, life: Int, JobToken)
         case fetchDone(worker: Int, life: Int, FetchToken)
         case aliasDone(worker: Int, life: Int, AliasToken)
+        case reserve(worker: Int, life: Int, SubworkerID, serial: UInt64)
+        case spillDone(worker: Int, life: Int, Replica)
+        case again(worker: Int, life: Int, WorkerEvent)
         case startWorker(Int)
         case clientStep(Int)
         case clientLeaseLost(Int, lease: UInt64, epoch: ServerEpoch)
@@ -96,7 +99,7 @@ package final class Simulation {
         server = Self.makeServer(1, journal)
         lastFaultEnd = now
         for (index, cpus) in plan.cpus.enumerated() {
-            workers.append(VirtualWorker(index: index, cpus: cpus))
+            workers.append(VirtualWorker(index: index, cpus: cpus, store: plan.stores[index]))
             queue.add(.startWorker(index), at: now + random.milliseconds(0...50))
         }
         for (index, client) in plan.clients.enumerated() {
@@ -152,7 +155,8 @@ package final class Simulation {
         case .down(let connection): try deliverDown(connection)
         case .connect(let worker, let life), .workerTick(let worker, let life), .register(let worker, let life, _),
             .callDone(let worker, let life, _, _), .recalled(let worker, let life, _, _), .subworkerEnd(let worker, let life, _, _),
-            .jobDone(let worker, let life, _), .fetchDone(let worker, let life, _), .aliasDone(let worker, let life, _):
+            .jobDone(let worker, let life, _), .fetchDone(let worker, let life, _), .aliasDone(let worker, let life, _),
+            .reserve(let worker, let life, _, _), .spillDone(let worker, let life, _), .again(let worker, let life, _):
             guard workers[worker].isAlive, workers[worker].life == life else { break }
             if workers[worker].frozenUntil > now {
                 queue.add(event, at: workers[worker].frozenUntil)

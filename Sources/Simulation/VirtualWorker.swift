@@ -11,6 +11,8 @@ final class VirtualWorker {
         var queue: [Call] = []
         var cached: [Replica: Content] = [:]
         var isEnding = false
+        /// Numbers of its files.
+        var fileCount: UInt32 = 0
         var threads: Int { Int(max(capabilities?.threads ?? 1, 1)) }
     }
     struct Call {
@@ -19,6 +21,11 @@ final class VirtualWorker {
         var begunAt: UInt64?
         /// It was asked to stop, and heeds that.
         var isCancelled = false
+        /// Files that it asked room for, and where they may go.
+        var files: [(number: UInt32, grant: Grant?)] = []
+        /// It is done but for its files.
+        var isHeldUp = false
+        var hasItsRoom: Bool { files.allSatisfy { $0.grant != nil } }
     }
     struct Job {
         let token: JobToken
@@ -40,7 +47,8 @@ final class VirtualWorker {
     var connection: Int?
     var tickAt: UInt64?
 
-    var store: [Replica: Content] = [:]
+    let storePlan: Plan.StorePlan
+    var store: VirtualStore
     /// Of the templates that were defined, in order.
     var definitions: ContiguousArray<SessionID> = []
     var processes: [Process] = []
@@ -61,18 +69,22 @@ final class VirtualWorker {
         var isSettled: Bool { acknowledged == outcomes.count - 1 && acknowledgedDown == sentDown }
     }
 
-    init(index: Int, cpus: UInt32) {
+    init(index: Int, cpus: UInt32, store storePlan: Plan.StorePlan) {
         self.index = index
         self.cpus = cpus
-        core = Self.makeCore(index: index, life: 0, cpus: cpus)
+        self.storePlan = storePlan
+        store = VirtualStore(memoryBytes: storePlan.memoryBytes, diskBytes: storePlan.diskBytes)
+        core = Self.makeCore(index: index, life: 0, cpus: cpus, storePlan)
     }
 
-    private static func makeCore(index: Int, life: Int, cpus: UInt32) -> WorkerCore {
+    private static func makeCore(index: Int, life: Int, cpus: UInt32, _ storePlan: Plan.StorePlan) -> WorkerCore {
         let description = WorkerDescription(
             hostName: "host\(index)", processID: UInt32(life + 1), cpus: cpus, dataEndpoint: endpoint(index: index, life: life), store: "virtual")
-        return WorkerCore(
-            description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life),
+        var core = WorkerCore(
+            description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life), place: storePlan.hasPlace ? UInt64(index + 1) : 0,
             subworkers: [SubworkerCommand(name: "c", arguments: ["c"]), SubworkerCommand(name: "d", arguments: ["d"])])
+        core.storeMemoryBytes = storePlan.memoryBytes
+        return core
     }
 
     static func endpoint(index: Int, life: Int) -> Endpoint { Endpoint(host: "host\(index)", port: UInt16(truncatingIfNeeded: life + 1)) }
@@ -81,7 +93,7 @@ final class VirtualWorker {
     func start() {
         life += 1
         isAlive = true
-        core = Self.makeCore(index: index, life: life, cpus: cpus)
+        core = Self.makeCore(index: index, life: life, cpus: cpus, storePlan)
     }
 
     /// Everything of the process is gone, and with it whatever it had started.
@@ -89,7 +101,7 @@ final class VirtualWorker {
         isAlive = false
         connection = nil
         tickAt = nil
-        store = [:]
+        store = VirtualStore(memoryBytes: storePlan.memoryBytes, diskBytes: storePlan.diskBytes)
         definitions = []
         processes = []
         jobs = []

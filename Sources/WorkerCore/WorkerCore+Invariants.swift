@@ -17,6 +17,16 @@ extension WorkerCore {
         if !objects.removals.isEmpty || !objects.forgotten.isEmpty { throw BrokenInvariant("removals were not sent") }
     }
 
+    /// What its files take in memory at most, as far as it knows.
+    package var memoryFileBytes: UInt64 {
+        var bytes = objects.memoryBytes
+        for index in finishes.indices {
+            guard let finish = finishes.handle(at: index) else { continue }
+            for output in finishes[finish].outputs where output.representation == .stored && !output.isOnDisk { bytes &+= output.sizeBytes }
+        }
+        return bytes
+    }
+
     /// Whether nothing is left of any session: every table is empty but those of warm subworkers.
     package var isEmpty: Bool {
         sessions.isEmpty && sessionByID.isEmpty && templates.isEmpty && attempts.isEmpty && attemptByID.isEmpty && finishes.isEmpty

@@ -1,0 +1,90 @@
+import TaskModel
+
+/// The files of a virtual worker: names for bytes that lie in memory or on disk, each of which holds so much.
+struct VirtualStore {
+    enum Tier: Equatable { case memory, disk }
+    private struct File {
+        let content: Content
+        var tier: Tier
+        /// Names of the same bytes in the same tier share it.
+        var number: Int
+    }
+
+    /// Of every file.
+    static let fileBytes: UInt64 = 10_000
+
+    let memoryBytes: UInt64?
+    let diskBytes: UInt64?
+    private var fileOfReplica: [Replica: File] = [:]
+    /// How many names a file has, by its number; 0 when it is gone.
+    private var nameCounts: ContiguousArray<Int> = []
+    private(set) var usedInMemory: UInt64 = 0
+    private(set) var usedOnDisk: UInt64 = 0
+
+    init(memoryBytes: UInt64?, diskBytes: UInt64?) {
+        self.memoryBytes = memoryBytes
+        self.diskBytes = diskBytes
+    }
+
+    var isEmpty: Bool { fileOfReplica.isEmpty }
+    var count: Int { fileOfReplica.count }
+    subscript(replica: Replica) -> Content? { fileOfReplica[replica]?.content }
+    func isOnDisk(_ replica: Replica) -> Bool { fileOfReplica[replica]?.tier == .disk }
+
+    private func hasRoom(_ tier: Tier) -> Bool {
+        switch tier {
+        case .memory: memoryBytes.map { usedInMemory + Self.fileBytes <= $0 } ?? true
+        case .disk: diskBytes.map { usedOnDisk + Self.fileBytes <= $0 } ?? true
+        }
+    }
+
+    private mutating func makeFile(_ tier: Tier) -> Int {
+        switch tier {
+        case .memory: usedInMemory += Self.fileBytes
+        case .disk: usedOnDisk += Self.fileBytes
+        }
+        nameCounts.append(1)
+        return nameCounts.count - 1
+    }
+
+    private mutating func releaseName(_ file: File) {
+        nameCounts[file.number] -= 1
+        guard nameCounts[file.number] == 0 else { return }
+        switch file.tier {
+        case .memory: usedInMemory -= Self.fileBytes
+        case .disk: usedOnDisk -= Self.fileBytes
+        }
+    }
+
+    /// - Returns: whether there was room.
+    mutating func insert(_ replica: Replica, _ content: Content, _ tier: Tier) -> Bool {
+        guard hasRoom(tier) else { return false }
+        if let old = fileOfReplica[replica] { releaseName(old) }
+        fileOfReplica[replica] = File(content: content, tier: tier, number: makeFile(tier))
+        return true
+    }
+
+    /// A second name costs nothing. The first must be there.
+    mutating func alias(_ from: Replica, _ to: Replica) {
+        guard let file = fileOfReplica[from] else { preconditionFailure("\(from) is not here") }
+        nameCounts[file.number] += 1
+        fileOfReplica[to] = file
+    }
+
+    /// - Returns: whether it was there.
+    mutating func remove(_ replica: Replica) -> Bool {
+        guard let file = fileOfReplica.removeValue(forKey: replica) else { return false }
+        releaseName(file)
+        return true
+    }
+
+    /// - Returns: whether the file lies on disk now.
+    mutating func spill(_ replica: Replica) -> Bool {
+        guard let file = fileOfReplica[replica] else { return false }
+        if file.tier == .disk { return true }
+        guard hasRoom(.disk) else { return false }
+        fileOfReplica[replica] = File(content: file.content, tier: .disk, number: makeFile(.disk))
+        releaseName(file)
+        return true
+    }
+}
