@@ -54,14 +54,22 @@ int rain_has_no_writer(int descriptor) {
     return 1;
 }
 
-int rain_fallocate(int descriptor, int64_t size) {
+static int reserve(int descriptor, int mode, int64_t size) {
     if (size <= 0) return 0;
     int result;
     do
-        result = fallocate(descriptor, 0, 0, (off_t)size) < 0 ? errno : 0;
+        result = fallocate(descriptor, mode, 0, (off_t)size) < 0 ? errno : 0;
     while (result == EINTR);
     /* A file system that cannot reserve still reports a full disk, at the write. */
     return result == EOPNOTSUPP || result == ENOSYS ? 0 : -result;
+}
+
+int rain_fallocate(int descriptor, int64_t size) {
+    return reserve(descriptor, 0, size);
+}
+
+int rain_fallocate_ahead(int descriptor, int64_t size) {
+    return reserve(descriptor, FALLOC_FL_KEEP_SIZE, size);
 }
 
 static int64_t copy_by_hand(int from, int to, const uint32_t *stop) {

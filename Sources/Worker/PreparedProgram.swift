@@ -62,6 +62,9 @@ final class PreparedProgram: Sendable {
         }
     }
 
+    /// A page of memory, for the last words of a program.
+    private static let errorBytesKept: Int64 = 4096
+
     private init(
         _ layout: ProgramLayout, _ plan: ProgramPlan, _ job: JobRequest, directory: consuming Descriptor, name: String, store: Store
     ) throws(SystemError) {
@@ -69,6 +72,8 @@ final class PreparedProgram: Sendable {
         self.name = name
         isOnDisk = job.isOnDisk
         let error = try store.makeUnnamed(onDisk: job.isOnDisk)
+        // So that a program which finds no room can say so.
+        if store.disk != nil, !job.isOnDisk { try check(rain_fallocate_ahead(error.raw, Self.errorBytesKept), "reserve room for standard error") }
         var input: Int32 = -1
         if let stdin = plan.stdin { input = try Self.open(job.inputs[stdin], store: store).take() }
         var output: Int32 = -1

@@ -1,8 +1,13 @@
 """More data than memory: a worker with little of it, and files that go to disk."""
 
+import json
+import os
+import subprocess
+import time
+
 import pytest
-from cluster import Cluster
-from rain.client import Client, remote, tasks
+from cluster import PYTHON, ROOT, Cluster
+from rain.client import Client, TaskException, remote, tasks
 
 MIB = 1 << 20
 
@@ -96,3 +101,149 @@ def test_what_two_workers_made_comes_together_on_one(pair, monkeypatch, size):
         # Four parts and their sum; what came from the other worker counts at both.
         assert all(worker["objects"] >= 2 for worker in workers), workers
         assert sum(worker["objects"] for worker in workers) > 5, workers
+
+
+def test_outputs_larger_than_the_memory(small_client):
+    """Those who ask get a place on disk, those who don't are run again there."""
+    size = 40 * MIB
+    with small_client.new_session("larger than memory") as session:
+
+        @remote()
+        def large(ctx):
+            return b"L" * size
+
+        @remote()
+        def check_all(ctx, *parts):
+            return ",".join(f"{len(part.get_buffer())}:{bytes(part.get_buffer()[-2:]).decode()}" for part in parts)
+
+        made = [large(), tasks.Execute(f"yes | head -c {size} > out", output_paths=["out"], shell=True)]
+        # The next of its kind begins on disk; its standard output does too.
+        made.append(tasks.Execute(f"yes | head -c {size}", shell=True, stdout=True))
+        # Too much for both CPUs' share of the memory, though each alone would fit.
+        made += [tasks.Execute(f"yes {i} | head -c {20 * MIB}", shell=True, stdout=True) for i in range(6)]
+        sums = check_all(*made)
+        sums.output.keep()
+        session.submit()
+        session.wait_all()
+        expected = [f"{size}:LL", f"{size}:y\n", f"{size}:y\n", *(f"{20 * MIB}:{i}\n" for i in range(6))]
+        assert sums.output.fetch().get_str() == ",".join(expected)
+
+
+def test_a_program_may_run_once_only_when_it_must(small_client, tmp_path):
+    """A second run after a full memory is no retry, but one that may never run twice does not get it."""
+    note = tmp_path / "runs"
+    command = f"echo run >> {note}; yes | head -c {40 * MIB} > out"
+    with small_client.new_session("twice") as session:
+        task = tasks.Execute(command, output_paths=["out"], shell=True)
+        session.submit()
+        session.wait([task])
+        assert note.read_text() == "run\nrun\n"
+
+
+@pytest.fixture(scope="module")
+def tight(tmp_path_factory):
+    """A worker with 16 MiB of memory and 24 MiB of disk."""
+    directory = tmp_path_factory.mktemp("tight-store")
+    disk = directory / "work/worker-1"
+    disk.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "rain-test", disk], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk can't be mounted here: {mounted.stderr.strip()}")
+    running = Cluster(directory)
+    try:
+        running.start("--local-workers", "[2]", "--store-memory", "16M")
+        running.disk = disk
+        yield running
+        running.finish()
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def tight_client(tight, monkeypatch):
+    monkeypatch.delenv("RAIN_ACCESS", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tight.state))
+    return Client("127.0.0.1", tight.port)
+
+
+def until(is_so, seconds=20):
+    """What goes to the trash is removed in its own time."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def free_bytes(path):
+    room = os.statvfs(path)
+    return room.f_bavail * room.f_frsize
+
+
+@pytest.mark.parametrize("kind", ["python", "program", "load"])
+def test_memory_and_disk_are_full(tight, tight_client, tmp_path, kind):
+    size = 60 * MIB
+    with tight_client.new_session("full") as session:
+
+        @remote()
+        def large(ctx):
+            return bytes(size)
+
+        if kind == "python":
+            task = large()
+        elif kind == "program":
+            task = tasks.Execute(f"yes | head -c {size} > out", output_paths=["out"], shell=True)
+        else:
+            (tmp_path / "large").write_bytes(bytes(size))
+            task = tasks.Load(str(tmp_path / "large"))
+        session.submit()
+        with pytest.raises(TaskException) as failure:
+            session.wait([task])
+        text = str(failure.value)
+        assert "16 MiB (--store-memory)" in text and f"{tight.disk}" in text and "(--work-dir)" in text, text
+    # The worker goes on, and nothing of the failed task takes room.
+    with tight_client.new_session("after") as session:
+        parts = [make(i) for i in range(20)]
+        sums = check(*parts)
+        sums.output.keep()
+        session.submit()
+        session.wait_all()
+        assert sums.output.fetch().get_str() == ",".join(map(str, range(20)))
+    assert until(lambda: free_bytes(tight.disk) > 23 * MIB)
+
+
+def test_what_was_made_stays_when_no_more_fits(tight, tight_client):
+    """60 MiB where there are 40: what does not fit fails and says why, what was made is there, other tasks go on."""
+    with tight_client.new_session("fill", on_error="fail_descendants") as session:
+        made = [make(i) for i in range(60)]
+        for task in made:
+            task.output.keep()
+        session.submit()
+        kept = []
+        for i, task in enumerate(made):
+            try:
+                session.wait([task])
+                kept.append(i)
+            except TaskException as error:
+                assert "(--store-memory)" in str(error), error
+        assert 15 < len(kept) < 40, kept
+        for i in kept:
+            assert made[i].output.fetch().get_bytes() == bytes([i]) * MIB
+        small = tasks.Execute("echo still alive", shell=True, stdout=True)
+        small.output.keep()
+        session.submit()
+        session.wait([small])
+        assert small.output.fetch().get_str() == "still alive\n"
+    assert until(lambda: free_bytes(tight.disk) > 23 * MIB)
+
+
+def test_live_objects_of_400_mb_under_a_limit_of_50_mb(tmp_path):
+    command = [PYTHON, ROOT / "bench/big_data.py", "--size", "400M", "--memory", "50M", "--dir", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
+    line = json.loads(result.stdout)
+    assert line["bytes"] > 500 * MIB
+    assert line["memory_peak"] is None or 30 * MIB < line["memory_peak"] <= 50 * MIB

@@ -27,6 +27,8 @@ int rain_memfd(const char *name);
  *   returns   1 no writer, 0 there is one, -errno */
 int rain_has_no_writer(int descriptor);
 int rain_fallocate(int descriptor, int64_t size);
+/* The same without changing the file's size: what is written up to there finds its space. */
+int rain_fallocate_ahead(int descriptor, int64_t size);
 /* Copies from the current position of `from` to that of `to`, to the end of `from`, inside the kernel where it allows.
  *   stop      looked at between pieces; NULL for never. Not 0 ends the copy with -ECANCELED
  *   returns   bytes copied */
