@@ -67,7 +67,7 @@ struct rain_spawning {
 
 IN_CHILD static int become_program(rain_spawning *spawning) {
     static const int to_default[] = {SIGPIPE, SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGCHLD, SIGIO,
-                                     SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU};
+                                     SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU, SIGXFSZ};
     const rain_spawn *spawn = &spawning->spawn;
     long result;
     if (spawn->new_session && (result = call(SYS_setsid, 0, 0, 0, 0)) < 0) return (int)-result;

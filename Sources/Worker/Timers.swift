@@ -12,6 +12,7 @@ struct Timers: Sendable {
         case reopen
         /// Orphans that were killed have left others.
         case sweepAgain
+        case trimLogs
     }
     private struct Entry {
         var due: UInt64

@@ -30,6 +30,8 @@ package func runWorkerProcess(_ arguments: [String]) -> Int32 {
     _ = rain_set_child_subreaper()
     signal(SIGPIPE, SIG_IGN)
     signal(SIGIO, SIG_IGN)
+    // A file may not grow beyond `ulimit -f`: an error like a full disk, no reason to end.
+    signal(SIGXFSZ, SIG_IGN)
     do {
         return try WorkerProcess.run(options, parent: parent)
     } catch {

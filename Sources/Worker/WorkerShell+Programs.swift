@@ -123,6 +123,7 @@ extension WorkerShell {
                     standard: (input < 0 ? nullDevice : input, output < 0 ? nullDevice : output, prepared.error.raw))
                 prepared.closeStandard()
                 owners[pid] = .program(token)
+                watchLogs()
                 jobs[token] = .program(
                     RunningProgram(
                         token: token, request: request, plan: plan, prepared: prepared, pid: pid, spawning: spawning, startedNanoseconds: monotonicNanoseconds()))

@@ -110,6 +110,7 @@ extension WorkerShell {
         if store.discard(subworker.stagingName, from: store.tasks) { hasNewTrash = true }
         if subworker.diskStaging >= 0, store.discard(subworker.stagingName, from: store.staging(onDisk: true)) { hasNewTrash = true }
         let evidence = evidence(subworker, ended)
+        keepLog(of: subworker, isMentioned: ended.signal != 0 || ended.exit_code != 0 || subworker.verdict != nil)
         if subworker.acceptingCount > 0 {
             endedSubworkers[id] = EndedSubworker(acceptingCount: subworker.acceptingCount, evidence: evidence, running: running)
         } else {

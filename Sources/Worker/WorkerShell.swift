@@ -40,6 +40,9 @@ final class WorkerShell {
     /// Orphans of these are killed.
     var sweeps: [Sweep] = []
     var isTrashBeingEmptied = false
+    var isWatchingLogs = false
+    /// Oldest first.
+    var endedLogs: ContiguousArray<String> = []
     var hasNewTrash = false
     private var hasNewFetches = false
     /// What sockets give is read here first.
@@ -169,6 +172,7 @@ final class WorkerShell {
         case .groupDue(let token): programGroupIsOverdue(token)
         case .sweepAgain: sweepAgain()
         case .endSubworker(let id): endSubworker(id)
+        case .trimLogs: trimLogs()
         case .reopen: break
         }
     }
