@@ -1,3 +1,4 @@
+import ArgumentParser
 import Glibc
 import TaskModel
 
@@ -13,6 +14,23 @@ enum Installation {
     static func subworkerProgram(_ name: String, of program: String) -> String {
         let root = program.split(separator: "/").dropLast(2)
         return root.map { "/" + $0 }.joined() + "/libexec/rain/" + name
+    }
+
+    /// Ends the program where declarations are wrong, after saying what: the first task that needs them would be late for that.
+    static func readDeclarations(_ files: [String]) throws {
+        guard !files.isEmpty else { return }
+        let program = try subworkerProgram("ffi")
+        var arguments: [UnsafeMutablePointer<CChar>?] = ([program, "--parse"] + files).map { strdup($0) }
+        arguments.append(nil)
+        defer { for argument in arguments { free(argument) } }
+        var pid: pid_t = 0
+        let code = posix_spawn(&pid, program, nil, nil, &arguments, environ)
+        guard code == 0 else { throw CLIError.system(call: "start", about: program, code: code) }
+        var status: Int32 = 0
+        while waitpid(pid, &status, 0) < 0 {
+            guard errno == EINTR else { throw CLIError.system(call: "waitpid", about: program, code: errno) }
+        }
+        if status != 0 { throw ExitCode.failure }
     }
 
     /// What a worker offers: its own subworkers, and those that come with Rain where nobody gave another of their name.

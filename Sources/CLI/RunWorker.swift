@@ -58,6 +58,7 @@ struct RunWorker: ParsableCommand {
         let logs = try absolute(logDirectory ?? "\(state)/log/\(name)")
         defer { if workDir == nil, file.workDirectory == nil { _ = rain_remove_tree(AT_FDCWD, work) } }
         if logDirectory != nil { try writeLog(to: logs, role: .worker) }
+        try Installation.readDeclarations(file.declarations + ffi)
         let code = try runWorker(
             WorkerOptions(
                 serverHost: server.host, controlPort: server.port ?? 7211, cpus: (cpus ?? file.cpus)?.count ?? availableCPUs(), workDirectory: work,

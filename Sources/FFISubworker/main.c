@@ -1,7 +1,8 @@
 /* The subworker "ffi": functions of any shared library as tasks, by declarations.
  *
  *   ffi [--declarations FILE]…   run by a worker
- *   ffi --check FILE…            says whether the functions of the files are there */
+ *   ffi --check FILE…            says whether the functions of the files are there
+ *   ffi --parse FILE…            says what is wrong in the files */
 #include "known.h"
 #include "marker.h"
 
@@ -12,7 +13,8 @@
 static int usage(void) {
     fputs(
         "usage: ffi [--declarations FILE]...    as a subworker\n"
-        "       ffi --check FILE...             checks declarations\n",
+        "       ffi --check FILE...             says whether the functions are there\n"
+        "       ffi --parse FILE...             says what is wrong in the files\n",
         stderr);
     return 2;
 }
@@ -25,11 +27,15 @@ static bool add_file(known *known, const char *path) {
     return is_added;
 }
 
-static int check(known *known, int count, char **paths) {
+static bool parse(known *known, int count, char **paths) {
     bool are_read = true;
     for (int i = 0; i < count; i += 1)
         are_read = add_file(known, paths[i]) && are_read;
-    if (!are_read) return 1;
+    return are_read;
+}
+
+static int check(known *known, int count, char **paths) {
+    if (!parse(known, count, paths)) return 1;
     text report = {0};
     uint32_t missing = known_check(known, &report);
     fputs(report.bytes != NULL ? report.bytes : "no functions are declared\n", stdout);
@@ -56,9 +62,14 @@ int main(int count, char **arguments) {
     known *known = known_make();
     if (known == NULL) return 1;
     marker_install();
-    bool is_check = count > 1 && strcmp(arguments[1], "--check") == 0;
-    if (is_check && count == 2) return usage();
-    int code = is_check ? check(known, count - 2, arguments + 2) : run(known, count - 1, arguments + 1);
+    const char *verb = count > 1 ? arguments[1] : "";
+    int code;
+    if (strcmp(verb, "--check") == 0)
+        code = count > 2 ? check(known, count - 2, arguments + 2) : usage();
+    else if (strcmp(verb, "--parse") == 0)
+        code = count > 2 ? !parse(known, count - 2, arguments + 2) : usage();
+    else
+        code = run(known, count - 1, arguments + 1);
     known_release(known);
     return code;
 }

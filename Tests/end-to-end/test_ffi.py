@@ -1,15 +1,18 @@
 """Functions of shared libraries as tasks, by declarations alone: real libraries, and one made to fail in every way."""
 
 import importlib.util
+import json
 import math
 import os
+import pathlib
+import re
 import subprocess
 import time
 import zlib
 
 import numpy
 import pytest
-from cluster import ROOT, Cluster, ndjson
+from cluster import RAIN, ROOT, Cluster, ndjson
 from rain.client import Client, Input, RainException, Task, TaskException, blob, cdll, load_declarations, remote, tasks
 
 EXAMPLES = ROOT / "examples/ffi"
@@ -370,18 +373,34 @@ def test_a_worker_is_given_declarations_in_files(tmp_path, test_library, monkeyp
         running.finish()
 
 
-def test_a_wrong_declarations_file_is_in_the_task_s_error(tmp_path, monkeypatch):
+def test_a_worker_with_a_wrong_declarations_file_does_not_start(stopped, tmp_path):
     wrong = tmp_path / "wrong.ffi"
     wrong.write_text('library m = "libm.so.6" {\n    double cos(dubble x);\n}\n')
-    running = Cluster(tmp_path)
-    running.start("--local-workers", "[1]", "--ffi", wrong)
-    try:
-        monkeypatch.setenv("XDG_STATE_HOME", str(running.state))
-        client = Client("127.0.0.1", running.port)
-        error = failure_of(client, lambda: Task("ffi/m/cos", arguments=[1]))
-        assert f"{wrong}:2:16: unknown type 'dubble'" in str(error)
-    finally:
-        running.finish()
+    result = stopped.rain("start", "--simple", "--port", 0, "--control-port", 0, "--ffi", wrong)
+    assert result.returncode != 0
+    assert f"{wrong}:2:16: unknown type 'dubble'" in result.stderr
+    result = stopped.rain("worker", "127.0.0.1", "--ffi", tmp_path / "absent.ffi")
+    assert result.returncode == 1
+    assert "absent.ffi: No such file or directory" in result.stderr
+
+
+def test_it_speaks_the_protocol():
+    program = pathlib.Path(RAIN).resolve().parents[1] / "libexec/rain/ffi"
+    function = "unsigned long crc32(unsigned long crc = 0, const void data[n], unsigned n)"
+    call = {
+        "method": "libz/crc32",
+        "config": {"declarations": f'library libz = "libz.so.1" {{ {function}; }}'},
+        "inputs": ["hello"],
+        "outputs": ["return"],
+        "expect": [{"hex": zlib.crc32(b"hello").to_bytes(8, "little").hex()}],
+    }
+    wrong = {**call, "arguments": {"nothing": 1}}
+    del wrong["expect"]
+    calls = ["--call", json.dumps(call), "--error", json.dumps(wrong)]
+    command = [RAIN, "subworker", "check", "--name", "ffi", *calls, program]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"2\d passed, 0 failed, 2 not tried", result.stdout), result.stdout
 
 
 def test_check_says_what_is_there(stopped, tmp_path):

@@ -146,4 +146,5 @@ def encode(value) -> tuple:
 
     array = numpy.ascontiguousarray(value) if getattr(value, "ndim", 1) else numpy.asarray(value)
     shape = ",".join(str(length) for length in array.shape)
-    return array.reshape(-1).view("u1").data if array.size else b"", f"array/{code_of(array.dtype)}[{shape}]"
+    content_type = f"array/{code_of(array.dtype)}[{shape}]"
+    return array.reshape(-1).view("u1").data if array.size else b"", content_type
