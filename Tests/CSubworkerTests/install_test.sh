@@ -1,9 +1,11 @@
 #!/bin/sh
 # Installs to an empty directory, moves it, and builds programs with nothing but what was installed: by pkg-config with the
-# shared and the static library, by CMake, and by a copy of the library in one file. Each runs under a host.
-#   install_test.sh BUILD EXAMPLES GREET C_COMPILER CXX_COMPILER
+# shared and the static library, by CMake, and by a copy of the library in one file; and, with the sources, as a part of
+# another project. Each runs under a host.
+#   install_test.sh BUILD SOURCES GREET C_COMPILER CXX_COMPILER
 set -eu
-build=$1 examples=$2 greet=$3 c=$4 cxx=$5
+build=$1 sources=$2 greet=$3 c=$4 cxx=$5
+examples=$sources/examples
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cmake --install "$build" --prefix "$work/first" >/dev/null
@@ -44,6 +46,19 @@ END
 cmake -S . -B b -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$c" -DCMAKE_CXX_COMPILER="$cxx" >/dev/null
 cmake --build b >/dev/null
 "$greet" b/by_cmake b/by_cmake_static
+
+echo "add_subdirectory"
+mkdir sub
+cat >sub/CMakeLists.txt <<END
+cmake_minimum_required(VERSION 3.21)
+project(mine LANGUAGES C)
+add_subdirectory($sources rain)
+add_executable(by_subdirectory $hello)
+target_link_libraries(by_subdirectory PRIVATE csubworker::csubworker_static)
+END
+cmake -S sub -B sub/b -DCMAKE_C_COMPILER="$c" >/dev/null
+cmake --build sub/b --target by_subdirectory >/dev/null
+"$greet" sub/b/by_subdirectory
 
 echo "a copy"
 mkdir copy
