@@ -10,8 +10,9 @@ extension ServerCore {
         case .hello(let hello): greet(hello, from: peer, now: now, into: &effects)
         case .batch(let batch):
             guard let worker = workerOfPeer[peer] else {
-                // It never said hello here: its worker was given up, or greeted another server on this address.
-                return refusePeer(peer, "say hello first", now: now, into: &effects)
+                // Said before its hello, by a worker whose connection came back faster than it heard of that: the hello follows, and what
+                // counts is then sent again. Refused it would end for good. One that never greets hears nothing, and connects anew.
+                return
             }
             addressed.insert(worker)  // Its acknowledgement may make room for more.
             switch workers[worker]!.link.receive(batch, now: now) {

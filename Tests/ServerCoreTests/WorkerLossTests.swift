@@ -71,3 +71,12 @@ private func expectRunAgain(_ loss: inout Loss, sourceLocation: SourceLocation =
     loss.harness.say(loss.first, [])
     #expect(loss.harness.core.workers.compactMap { $0?.link.incarnation } == [2, 3])
 }
+
+@Test func `a batch before the hello of its connection is dropped, and the hello counts`() {
+    var harness = CoreHarness()
+    let peer = PeerID(1)
+    harness.send(.frame(peer, .batch(Batch(epoch: ServerEpoch(1), incarnation: 1, sequence: 7, acknowledged: 0, payload: [.sessionClosed(SessionID(1))]))))
+    #expect(harness.effects.isEmpty)
+    _ = harness.join(1)
+    #expect(harness.welcomes[peer] != nil)
+}
