@@ -39,6 +39,8 @@ package final class Journal: Sendable {
     /// The first numbers that no earlier start has given.
     package let firstSession: UInt32
     package let firstWorker: UInt32
+    /// Drawn when the file was made: tells it from every other journal.
+    package let identity: Int64
     private let queue = EntryQueue()
     private let thread: JournalThread
 
@@ -53,6 +55,7 @@ package final class Journal: Sendable {
         epoch = writer.epoch
         firstSession = writer.firstSession
         firstWorker = writer.firstWorker
+        identity = writer.identity
         thread = try JournalThread(writer: writer, queue: queue, onEvent: onEvent)
     }
 

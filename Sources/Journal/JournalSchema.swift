@@ -12,7 +12,7 @@ enum JournalSchema {
     /// commit, because an indexed row costs 7–12 µs and an event in a body 0.2. `(epoch, number)` orders all records of the file.
     private static let tables = """
         CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-        INSERT INTO meta VALUES ('epoch', 0), ('last_session', 0), ('last_worker', 0);
+        INSERT INTO meta VALUES ('epoch', 0), ('identity', random()), ('last_session', 0), ('last_worker', 0);
         CREATE TABLE sessions (
             session INTEGER PRIMARY KEY, name TEXT NOT NULL,
             epoch INTEGER NOT NULL, number INTEGER NOT NULL, opened_us INTEGER NOT NULL, opened BLOB NOT NULL,

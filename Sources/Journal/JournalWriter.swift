@@ -13,6 +13,7 @@ final class JournalWriter {
     let epoch: ServerEpoch
     let firstSession: UInt32
     let firstWorker: UInt32
+    let identity: Int64
     private let lock: FileLock
     private let database: Database
     private let openSession: Statement
@@ -42,6 +43,7 @@ final class JournalWriter {
         }
         epoch = ServerEpoch(number)
         firstSession = try Self.next(database, "session", of: "sessions")
+        identity = try database.integer("SELECT value FROM meta WHERE key = 'identity'")
         firstWorker = try Self.next(database, "worker", of: "workers")
         openSession = try database.prepare("INSERT INTO sessions (session, name, epoch, number, opened_us, opened) VALUES (?, ?, ?, ?, ?, ?)")
         closeSession = try database.prepare(

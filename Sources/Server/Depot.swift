@@ -39,25 +39,45 @@ final class Depot: Sendable {
     private let directorySync: DirectorySync
     private let logger: Logger
 
-    /// Removes what an earlier start has left: no session of it lives.
+    /// Takes up the blobs of an earlier start: their sessions go on, or their submits may still come. What was half uploaded is removed.
     init(directory: String, logger: Logger) throws(ServerError) {
         self.directory = directory
         self.logger = logger
         try makePrivateDirectory(directory)
-        try Self.clear(directory)
+        let found = try Self.takeUp(directory)
+        blobs.withLock { $0 = found }
         directorySync = try DirectorySync(path: directory, pool: pool)
         pool.start()
     }
 
-    private static func clear(_ directory: String) throws(ServerError) {
+    private static func takeUp(_ directory: String) throws(ServerError) -> [BlobHash: Blob] {
+        var found: [BlobHash: Blob] = [:]
         guard let stream = opendir(directory) else { throw .directory(path: directory, action: "read", reason: lastErrorText()) }
         defer { closedir(stream) }
         while let entry = readdir(stream) {
             let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-            guard name.hasPrefix(temporaryPrefix) || BlobHash(hex: name) != nil else { continue }
-            guard unlink(directory + "/" + name) == 0 || errno == ENOENT else {
-                throw .directory(path: directory + "/" + name, action: "remove", reason: lastErrorText())
+            let path = directory + "/" + name
+            if let hash = BlobHash(hex: name) {
+                var status = stat()
+                guard stat(path, &status) == 0 else { throw .directory(path: path, action: "use", reason: lastErrorText()) }
+                found[hash] = Blob(sizeBytes: UInt64(status.st_size), touched: .now)
+            } else if name.hasPrefix(temporaryPrefix), unlink(path) != 0, errno != ENOENT {
+                throw .directory(path: path, action: "remove", reason: lastErrorText())
             }
+        }
+        return found
+    }
+
+    /// Sessions have these from the start on.
+    ///
+    /// - Returns: those that are missing.
+    func claim(_ hashes: [BlobHash]) -> [BlobHash] {
+        blobs.withLock { blobs in
+            for hash in hashes where blobs[hash] != nil {
+                blobs[hash]!.isClaimed = true
+                blobs[hash]!.wasClaimed = true
+            }
+            return hashes.filter { blobs[$0] == nil }
         }
     }
 

@@ -43,7 +43,9 @@ struct Reactor: ~Copyable {
     private var nextCommand = 0
     private var isStopping = false
 
-    /// - Parameter stopDescriptor: becomes readable when the server shall stop.
+    /// - Parameters:
+    ///   - core: with everything restored.
+    ///   - stopDescriptor: becomes readable when the server shall stop.
     init(
         core: consuming ServerCore, socket: consuming ControlServerSocket, inbox: ReactorInbox, journal: Journal, depot: Depot,
         sessions: SessionDirectory, logger: Logger, stopDescriptor: Int32?
@@ -57,6 +59,7 @@ struct Reactor: ~Copyable {
         self.logger = logger
         self.stopDescriptor = stopDescriptor
         effects.reserveCapacity(4096)
+        self.core.finishRestoring(now: .now, into: &effects)
     }
 
     /// Runs until it is told to stop; then nobody waits for it any more.
@@ -65,6 +68,7 @@ struct Reactor: ~Copyable {
         var nextTick = core.nextTick(after: .now)
         var hasMore = false
         defer { end() }
+        try carryOut()
         while !isStopping {
             let left = nextTick.since(.now)
             let ready = try socket.wait(for: descriptors, timeout: hasMore ? .zero : .nanoseconds(Int64(clamping: left)))

@@ -17,6 +17,8 @@ package func runServer(_ options: ServerOptions) throws -> Int32 {
     guard descriptor >= 0 else { throw ServerError.system(call: "rain_signal_pipe", reason: String(cString: strerror(-descriptor))) }
     // A client that goes while we write to it is an error of that write, not the end of the server.
     signal(SIGPIPE, SIG_IGN)
+    // A limit on file sizes is an error of the journal or the depot, as a full disk is.
+    signal(SIGXFSZ, SIG_IGN)
     let server = try RunningServer(options, stopDescriptor: descriptor)
     return try server.waitUntilStopped()
 }
@@ -52,11 +54,14 @@ package final class RunningServer: Sendable {
         epoch = journal.epoch
         clientToken = access.access.clientToken
         depot = try Depot(directory: options.workDirectory + "/depot", logger: logger)
+        let dataSecret = Self.dataSecret(access, journal)
+        var core = ServerCore(
+            epoch: journal.epoch, firstSession: journal.firstSession, firstWorker: journal.firstWorker, dataSecret: dataSecret,
+            depotEndpoint: Endpoint(host: "", port: options.port))
+        let sessions = SessionDirectory()
+        try Self.restore(&core, sessions, depot, journal, logger)
         let control = try Self.openControl(options, access)
         (host, controlPort) = (control.host, control.port)
-        let dataSecret = try Self.randomSecret()
-
-        let sessions = SessionDirectory()
         http = HTTPServer(logger: logger)
         let traffic = ObjectTraffic()
         let plane = ClientPlane(
@@ -64,9 +69,8 @@ package final class RunningServer: Sendable {
             traffic: traffic, token: Array(access.access.clientToken.utf8), dataSecret: dataSecret,
             about: ServerDescription(version: options.version, host: Self.hostName(), pid: getpid(), started: started), logger: logger)
         (port, httpTask) = try http.start(host: host, port: options.port, plane: plane)
-        let core = ServerCore(
-            epoch: journal.epoch, firstSession: journal.firstSession, firstWorker: journal.firstWorker, dataSecret: dataSecret,
-            depotEndpoint: Endpoint(host: "", port: port))
+        // Only now, for port 0: nobody was told before.
+        core.depotEndpoint.port = port
         reactor = try ReactorThread(
             Reactor(
                 core: core, socket: control, inbox: inbox, journal: journal, depot: depot, sessions: sessions, logger: logger,
@@ -75,6 +79,39 @@ package final class RunningServer: Sendable {
         _ = http.loop.scheduleRepeatedTask(initialDelay: .seconds(10), delay: .seconds(10)) { _ in depot.sweep() }
         logger.info("listening on \(host): clients at port \(port), workers at port \(controlPort), epoch \(epoch.rawValue)")
         try sayReady(options)
+    }
+
+    /// What earlier starts left open goes on: before anybody can ask for it.
+    private static func restore(
+        _ core: inout ServerCore, _ sessions: SessionDirectory, _ depot: Depot, _ journal: Journal, _ logger: Logger
+    ) throws(ServerError) {
+        let began = Instant.now
+        var recordCount = 0
+        do throws(JournalError) {
+            let reader = try journal.earlierRecords()
+            while let stored = try reader.next() {
+                do throws(RestoreError) {
+                    try core.restore(stored.record)
+                } catch {
+                    throw .corrupt(path: journal.path, reason: "record \(stored.number) of epoch \(stored.epoch.rawValue): \(error)")
+                }
+                recordCount += 1
+            }
+        } catch { throw .journal(error) }
+        let open = core.openSessions
+        sessions.restore(open)
+        for hash in depot.claim(core.blobsInUse) {
+            logger.warning("the upload \(hash) is missing in \(depot.directory): what needs it will fail; put it back there, or submit it again")
+        }
+        if !open.isEmpty {
+            let milliseconds = Instant.now.since(began) / 1_000_000
+            logger.info("\(open.count) sessions of earlier starts go on, from \(recordCount) records read in \(milliseconds) ms")
+        }
+    }
+
+    /// Of one journal, so that who holds it after a restart needs no new one: the server's own and that of the file, for servers that share a key.
+    private static func dataSecret(_ access: ServerAccess, _ journal: Journal) -> [UInt8] {
+        access.secretKey.derived(for: "rain data plane 1, journal \(journal.identity)").bytes
     }
 
     private static func loadAccess(_ options: ServerOptions, _ logger: Logger) throws(ServerError) -> ServerAccess {
@@ -106,10 +143,6 @@ package final class RunningServer: Sendable {
             }
             throw .transport(error)
         }
-    }
-
-    private static func randomSecret() throws(ServerError) -> [UInt8] {
-        do throws(TransportError) { return try randomBytes(32) } catch { throw .transport(error) }
     }
 
     private static func hostName() -> String {

@@ -7,6 +7,11 @@ final class SessionDirectory: Sendable {
     private let outputCounts = Mutex<[SessionID: ContiguousArray<UInt32>]>([:])
 
     func open(_ session: SessionID) { outputCounts.withLock { $0[session] = [] } }
+    func restore(_ sessions: [OpenSession]) {
+        outputCounts.withLock { counts in
+            for session in sessions { counts[session.session] = session.outputCounts }
+        }
+    }
     func close(_ session: SessionID) { outputCounts.withLock { $0[session] = nil } }
 
     /// - Returns: `nil` for a session that isn't open.

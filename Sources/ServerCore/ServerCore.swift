@@ -10,7 +10,7 @@ package struct ServerCore: Sendable {
     package let epoch: ServerEpoch
     let dataSecret: [UInt8]
     /// Where workers fetch uploads; an empty host is the address at which they reached the server.
-    let depotEndpoint: Endpoint
+    package var depotEndpoint: Endpoint
 
     var gate = CommitGate()
     /// Why nothing can be committed any more.
