@@ -9,7 +9,7 @@ struct APIClient {
     private let token: String
 
     init(_ options: ServerAddressOptions) throws(CLIError) {
-        let started = try RunDirectory().running().first { $0.role == .server && $0.port != nil }
+        let started = try RunDirectory().started().map(\.record).first { $0.role == .server && $0.port != nil }
         let address = options.server ?? HostAndPort(host: started?.host ?? "localhost", port: started?.port)
         host = address.host
         port = address.port ?? 7210

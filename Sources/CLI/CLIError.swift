@@ -18,6 +18,7 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
     case noSuchLabel(String, known: [String])
     case ambiguousLabel(String, objects: [UInt32])
     case notKept(String)
+    case outputCut(reason: String)
 
     var description: String {
         switch self {
@@ -57,6 +58,8 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
             "the label \"\(label)\" is that of \(objects.count) objects (\(objects.map(String.init).joined(separator: ", "))): give them different labels"
         case .notKept(let label):
             "the object \"\(label)\" was dropped when nothing needed it any more: add \"keep\": true to that output"
+        case .outputCut(let reason):
+            "what was printed is not complete: \(reason); run it again, with the output to a file"
         }
     }
 }

@@ -118,7 +118,8 @@ struct DaemonStarter: ~Copyable {
             throw .system(call: "posix_spawn", about: spec.name, code: -pid)
         }
         let record = RunRecord(
-            role: spec.role, name: spec.name, pid: pid, startTicks: rain_start_time(pid), bootID: ProcessHandle.bootID(), logPath: spec.logPath)
+            role: spec.role, name: spec.name, pid: pid, startTicks: rain_start_time(pid), bootID: ProcessHandle.bootID(), logPath: spec.logPath,
+            arguments: spec.arguments)
         started.append(record)
         // At once, so that `rain stop` finds it even if this command is killed while it waits.
         do {

@@ -17,6 +17,18 @@ struct RunRecord: Codable, Equatable {
     var host: String?
     var port: UInt16?
     var controlPort: UInt16?
+    /// How it was started; absent in files of earlier versions.
+    var arguments: [String]?
+
+    /// The same again. A server gets the ports that it had, for its workers and clients look for it there.
+    var again: [String]? {
+        guard var arguments else { return nil }
+        for (option, value) in [("--port", port), ("--control-port", controlPort)] {
+            guard let value, let index = arguments.firstIndex(of: option), index + 1 < arguments.count else { continue }
+            arguments[index + 1] = String(value)
+        }
+        return arguments
+    }
 
     var title: String { "\(name), pid \(pid)" }
 }
@@ -60,9 +72,12 @@ struct RunDirectory {
         unlink("\(path)/\(record.name).json")
     }
 
-    /// The processes that still run, the server first; run files of others are removed.
-    func running() throws(CLIError) -> [RunRecord] {
-        var records: [RunRecord] = []
+    /// The processes that still run, the server first.
+    func running() throws(CLIError) -> [RunRecord] { try started().filter(\.isRunning).map(\.record) }
+
+    /// What was started, the server first. When nothing of it runs any more, the run files are removed; until then they tell what is missing.
+    func started() throws(CLIError) -> [(record: RunRecord, isRunning: Bool)] {
+        var records: [(record: RunRecord, isRunning: Bool)] = []
         for name in try fileNames() where name.hasSuffix(".json") {
             let file = "\(path)/\(name)"
             guard let bytes = try readFile(file) else { continue }
@@ -72,9 +87,13 @@ struct RunDirectory {
             } catch {
                 throw .malformed(what: "a run file", path: file, reason: "\(error); remove it if no rain process runs")
             }
-            if ProcessHandle(record) != nil { records.append(record) } else { unlink(file) }
+            records.append((record, ProcessHandle(record) != nil))
         }
-        return records.sorted { ($0.role == .server ? 0 : 1, $0.name) < ($1.role == .server ? 0 : 1, $1.name) }
+        guard records.contains(where: \.isRunning) else {
+            for (record, _) in records { remove(record) }
+            return []
+        }
+        return records.sorted { ($0.record.role == .server ? 0 : 1, $0.record.name) < ($1.record.role == .server ? 0 : 1, $1.record.name) }
     }
 
     private func fileNames() throws(CLIError) -> [String] {

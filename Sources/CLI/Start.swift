@@ -10,6 +10,9 @@ struct Start: ParsableCommand {
                 rain start --simple                    a worker with all CPUs
                 rain start --local-workers [2,2]       two workers with two CPUs each
                 rain start --simple --subworker wc=./wordcount
+
+            When a process of an earlier `rain start` has ended and others of it still run, the missing ones are started again as they \
+            were, whatever the options say now: a server that comes back so goes on with its sessions, and its workers with their tasks.
             """)
 
     @Flag(help: "One worker with all CPUs of this machine.")
@@ -55,8 +58,8 @@ struct Start: ParsableCommand {
         let directory = try RunDirectory()
         let lock = try directory.lock()
         _ = lock
-        let running = try directory.running()
-        guard running.isEmpty else { throw CLIError.alreadyRunning(running.map(\.title)) }
+        let earlier = try directory.started()
+        if !earlier.isEmpty { return try goOn(earlier, in: directory) }
         let logs = try absolute(logDir ?? stateDirectory() + "/log")
         let work = try absolute(workDir ?? stateDirectory() + "/work")
 
@@ -71,6 +74,33 @@ struct Start: ParsableCommand {
             report(starter.started, clientPort: clientPort, controlPort: workerPort, logs: logs)
         } catch {
             starter.undo()
+            throw error
+        }
+    }
+
+    /// Starts again what is missing of an earlier start.
+    private func goOn(_ earlier: [(record: RunRecord, isRunning: Bool)], in directory: RunDirectory) throws {
+        let missing = earlier.filter { !$0.isRunning }.map(\.record)
+        let specs = missing.compactMap { record in
+            record.again.map { DaemonSpec(role: record.role, name: record.name, arguments: $0, logPath: record.logPath) }
+        }
+        guard !missing.isEmpty, specs.count == missing.count, let server = earlier.first?.record, server.role == .server else {
+            throw CLIError.alreadyRunning(earlier.filter(\.isRunning).map(\.record.title))
+        }
+        var starter = try DaemonStarter(runDirectory: directory)
+        do {
+            // The server first: its workers are ready when it has taken them.
+            for part in [specs.filter { $0.role == .server }, specs.filter { $0.role == .worker }] where !part.isEmpty { _ = try starter.start(part) }
+            let known = starter.started.first { $0.role == .server } ?? server
+            if let readyFile, let clientPort = known.port, let controlPort = known.controlPort {
+                try writeReadyFile(absolute(readyFile), server: known, clientPort: clientPort, controlPort: controlPort)
+            }
+            for (record, isRunning) in earlier where isRunning { print("\(record.title), runs on") }
+            for record in starter.started { print("\(record.title), had ended and was started again as it was") }
+        } catch {
+            starter.undo()
+            // Not forgotten: the next try finds it.
+            for record in missing { try directory.write(record) }
             throw error
         }
     }

@@ -31,6 +31,8 @@ struct SubmitFile: ParsableCommand {
             "When all is done, write the object with that label to a file (- for stdout); may be repeated. Implies --wait.",
             valueName: "label=path"))
     var get: [LabelAndPath] = []
+    @Option(help: ArgumentHelp("With --wait: for how long a server that is gone may be started again.", valueName: "seconds"))
+    var reconnect = 60
     @Option(help: "The session's name, shown to people; default: the file's name.")
     var sessionName: String?
 
@@ -56,14 +58,50 @@ struct SubmitFile: ParsableCommand {
             return
         }
 
+        defer {
+            if var closing = try? client.connect() { _ = try? client.call(&closing, "DELETE", "/sessions/\(session.session)") }
+        }
+        var work = Work(session: session, text: text)
+        var outage: Outage?
+        while true {
+            do throws(CLIError) { return try carryOut(&work, client, &outage) } catch {
+                var now = outage ?? Outage(secondsMax: reconnect)
+                try now.wait(after: error)
+                outage = now
+            }
+        }
+    }
+
+    /// How far it has come: what is done is not done again when the server was away meanwhile.
+    private struct Work {
+        let session: OpenedAnswer
+        let text: [UInt8]
+        var submitted: SubmittedAnswer?
+        /// The submit was sent; whether it arrived is not known.
+        var isInDoubt = false
+        var isOver = false
+        var fetched = 0
+    }
+
+    private func carryOut(_ work: inout Work, _ client: APIClient, _ outage: inout Outage?) throws(CLIError) {
+        let number = work.session.session
+        var connection = try client.connect()
         var lease = try client.connect()
-        let head = try lease.request("GET", "/api/v1/sessions/\(session.session)/lease?resume=\(session.resume)", headers: client.headers)
+        let head = try lease.request("GET", "/api/v1/sessions/\(number)/lease?resume=\(work.session.resume)", headers: client.headers)
         if head.status != 200 { try client.check(head, lease.readBody()) }
-        defer { _ = try? client.call(&connection, "DELETE", "/sessions/\(session.session)") }
-        let body = try client.call(&connection, "POST", "/sessions/\(session.session)/submit", body: text)
-        let submitted = try client.decode(SubmittedAnswer.self, body)
-        try waitForAll(client, session.session, lease: &lease)
-        try fetch(client, session.session, submitted, &connection)
+        outage = nil
+        if work.isInDoubt, work.submitted == nil {
+            // All of it was taken, or nothing; nobody else submits to this session.
+            let status = try client.decode(CountsAnswer.self, client.call(&connection, "GET", "/sessions/\(number)"))
+            if status.tasks > 0 || status.objects > 0 { work.submitted = SubmittedAnswer(firstObject: 0, tasks: status.tasks, objects: status.objects) }
+        }
+        if work.submitted == nil {
+            work.isInDoubt = true
+            work.submitted = try client.decode(SubmittedAnswer.self, client.call(&connection, "POST", "/sessions/\(number)/submit", body: work.text))
+        }
+        if !work.isOver { try waitForAll(client, number, lease: &lease) }
+        work.isOver = true
+        if let submitted = work.submitted { try fetch(client, number, submitted, &work.fetched, &connection) }
     }
 
     /// Waits for the answer, and keeps reading the lease meanwhile so that the server never has to hold its lines back.
@@ -75,6 +113,7 @@ struct SubmitFile: ParsableCommand {
             if poll(&polled, 2, -1) < 0 {
                 guard errno == EINTR else { throw .system(call: "poll", about: "the server's answer", code: errno) }
             } else if polled[1].revents != 0, try lease.nextPart() == nil {
+                // It ends with its session, of which the answer tells, or with the server, which then gives none.
                 polled[1].fd = -1
             }
         }
@@ -82,12 +121,15 @@ struct SubmitFile: ParsableCommand {
         try client.check(head, waiting.readBody())
     }
 
-    private func fetch(_ client: APIClient, _ session: UInt32, _ submitted: SubmittedAnswer, _ connection: inout HTTPConnection) throws(CLIError) {
+    /// - Parameter count: of objects that are fetched.
+    private func fetch(
+        _ client: APIClient, _ session: UInt32, _ submitted: SubmittedAnswer, _ count: inout Int, _ connection: inout HTTPConnection
+    ) throws(CLIError) {
         guard !get.isEmpty else { return }
         let ranges = ["objects": [[submitted.firstObject, submitted.objects]]]
         let answer = try client.call(&connection, "POST", "/sessions/\(session)/info", body: encodeJSON(ranges))
         let objects = try client.decode(ObjectInfoAnswer.self, answer).objects
-        for wanted in get {
+        for wanted in get[count...] {
             let found = objects.filter { $0.label == wanted.label }
             guard let object = found.first else {
                 throw .noSuchLabel(wanted.label, known: Set(objects.compactMap(\.label).filter { !$0.isEmpty }).sorted())
@@ -95,6 +137,7 @@ struct SubmitFile: ParsableCommand {
             guard found.count == 1 else { throw .ambiguousLabel(wanted.label, objects: found.map(\.object)) }
             guard object.state != "dropped" else { throw .notKept(wanted.label) }
             try download(client, "/api/v1/sessions/\(session)/objects/\(object.object)/content", to: wanted.path, &connection)
+            count += 1
         }
     }
 
@@ -102,13 +145,28 @@ struct SubmitFile: ParsableCommand {
         let head = try connection.request("GET", path, headers: client.headers)
         guard head.status == 200 else { return try client.check(head, connection.readBody()) }
         if file == "-" {
-            while let part = try connection.nextPart() { try writeAll(part, to: STDOUT_FILENO, path: "stdout") }
+            var isBegun = false
+            do throws(CLIError) {
+                while let part = try connection.nextPart() {
+                    isBegun = true
+                    try writeAll(part, to: STDOUT_FILENO, path: "stdout")
+                }
+            } catch {
+                // What is printed can't be taken back, to be printed again.
+                throw isBegun && error.mayPass ? .outputCut(reason: "\(error)") : error
+            }
             return
         }
         let target = try NewFile(file, mode: 0o666)
         while let part = try connection.nextPart() { try target.write(part) }
         try target.finish()
     }
+}
+
+/// Of a session's status.
+private struct CountsAnswer: Decodable {
+    var tasks: UInt32
+    var objects: UInt32
 }
 
 private struct OpenOptions: Encodable {

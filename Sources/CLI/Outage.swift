@@ -1,0 +1,37 @@
+import Glibc
+
+/// A time in which the server does not answer: it is tried again, since it may be started again.
+struct Outage {
+    private let secondsMax: Int
+    private let began = monotonicMilliseconds()
+    private var pauseMilliseconds: Int64 = 20
+    private var isTold = false
+
+    init(secondsMax: Int) { self.secondsMax = secondsMax }
+
+    /// Waits before the next try.
+    ///
+    /// - Throws: `error`, when there is no time for another one, or when it is none that passes.
+    mutating func wait(after error: CLIError) throws(CLIError) {
+        let lasted = monotonicMilliseconds() - began
+        guard error.mayPass, lasted < Int64(secondsMax) * 1000 else { throw error }
+        if lasted > 2000, !isTold {
+            isTold = true
+            printError("\(error); trying again for \(Int64(secondsMax) - lasted / 1000) s")
+        }
+        usleep(UInt32(pauseMilliseconds * 1000))
+        pauseMilliseconds = min(pauseMilliseconds * 2, 1000)
+    }
+}
+
+extension CLIError {
+    /// A server that is started again would make good of it.
+    var mayPass: Bool {
+        switch self {
+        case .noServer, .connectionLost, .refused(status: 503, _, _): true
+        case .system, .transport, .malformed, .alreadyRunning, .notStarted, .interrupted, .didNotStop, .unknownHost, .badAnswer, .refused, .taskFailed,
+            .noSuchLabel, .ambiguousLabel, .notKept, .outputCut:
+            false
+        }
+    }
+}
