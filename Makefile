@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run test bench profile soak fuzz sanitize format install clean
+.PHONY: build run test bench profile soak kill-runs fuzz sanitize format install clean
 
 build: ## build/bin/rain, build/lib, build/include, .venv
 	scripts/build
@@ -19,6 +19,10 @@ bench: ## one JSON line per case
 SEEDS ?= 1-100000
 soak: ## the simulation over SEEDS=first-last
 	scripts/simulate --once $(SEEDS)
+
+RUNS ?= 50
+kill-runs: ## runs whose server is killed at random moments
+	scripts/kill-runs --runs $(RUNS)
 
 fuzz: ## every fuzzer for 60 s
 	scripts/fuzz
