@@ -14,6 +14,7 @@ let package = Package(
     products: [
         .executable(name: "rain", targets: ["rain"]),
         .library(name: "csubworker", type: .static, targets: ["CSubworker"]),
+        .library(name: "Subworker", targets: ["Subworker"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -44,6 +45,10 @@ let package = Package(
         .target(name: "CTOML"),
         .target(name: "CCapnp", linkerSettings: [.linkedLibrary("capnp"), .linkedLibrary("kj")]),
         .target(name: "CSubworker", path: ".", sources: ["CSubworker"], publicHeadersPath: "include"),
+
+        // Tasks in Swift.
+        .target(name: "Subworker", dependencies: ["CSubworker"], swiftSettings: strict),
+        .executableTarget(name: "example-swift", dependencies: ["Subworker"], path: "examples/swift", swiftSettings: strict),
 
         // Shells.
         .target(name: "Wire", dependencies: ["TaskModel", "Link", "CCapnp"], exclude: ["control.capnp"], swiftSettings: core),

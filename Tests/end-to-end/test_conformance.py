@@ -173,3 +173,20 @@ def test_the_ffi_subworker_passes():
     error = {"method": "libz/crc32", "config": {"declarations": text}, "outputs": 1}
     status, text = check(program, name="ffi", call=crc, error=error)
     assert status == 0, text
+
+
+def test_a_subworker_in_swift_passes():
+    program = ROOT / ".build/debug/example-swift"
+    if not program.exists():
+        pytest.skip("examples/swift is not built: swift build")
+    errors = {"error": {"method": "fail"}, "endless": {"method": "wait"}}
+    count = {"method": "count", "inputs": ["a b\nc"], "outputs": ["count"], "expect": ["3"]}
+    assert_passes(check(program, call=count, **errors), skipped=1)
+    invert = {
+        "method": "invert",
+        "inputs": [{"text": "x", "times": 300_000}],
+        "outputs": ["inverted"],
+        "expect": [{"hex": "87" * 300_000}],
+    }
+    status, text = check(program, call=invert, **errors)
+    assert status == 0 and "ok    asks for memory beyond its credit" in text, text
