@@ -104,13 +104,13 @@ def compare(runs, bare):
     return {"bare_per_s": round(statistics.median(bare)), "share": round(statistics.median(shares), 3)}
 
 
-def measure(case, n, repeat, once, notes="", warm_up=None, after_each=None, add=None, **more):
+def measure(case, n, repeat, once, notes="", warm_up=None, after_each=None, add=None, subworkers=None, **more):
     """Times once(session) in a session of its own each; opening and closing it is not part of the work.
 
     What after_each() does between runs isn't either; what add(runs) returns goes into the line too.
     """
     with cluster() as running:
-        options = {"subworkers": {"noop": str(NOOP)}}
+        options = {"subworkers": {"noop": str(NOOP), **(subworkers or {})}}
         with running.session(**options):
             (warm_up or noop_py_once(2))()
         runs = []
@@ -309,15 +309,28 @@ def case_tree(args):
 
 
 def case_data(args):
-    crossed = []
+    from rain.client import get_active_session
 
-    def once(session):
-        f = functions()
-        results = gather(session, [f.consume(f.produce(i, DATA_BYTES)) for i in range(DATA_COUNT)])
+    crossed = []
+    f = functions()
+    # Processes of one name make, those of another read: no object is read where it was made.
+    f.produce.task_type, f.consume.task_type = "maker/call", "reader/call"
+    python = [sys.executable, "-u", "-m", "rain.subworker"]
+
+    def move(session, size):
+        results = gather(session, [f.consume(f.produce(i, size)) for i in range(DATA_COUNT)])
         crossed.append(sum(int(result.get_str().split()[1]) for result in results))
+        assert crossed[-1] == DATA_COUNT, f"{DATA_COUNT - crossed[-1]} objects were read where they were made"
+
+    def warm_up():
+        move(get_active_session(), 1 << 20)
+        crossed.clear()
 
     measure(
-        *("data", DATA_COUNT, args.repeat, once, "numpy uint8, every page touched by another task"),
+        *("data", DATA_COUNT, args.repeat, lambda session: move(session, DATA_BYTES)),
+        "numpy uint8, every page touched in another process than the one that made it",
+        warm_up,
+        subworkers={"maker": python, "reader": python},
         amount=DATA_COUNT * DATA_BYTES / 1e9,
         unit="GB",
         other_process=crossed,

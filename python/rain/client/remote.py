@@ -80,6 +80,9 @@ class _Function:
 class Remote:
     """A function whose calls are tasks; made by `@remote()`."""
 
+    #: Another subworker than the session's own may run it: a Python of another name, `NAME/call`.
+    task_type = "py/call"
+
     def __init__(self, function, outputs, inputs, auto_load, auto_encode, name, cpus):
         self.function = function
         self.__name__ = function.__name__
@@ -302,7 +305,7 @@ class Remote:
             if template is not None:
                 return template
         template = Template(
-            "py/call",
+            self.task_type,
             frames,
             name=self.name,
             config=config,
