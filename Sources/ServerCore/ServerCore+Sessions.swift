@@ -68,6 +68,7 @@ extension ServerCore {
 
     mutating func closeSession(_ request: RequestID, _ id: SessionID, into effects: inout ContiguousArray<ServerEffect>) {
         guard let slot = findSession(id, for: request, into: &effects) else { return }
+        guard journalFailure == nil else { return refuse(request, .journal, "", into: &effects) }  // With the reason that every answer has now.
         sessions[slot]!.closers.append(request)
         if sessions[slot]!.closeReason == nil { close(slot, reason: "closed by its client", into: &effects) }
     }

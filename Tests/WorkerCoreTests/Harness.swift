@@ -18,6 +18,7 @@ struct Harness {
     private var sequence: UInt64 = 0
     private var received: UInt64 = 0
     private var acknowledged: UInt64 = 0
+    private(set) var firstFetch: UInt64 = 0
     static let incarnation: UInt64 = 7
     static let worker = WorkerDescription(
         hostName: "n1", processID: 1, cpus: 2, dataEndpoint: Endpoint(host: "10.0.0.1", port: 9), store: "test")
@@ -44,6 +45,9 @@ struct Harness {
                 received = batch.sequence
             case .send(.batch): break
             case .send(let frame): round.frames.append(frame)
+            case .fetch(let token, _):
+                if firstFetch == 0 { firstFetch = token.rawValue }
+                round.effects.append(effect)
             default: round.effects.append(effect)
             }
         }
@@ -88,6 +92,15 @@ struct Harness {
         epoch = ServerEpoch(epoch.rawValue + 1)
         try handle(.connected)
         return try greet()
+    }
+
+    /// The same server's journal in a new process: it knows the worker by the number of before, unless it does not.
+    @discardableResult
+    mutating func greetRestarted(isRestored: Bool) throws -> Round {
+        epoch = ServerEpoch(epoch.rawValue + 1)
+        (sequence, received, acknowledged) = (0, 0, 0)
+        return try handle(
+            .frame(.welcome(Welcome(epoch: epoch, worker: WorkerID(1), lastReceived: 0, dataSecret: [1], isRestored: isRestored))))
     }
 
     mutating func setStoreMemoryBytes(_ bytes: UInt64?) { core.storeMemoryBytes = bytes }
