@@ -140,7 +140,7 @@ if let part = Context.environment["RAIN_SANITIZE_TARGETS"] {
         package.targets.removeAll { $0.type == .test }
         package.targets.append(
             .executableTarget(
-                name: "fuzz", dependencies: ["Server", "ServerCore", "WorkerCore", "Wire", "CCapnp", "Link", "TaskModel"], path: "Tests",
+                name: "fuzz", dependencies: ["Server", "ServerCore", "WorkerCore", "Wire", "CCapnp", "Link", "Tar", "TaskModel"], path: "Tests",
                 sources: ["Fuzz/Swift", "WireTests/ValueGenerator.swift"], swiftSettings: strict))
     } else {
         package.targets.append(

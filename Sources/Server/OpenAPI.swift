@@ -268,7 +268,7 @@ enum OpenAPI {
               ],
               "get": {
                 "operationId": "content",
-                "summary": "An object's bytes; waits for it",
+                "summary": "An object's bytes, or a directory as a tar stream; waits for it",
                 "responses": {
                   "200": {
                     "description": "The whole.",
@@ -277,7 +277,10 @@ enum OpenAPI {
                       "Accept-Ranges": {"schema": {"type": "string"}},
                       "Rain-Content-Type": {"description": "The object's content type as its task or client named it.", "schema": {"type": "string"}}
                     },
-                    "content": {"*/*": {"schema": {}}}
+                    "content": {
+                      "*/*": {"schema": {}},
+                      "application/x-tar": {"schema": {}}
+                    }
                   },
                   "206": {
                     "description": "A part.",
@@ -645,7 +648,7 @@ enum OpenAPI {
                   "kept": {"type": "boolean"},
                   "directory": {"type": "boolean"},
                   "content_type": {"type": "string"},
-                  "size": {"type": "integer", "minimum": 0},
+                  "size": {"type": "integer", "minimum": 0, "description": "Bytes; of a directory: of its tar stream."},
                   "attributes": {"type": "object", "description": "The user's own attributes."}
                 },
                 "required": ["object", "label", "state", "kept", "directory", "content_type", "size", "attributes"]

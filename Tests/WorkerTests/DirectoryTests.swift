@@ -17,7 +17,7 @@ let tarCommand =
     + "--mode=u=rwX,go=rX,a-st --hard-dereference -b1"
 
 /// Runs a shell command in a directory.
-func shell(_ command: String, in directory: String) throws {
+func runShell(_ command: String, in directory: String) throws {
     guard system("cd '\(directory)' && { \(command); } >'\(directory).log' 2>&1") == 0 else {
         throw SystemError(command, (try? text(of: directory + ".log")) ?? "", code: EINVAL)
     }
@@ -42,7 +42,7 @@ private let oddTree = """
     }
     private func make(_ path: String, _ script: String) throws -> Descriptor {
         try makeDirectories(path)
-        try shell(script, in: path)
+        try runShell(script, in: path)
         return try Descriptor.open(path, O_RDONLY | O_DIRECTORY)
     }
     private func size(_ value: LocalOutput.Value) throws -> UInt64 {
@@ -58,14 +58,14 @@ private let oddTree = """
         try store.moveIn(try unpacker.finish(), as: replica)
     }
     private func listing(_ path: String) throws -> String {
-        try shell("find . -printf '%p %y %m %l\\n' | LC_ALL=C sort >\(path).list", in: path)
+        try runShell("find . -printf '%p %y %m %l\\n' | LC_ALL=C sort >\(path).list", in: path)
         return try text(of: path + ".list")
     }
 
     @Test func `a directory's stream is what GNU tar makes, and gives the same tree`() throws {
         try withStore { store, directory in
             let source = try make(directory + "/source", oddTree)
-            try shell("LC_ALL=C \(tarCommand) -C source -cf expected.tar .", in: directory)
+            try runShell("LC_ALL=C \(tarCommand) -C source -cf expected.tar .", in: directory)
             let expected = try Descriptor.open(directory + "/expected.tar", O_RDONLY)
             let bytes = try expected.read(count: Int(expected.status().sizeBytes))
             #expect(try size(store.copyIn(tree: source.raw, as: tree(1))) == UInt64(bytes.count))
@@ -74,7 +74,7 @@ private let oddTree = """
             #expect(try stream(store, tree(2)) == bytes)
             #expect(try listing(store.path(tree(1))) == listing(store.path(tree(2))))
             // Two files that were one are two now.
-            try shell("diff -r --no-dereference \(store.path(tree(1))) \(store.path(tree(2)))", in: directory)
+            try runShell("diff -r --no-dereference \(store.path(tree(1))) \(store.path(tree(2)))", in: directory)
             #expect(names(in: store.path + "/staging").isEmpty)
         }
     }
@@ -101,7 +101,7 @@ private let oddTree = """
     @Test func `files are read-only, executables stay so, and directories can't be written`() throws {
         try withStore { store, directory in
             try makeDirectories(directory + "/store/tasks/t")
-            try shell("mkdir out out/sub && printf x >out/sub/f && printf y >out/run && chmod 640 out/sub/f && chmod 711 out/run && umask 0", in: directory + "/store/tasks/t")
+            try runShell("mkdir out out/sub && printf x >out/sub/f && printf y >out/run && chmod 640 out/sub/f && chmod 711 out/run && umask 0", in: directory + "/store/tasks/t")
             let task = try Descriptor.open(directory + "/store/tasks/t", O_RDONLY | O_DIRECTORY)
             _ = try store.acceptTree("out", in: task.raw, as: tree(1))
             #expect(names(in: directory + "/store/tasks/t").isEmpty)
@@ -115,7 +115,7 @@ private let oddTree = """
             try makeDirectories(directory + "/store/tasks/t")
             let task = try Descriptor.open(directory + "/store/tasks/t", O_RDONLY | O_DIRECTORY)
             func refusal(_ script: String) throws -> AcceptanceError? {
-                try shell("mkdir out && cd out && \(script)", in: directory + "/store/tasks/t")
+                try runShell("mkdir out && cd out && \(script)", in: directory + "/store/tasks/t")
                 do throws(AcceptanceError) {
                     _ = try store.acceptTree("out", in: task.raw, as: tree(1))
                     return nil
@@ -127,7 +127,7 @@ private let oddTree = """
             #expect(try refusal("mkdir sub && ln -s sub/.. it") == .tree(.tar(.linkLeadsOut("it", target: "sub/.."))))
             #expect(names(in: store.path + "/staging").isEmpty && !store.isTree(tree(1)))
             #expect(throws: AcceptanceError.missing) { try store.acceptTree("none", in: task.raw, as: tree(1)) }
-            try shell("printf x >file", in: directory + "/store/tasks/t")
+            try runShell("printf x >file", in: directory + "/store/tasks/t")
             #expect(throws: AcceptanceError.notADirectory) { try store.acceptTree("file", in: task.raw, as: tree(1)) }
         }
     }
@@ -146,10 +146,10 @@ private let oddTree = """
     @Test func `a file with another name elsewhere is copied`() throws {
         try withStore { store, directory in
             try makeDirectories(directory + "/store/tasks/t/out")
-            try shell("printf x >mine && ln mine out/theirs && chmod 755 mine", in: directory + "/store/tasks/t")
+            try runShell("printf x >mine && ln mine out/theirs && chmod 755 mine", in: directory + "/store/tasks/t")
             let task = try Descriptor.open(directory + "/store/tasks/t", O_RDONLY | O_DIRECTORY)
             _ = try store.acceptTree("out", in: task.raw, as: tree(1))
-            try shell("printf changed >mine", in: directory + "/store/tasks/t")
+            try runShell("printf changed >mine", in: directory + "/store/tasks/t")
             #expect(try text(of: store.path(tree(1)) + "/theirs") == "x")
             #expect(try listing(store.path(tree(1))).contains("theirs f 555"))
         }
@@ -159,8 +159,8 @@ private let oddTree = """
         try withStore { store, directory in
             try makeDirectories(directory + "/store/tasks/t/real/deep")
             try makeDirectories(directory + "/elsewhere/dir")
-            try shell("printf x >dir/f", in: directory + "/elsewhere")
-            try shell("ln -s \(directory)/elsewhere/dir out && ln -s \(directory)/elsewhere way", in: directory + "/store/tasks/t")
+            try runShell("printf x >dir/f", in: directory + "/elsewhere")
+            try runShell("ln -s \(directory)/elsewhere/dir out && ln -s \(directory)/elsewhere way", in: directory + "/store/tasks/t")
             let task = try Descriptor.open(directory + "/store/tasks/t", O_RDONLY | O_DIRECTORY)
             for (path, number) in [("out", UInt32(1)), ("way/dir", 2)] {
                 _ = try store.acceptTree(path, in: task.raw, as: tree(number))

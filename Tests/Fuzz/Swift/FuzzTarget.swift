@@ -4,6 +4,7 @@ enum FuzzTarget: String, CaseIterable {
     case subworkerPlane = "subworker-plane"
     case submit
     case bodies
+    case tar
     case serverCore = "server-core"
     case workerCore = "worker-core"
 
@@ -13,6 +14,7 @@ enum FuzzTarget: String, CaseIterable {
         case .subworkerPlane: fuzzSubworkerPlane(bytes)
         case .submit: fuzzSubmit(bytes)
         case .bodies: fuzzBodies(bytes)
+        case .tar: fuzzTar(bytes)
         case .serverCore: ServerCoreFuzzer.run(bytes)
         case .workerCore: WorkerCoreFuzzer.run(bytes)
         }

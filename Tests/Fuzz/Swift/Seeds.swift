@@ -1,5 +1,6 @@
 import Glibc
 import Link
+import Tar
 import TaskModel
 import Wire
 
@@ -20,9 +21,24 @@ enum Seeds {
             var bytes: [UInt8] = []
             if (try? codec.encode(message, into: &bytes)) != nil { write(bytes, directory, "codec", "\(number)") }
         }
+        for (number, stream) in trees.enumerated() { write([UInt8(number + 1)] + stream, directory, "tar", "\(number)") }
         for (number, body) in submits.enumerated() { write([UInt8(number + 7)] + Array(body.utf8), directory, "submit", "\(number)") }
         for (number, body) in bodies.enumerated() { write([UInt8(number)] + Array(body.utf8), directory, "bodies", "\(number)") }
     }
+
+    private static let trees: [[UInt8]] = {
+        func entry(_ path: String, _ kind: TarEntry.Kind = .directory) -> TarEntry { TarEntry(path: Array(path.utf8), kind: kind) }
+        let long = String(repeating: "n", count: 150)
+        let trees = [
+            [entry("")], [entry(""), entry("a", .file(sizeBytes: 0, isExecutable: true)), entry("b"), entry("b/c", .link(target: Array("../a".utf8)))],
+            [entry(""), entry(long, .link(target: Array(long.utf8))), entry("ü", .file(sizeBytes: 0, isExecutable: false))],
+        ]
+        return trees.map { entries in
+            var stream: [UInt8] = []
+            for entry in entries { TarForm.appendHeader(of: entry, to: &stream) }
+            return stream + [UInt8](repeating: 0, count: TarForm.endBytes)
+        }
+    }()
 
     private static let messages: [ToSubworker] = {
         let attempt = AttemptID(task: TaskID(session: SessionID(1), index: 2), epoch: ServerEpoch(3), number: 4)
