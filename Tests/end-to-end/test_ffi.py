@@ -1,10 +1,8 @@
 """Functions of shared libraries as tasks, by declarations alone: real libraries, and one made to fail in every way."""
 
 import importlib.util
-import json
 import math
 import os
-import pathlib
 import re
 import subprocess
 import time
@@ -12,7 +10,7 @@ import zlib
 
 import numpy
 import pytest
-from cluster import RAIN, ROOT, Cluster, ndjson
+from cluster import PYTHON, ROOT, Cluster, ndjson
 from rain.client import Client, Input, RainException, Task, TaskException, blob, cdll, load_declarations, remote, tasks
 
 EXAMPLES = ROOT / "examples/ffi"
@@ -329,6 +327,17 @@ def test_a_function_that_never_returns_holds_nothing_but_its_subworker(client, t
     assert time.monotonic() - start < 2 and pids
 
 
+def test_the_first_example_of_the_page(shared_cluster, tmp_path):
+    page = (ROOT / "docs/ffi.md").read_text()
+    script = tmp_path / "example.py"
+    script.write_text(
+        re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1).replace("7210", str(shared_cluster.port))
+    )
+    result = subprocess.run([PYTHON, script], env=shared_cluster.env, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{math.cos(0.5)} {sum(x * x for x in range(1000)):.1f}\n"
+
+
 # From other clients, and from files.
 
 
@@ -382,25 +391,6 @@ def test_a_worker_with_a_wrong_declarations_file_does_not_start(stopped, tmp_pat
     result = stopped.rain("worker", "127.0.0.1", "--ffi", tmp_path / "absent.ffi")
     assert result.returncode == 1
     assert "absent.ffi: No such file or directory" in result.stderr
-
-
-def test_it_speaks_the_protocol():
-    program = pathlib.Path(RAIN).resolve().parents[1] / "libexec/rain/ffi"
-    function = "unsigned long crc32(unsigned long crc = 0, const void data[n], unsigned n)"
-    call = {
-        "method": "libz/crc32",
-        "config": {"declarations": f'library libz = "libz.so.1" {{ {function}; }}'},
-        "inputs": ["hello"],
-        "outputs": ["return"],
-        "expect": [{"hex": zlib.crc32(b"hello").to_bytes(8, "little").hex()}],
-    }
-    wrong = {**call, "arguments": {"nothing": 1}}
-    del wrong["expect"]
-    calls = ["--call", json.dumps(call), "--error", json.dumps(wrong)]
-    command = [RAIN, "subworker", "check", "--name", "ffi", *calls, program]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"2\d passed, 0 failed, 2 not tried", result.stdout), result.stdout
 
 
 def test_check_says_what_is_there(stopped, tmp_path):
