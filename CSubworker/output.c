@@ -287,7 +287,8 @@ static csw_status grow_map(csw_call *call, size_t i, csw_output *output, size_t 
     while (!csw_file_allocate(output->descriptor, output->capacity, capacity - output->capacity)) {
         bool is_full = errno == ENOSPC;
         if (is_full && capacity != size) {
-            capacity = size;
+            /* By halves, so that the last pages of a full disk don't cost a step each. */
+            capacity = capacity - size < 8192 ? size : size + (capacity - size) / 2;
             continue;
         }
         if (!is_full || !csw_room_elsewhere(call, &room, size)) return no_file(call, i, &room, size);

@@ -96,7 +96,7 @@ TEST("never more than that, though other tasks may have more") {
 TEST("a task that does not say threads runs one call at a time, on one thread, beside the others") {
     Host host(program);
     uint32_t alone = host.define("alone"), echo = host.define("echo");
-    send(host, 20, alone, "1");
+    send(host, 20, alone, "10");
     host.call(40, echo, "", inlineInput("not behind those"));
     std::set<std::string> counts;
     bool isInTime = false;
