@@ -6,9 +6,8 @@ from setuptools import Extension, setup
 
 python = Path(__file__).resolve().parent
 root = python.parent
-parser = [
-    root / "Sources" / "FFISubworker" / f"{name}.c" for name in "describe expression lexer parser scratch types".split()
-]
+ffi = root / "Sources" / "FFISubworker"
+parser = [ffi / f"{name}.c" for name in "describe expression lexer parameters parser scratch types".split()]
 
 
 def relative(path) -> str:
@@ -28,11 +27,13 @@ setup(
         Extension(
             "rain._declarations",
             ["rain/_declarations.c", *[relative(path) for path in parser]],
-            include_dirs=[str(parser[0].parent)],
-            depends=[str(path) for path in parser[0].parent.glob("*.h")],
+            include_dirs=[str(ffi)],
+            depends=[str(path) for path in ffi.glob("*.h")],
             extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-D_DEFAULT_SOURCE"],
         ),
         # Without xxhash.h (Debian: libxxhash-dev) the client does not check what it fetches.
-        Extension("rain._xxh3", ["rain/_xxh3.c"], extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"], optional=True),
+        Extension(
+            "rain._xxh3", ["rain/_xxh3.c"], extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"], optional=True
+        ),
     ]
 )
