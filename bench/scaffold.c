@@ -253,7 +253,7 @@ int main(int count, char **arguments) {
     static char answer[message_bytes_max];
     size_t answer_bytes = 0;
     for (int tries = 0; answer_bytes == 0 && tries < 100; tries += 1) {
-        run *self = start_library("/proc/self/exe");
+        run *self = start_library(arguments[0]);
         size_t size;
         for (int round = 0; round < 10; round += 1) {
             queue(self, 0, calls);
@@ -278,8 +278,8 @@ int main(int count, char **arguments) {
     double best[2] = {1e9, 1e9}, best_cpu[2] = {1e9, 1e9};
     for (int round = 0; round < 5; round += 1) {
         for (int is_library = 0; is_library < 2; is_library += 1) {
-            run *self = is_library ? start_library("/proc/self/exe")
-                                   : start_run(NULL, requests[0].words * 8, answer, answer_bytes);
+            run *self =
+                is_library ? start_library(arguments[0]) : start_run(NULL, requests[0].words * 8, answer, answer_bytes);
             double cpu, seconds = measure(self, batches, calls, requests, &cpu);
             if (seconds < best[is_library]) best[is_library] = seconds;
             if (cpu < best_cpu[is_library]) best_cpu[is_library] = cpu;
