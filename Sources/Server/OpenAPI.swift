@@ -69,6 +69,7 @@ enum OpenAPI {
                       }
                     }
                   },
+                  "400": {"$ref": "#/components/responses/Malformed"},
                   "401": {"$ref": "#/components/responses/Unauthorized"},
                   "503": {"$ref": "#/components/responses/Unavailable"}
                 }
