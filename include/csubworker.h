@@ -327,7 +327,7 @@ CSW_API int32_t csw_input_find(const csw_call *call, const char *label);
 /* Facts about input i. An i that is out of range gives "", 0, false or no bytes.
  *   csw_input_label          "" for a constant and for an input without one
  *   csw_input_content_type   "" when unknown
- *   csw_input_size           in bytes; of a directory: of all files in it
+ *   csw_input_size           in bytes; of a directory: of its tar stream
  *   csw_input_attributes     JSON text, "" for none
  *   csw_input_key            names its bytes for ever
  *   csw_input_is_directory   it has a path and no bytes

@@ -218,7 +218,14 @@ extension Store {
         guard result == 0 else { throw .system(SystemError("spill", Self.name(replica), code: 0 &- result)) }
         try moveIn(tree, as: replica)
         // Its name in memory goes last. When it has gone by then, the object was dropped.
-        if !removeTree(replica, from: objects, to: trash) { _ = removeTree(replica, from: disk.objects, to: disk.trash) }
+        let (name, trashed) = (Self.name(replica), trashName())
+        _ = fchmodat(objects, name, 0o700, 0)
+        guard renameat(objects, name, trash, trashed) == 0 else {
+            _ = removeTree(replica, from: disk.objects, to: disk.trash)
+            return
+        }
+        // At once: this is about room.
+        _ = rain_remove_tree(trash, trashed)
     }
 }
 

@@ -40,8 +40,8 @@ extension WorkerShell {
     }
 
     func directoriesAccepted(_ id: SubworkerID, _ answer: CallAnswer) {
-        // Another one was given up as its call failed.
-        hasNewTrash = true
+        // What was made besides is given up.
+        if case .failed = answer.result { hasNewTrash = true }
         events.append(.callsAnswered(id, [answer]))
         if let subworker = subworkers[id] { subworker.acceptingCount -= 1 }
         guard let ended = endedSubworkers[id] else { return }

@@ -364,3 +364,47 @@ def test_a_directory_is_kept_and_dropped_like_bytes(pair, session):
     made.unkeep_outputs()
     with pytest.raises(RainException):
         made.output.fetch()
+
+
+@remote(outputs=OutputDir("made"))
+def bulky(ctx, number):
+    os.mkdir("d")
+    for i in range(4):
+        pathlib.Path(f"d/{i}").write_bytes(bytes([number]) * 400_000)
+    return pathlib.Path("d")
+
+
+@remote()
+def total(ctx, *trees):
+    return str([sum(map(len, tree.files().values())) // 400_000 * data[0] for tree, data in zip(trees, firsts(trees))])
+
+
+def firsts(trees):
+    return [pathlib.Path(tree.path, "3").read_bytes() for tree in trees]
+
+
+def test_directories_go_to_disk_when_memory_is_full(stopped, monkeypatch):
+    stopped.start("--local-workers", "[2]", "--store-memory", "24M")
+    monkeypatch.setenv("XDG_STATE_HOME", str(stopped.state))
+    with Client("127.0.0.1", stopped.port).new_session("full") as session:
+        trees = [bulky(number) for number in range(20)]
+        for tree in trees:
+            tree.keep_outputs()
+        result = total(*trees)
+        again = total(
+            *[tasks.Sleep(tree, 0) for tree in trees[:3]],
+            tasks.SliceDirectory(tasks.MakeDirectory({"a": trees[0]}), "a/"),
+        )
+        result.keep_outputs()
+        again.keep_outputs()
+        # A program that finds no room in memory is run again on disk, and its directory is accepted there.
+        big = Execute("mkdir big && head -c 30000000 /dev/zero >big/f", shell=True, output_paths=[OutputDir("big")])
+        part = tasks.SliceDirectory(big, "f")
+        part.keep_outputs()
+        session.submit()
+        assert json.loads(result.output.fetch().get_str()) == [4 * number for number in range(20)]
+        assert json.loads(again.output.fetch().get_str()) == [0, 4, 8, 0]
+        assert trees[19].output.fetch().files() == {str(i): b"\x13" * 400_000 for i in range(4)}
+        assert part.output.fetch().get_bytes() == bytes(30_000_000)
+        spilled = [path for path in stopped.work.rglob("objects/*/*") if path.is_dir()]
+        assert spilled, "nothing went to disk"
