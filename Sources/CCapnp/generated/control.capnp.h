@@ -144,7 +144,7 @@ struct Welcome {
   class Pipeline;
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(8ecc36237cd1fd2d, 2, 1)
+    CAPNP_DECLARE_STRUCT_HEADER(8ecc36237cd1fd2d, 3, 1)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -341,6 +341,10 @@ struct WorkerMessage {
     REPLICATED,
     SESSION_CLOSED,
     MISSING,
+    KNOWS,
+    RUNS,
+    HOLDS,
+    HANDED_OVER,
   };
 
   struct _capnpPrivate {
@@ -890,6 +894,8 @@ public:
   inline bool hasDataSecret() const;
   inline  ::capnp::Data::Reader getDataSecret() const;
 
+  inline bool getIsRestored() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -933,6 +939,9 @@ public:
   inline  ::capnp::Data::Builder initDataSecret(unsigned int size);
   inline void adoptDataSecret(::capnp::Orphan< ::capnp::Data>&& value);
   inline ::capnp::Orphan< ::capnp::Data> disownDataSecret();
+
+  inline bool getIsRestored();
+  inline void setIsRestored(bool value);
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -2249,6 +2258,20 @@ public:
   inline bool hasMissing() const;
   inline  ::rain::control::Replica::Reader getMissing() const;
 
+  inline bool isKnows() const;
+  inline  ::uint32_t getKnows() const;
+
+  inline bool isRuns() const;
+  inline bool hasRuns() const;
+  inline  ::rain::control::Attempt::Reader getRuns() const;
+
+  inline bool isHolds() const;
+  inline bool hasHolds() const;
+  inline  ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>::Reader getHolds() const;
+
+  inline bool isHandedOver() const;
+  inline  ::capnp::Void getHandedOver() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -2337,6 +2360,30 @@ public:
   inline  ::rain::control::Replica::Builder initMissing();
   inline void adoptMissing(::capnp::Orphan< ::rain::control::Replica>&& value);
   inline ::capnp::Orphan< ::rain::control::Replica> disownMissing();
+
+  inline bool isKnows();
+  inline  ::uint32_t getKnows();
+  inline void setKnows( ::uint32_t value);
+
+  inline bool isRuns();
+  inline bool hasRuns();
+  inline  ::rain::control::Attempt::Builder getRuns();
+  inline void setRuns( ::rain::control::Attempt::Reader value);
+  inline  ::rain::control::Attempt::Builder initRuns();
+  inline void adoptRuns(::capnp::Orphan< ::rain::control::Attempt>&& value);
+  inline ::capnp::Orphan< ::rain::control::Attempt> disownRuns();
+
+  inline bool isHolds();
+  inline bool hasHolds();
+  inline  ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>::Builder getHolds();
+  inline void setHolds( ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>::Reader value);
+  inline  ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>::Builder initHolds(unsigned int size);
+  inline void adoptHolds(::capnp::Orphan< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>>&& value);
+  inline ::capnp::Orphan< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>> disownHolds();
+
+  inline bool isHandedOver();
+  inline  ::capnp::Void getHandedOver();
+  inline void setHandedOver( ::capnp::Void value = ::capnp::VOID);
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -3508,6 +3555,20 @@ inline void Welcome::Builder::adoptDataSecret(
 inline ::capnp::Orphan< ::capnp::Data> Welcome::Builder::disownDataSecret() {
   return ::capnp::_::PointerHelpers< ::capnp::Data>::disown(_builder.getPointerField(
       ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
+inline bool Welcome::Reader::getIsRestored() const {
+  return _reader.getDataField<bool>(
+      ::capnp::bounded<128>() * ::capnp::ELEMENTS);
+}
+
+inline bool Welcome::Builder::getIsRestored() {
+  return _builder.getDataField<bool>(
+      ::capnp::bounded<128>() * ::capnp::ELEMENTS);
+}
+inline void Welcome::Builder::setIsRestored(bool value) {
+  _builder.setDataField<bool>(
+      ::capnp::bounded<128>() * ::capnp::ELEMENTS, value);
 }
 
 inline  ::rain::control::Batch::Which Batch::Reader::which() const {
@@ -5798,6 +5859,166 @@ inline ::capnp::Orphan< ::rain::control::Replica> WorkerMessage::Builder::disown
               "Must check which() before get()ing a union member.");
   return ::capnp::_::PointerHelpers< ::rain::control::Replica>::disown(_builder.getPointerField(
       ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
+inline bool WorkerMessage::Reader::isKnows() const {
+  return which() == WorkerMessage::KNOWS;
+}
+inline bool WorkerMessage::Builder::isKnows() {
+  return which() == WorkerMessage::KNOWS;
+}
+inline  ::uint32_t WorkerMessage::Reader::getKnows() const {
+  KJ_IREQUIRE((which() == WorkerMessage::KNOWS),
+              "Must check which() before get()ing a union member.");
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t WorkerMessage::Builder::getKnows() {
+  KJ_IREQUIRE((which() == WorkerMessage::KNOWS),
+              "Must check which() before get()ing a union member.");
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+inline void WorkerMessage::Builder::setKnows( ::uint32_t value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::KNOWS);
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
+}
+
+inline bool WorkerMessage::Reader::isRuns() const {
+  return which() == WorkerMessage::RUNS;
+}
+inline bool WorkerMessage::Builder::isRuns() {
+  return which() == WorkerMessage::RUNS;
+}
+inline bool WorkerMessage::Reader::hasRuns() const {
+  if (which() != WorkerMessage::RUNS) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool WorkerMessage::Builder::hasRuns() {
+  if (which() != WorkerMessage::RUNS) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::rain::control::Attempt::Reader WorkerMessage::Reader::getRuns() const {
+  KJ_IREQUIRE((which() == WorkerMessage::RUNS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::rain::control::Attempt>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::rain::control::Attempt::Builder WorkerMessage::Builder::getRuns() {
+  KJ_IREQUIRE((which() == WorkerMessage::RUNS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::rain::control::Attempt>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void WorkerMessage::Builder::setRuns( ::rain::control::Attempt::Reader value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::RUNS);
+  ::capnp::_::PointerHelpers< ::rain::control::Attempt>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::rain::control::Attempt::Builder WorkerMessage::Builder::initRuns() {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::RUNS);
+  return ::capnp::_::PointerHelpers< ::rain::control::Attempt>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void WorkerMessage::Builder::adoptRuns(
+    ::capnp::Orphan< ::rain::control::Attempt>&& value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::RUNS);
+  ::capnp::_::PointerHelpers< ::rain::control::Attempt>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::rain::control::Attempt> WorkerMessage::Builder::disownRuns() {
+  KJ_IREQUIRE((which() == WorkerMessage::RUNS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::rain::control::Attempt>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
+inline bool WorkerMessage::Reader::isHolds() const {
+  return which() == WorkerMessage::HOLDS;
+}
+inline bool WorkerMessage::Builder::isHolds() {
+  return which() == WorkerMessage::HOLDS;
+}
+inline bool WorkerMessage::Reader::hasHolds() const {
+  if (which() != WorkerMessage::HOLDS) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool WorkerMessage::Builder::hasHolds() {
+  if (which() != WorkerMessage::HOLDS) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>::Reader WorkerMessage::Reader::getHolds() const {
+  KJ_IREQUIRE((which() == WorkerMessage::HOLDS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>::Builder WorkerMessage::Builder::getHolds() {
+  KJ_IREQUIRE((which() == WorkerMessage::HOLDS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void WorkerMessage::Builder::setHolds( ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>::Reader value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::HOLDS);
+  ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>::Builder WorkerMessage::Builder::initHolds(unsigned int size) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::HOLDS);
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), size);
+}
+inline void WorkerMessage::Builder::adoptHolds(
+    ::capnp::Orphan< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>>&& value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::HOLDS);
+  ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>> WorkerMessage::Builder::disownHolds() {
+  KJ_IREQUIRE((which() == WorkerMessage::HOLDS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Replica,  ::capnp::Kind::STRUCT>>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
+inline bool WorkerMessage::Reader::isHandedOver() const {
+  return which() == WorkerMessage::HANDED_OVER;
+}
+inline bool WorkerMessage::Builder::isHandedOver() {
+  return which() == WorkerMessage::HANDED_OVER;
+}
+inline  ::capnp::Void WorkerMessage::Reader::getHandedOver() const {
+  KJ_IREQUIRE((which() == WorkerMessage::HANDED_OVER),
+              "Must check which() before get()ing a union member.");
+  return _reader.getDataField< ::capnp::Void>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+
+inline  ::capnp::Void WorkerMessage::Builder::getHandedOver() {
+  KJ_IREQUIRE((which() == WorkerMessage::HANDED_OVER),
+              "Must check which() before get()ing a union member.");
+  return _builder.getDataField< ::capnp::Void>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+inline void WorkerMessage::Builder::setHandedOver( ::capnp::Void value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::HANDED_OVER);
+  _builder.setDataField< ::capnp::Void>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, value);
 }
 
 inline  ::uint32_t Finished::Reader::getSession() const {
