@@ -128,7 +128,7 @@ extension JournalRecord {
             let session = try reader.sessionID()
             let ranges = try reader.optional { (reader) throws(WireError) in try reader.ranges() }
             self = .cancelRequested(session, ranges.map { .ranges($0) } ?? .all)
-        case .workerJoined: 
+        case .workerJoined:
             self = .workerJoined(
                 try reader.workerID(), incarnation: try reader.uint64(), place: try reader.uint64(), try reader.workerDescription())
         case .workerLost: self = .workerLost(try reader.workerID(), reason: try reader.string())
