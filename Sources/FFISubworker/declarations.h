@@ -146,6 +146,7 @@ typedef struct decl_function {
     bool has_result; /* whether what it returns is an output */
     decl_errors errors;
     const char *error_string; /* the function that turns a code into a text; NULL for none */
+    const char *freed_by;     /* the function that takes a returned text back; NULL for none */
     decl_parameter *parameters;
     uint32_t parameter_count;
     uint32_t line, column;

@@ -112,9 +112,12 @@ static function *bind(
     made->library = library;
     void *address = library_symbol(from, declared->name, problem);
     void *error_string = declared->error_string != NULL ? library_symbol(from, declared->error_string, problem) : NULL;
+    void *free_text = declared->freed_by != NULL ? library_symbol(from, declared->freed_by, problem) : NULL;
     if (address == NULL || (declared->error_string != NULL && error_string == NULL)) return NULL;
+    if (declared->freed_by != NULL && free_text == NULL) return NULL;
     memcpy(&made->code, &address, sizeof address);
     memcpy(&made->error_string, &error_string, sizeof error_string);
+    memcpy(&made->free_text, &free_text, sizeof free_text);
     if (!make_slots(made, memory)) {
         problem_set(problem, "no memory");
         return NULL;
@@ -354,6 +357,14 @@ static bool check_errors(const function *self, problem *problem) {
             problem, "%s returned NULL instead of a text: if that tells of an error, declare errors = \"null\"",
             self->title);
     return true;
+}
+
+void function_free_text(const function *self) {
+    void *text;
+    memcpy(&text, self->result, sizeof text);
+    marker_set("freeing the text of", self->title);
+    self->free_text(text);
+    marker_set(NULL, NULL);
 }
 
 bool function_call(function *self, problem *problem) {

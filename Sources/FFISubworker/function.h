@@ -23,6 +23,7 @@ typedef struct function {
     const decl_library *library;
     void (*code)(void);
     const char *(*error_string)(int);
+    void (*free_text)(void *); /* NULL: a returned text stays the library's */
     ffi_cif cif;
     ffi_type **types;
     void **arguments;
@@ -55,6 +56,8 @@ void function_reset(function *self);
 bool function_derive(function *self, problem *problem);
 /* Calls it with what is in the slots, and looks at its errors; false after setting the problem. */
 bool function_call(function *self, problem *problem);
+/* Gives a returned text back to the library. */
+void function_free_text(const function *self);
 /* What it returned, as an integer; false for other kinds. */
 bool function_returned(const function *self, int64_t *out);
 

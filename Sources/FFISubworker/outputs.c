@@ -136,6 +136,7 @@ static csw_status set_result(const run *self) {
     if (declared->is_result_text) {
         memcpy(&text, self->function->result, sizeof text);
         status = csw_output_bytes(self->call, 0, text, strlen(text));
+        if (self->function->free_text != NULL) function_free_text(self->function);
     } else if (declared->result->kind == DECL_UNSIGNED && declared->result->size == 8) {
         status = csw_output_bytes(self->call, 0, self->function->result, 8);
     } else if (function_returned(self->function, &integer)) {

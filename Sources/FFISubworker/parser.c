@@ -9,6 +9,7 @@ typedef struct settings {
     decl_errors errors;
     bool are_own; /* of one function: then they must fit it */
     const char *error_string;
+    const char *freed_by;
     uint32_t line, column;
 } settings;
 
@@ -62,6 +63,12 @@ static bool take_setting(parser *self, settings *settings) {
     } else if (lexer_take_name(lexer, "error_string")) {
         lexer_want_sign(lexer, '=');
         settings->error_string = lexer_want_name(lexer, "the name of a function of (int) that returns a text");
+    } else if (lexer_is_name(lexer, "freed_by")) {
+        settings->line = lexer->current.line;
+        settings->column = lexer->current.column;
+        lexer_next(lexer);
+        lexer_want_sign(lexer, '=');
+        settings->freed_by = lexer_want_name(lexer, "the name of a function that takes a text back");
     } else {
         return false;
     }
@@ -93,6 +100,10 @@ static void apply(parser *self, const settings *settings, decl_function *functio
             function->is_result_pointer || function->is_result_text ? "a pointer" : function->result->name);
     function->errors = is_fitting ? settings->errors : DECL_ERRORS_NONE;
     function->error_string = settings->error_string;
+    function->freed_by = function->is_result_text ? settings->freed_by : NULL;
+    if (settings->freed_by != NULL && settings->are_own && !function->is_result_text)
+        lexer_fail(
+            lexer, settings->line, settings->column, "'%s' returns no text that could be given back", function->name);
     if (function->is_result_pointer && function->errors != DECL_ERRORS_NULL)
         lexer_fail(
             lexer, function->line, function->column,

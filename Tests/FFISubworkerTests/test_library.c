@@ -138,6 +138,25 @@ EXPORT const char *weekday(int day) {
     return day >= 0 && day < 3 ? names[day] : NULL;
 }
 
+static int text_count;
+EXPORT char *make_text(int n) {
+    char *text = malloc(20);
+    if (text == NULL) return NULL;
+    text_count += 1;
+    snprintf(text, 20, "text %d", n);
+    return text;
+}
+
+EXPORT void free_text(char *text) {
+    text_count -= 1;
+    free(text);
+}
+
+/* How many texts were made and not given back. */
+EXPORT int texts(void) {
+    return text_count;
+}
+
 EXPORT int greet(const char *name, char *out, size_t size) {
     return snprintf(out, size, "Hello, %s", name);
 }
