@@ -84,7 +84,6 @@ let package = Package(
         .testTarget(name: "PurityTests", swiftSettings: strict),
         .testTarget(name: "TarTests", dependencies: ["Tar"], swiftSettings: strict),
         .testTarget(name: "WorkerCoreTests", dependencies: ["WorkerCore", "TaskModel", "Link"], swiftSettings: strict),
-        .testTarget(name: "CoreTests", dependencies: ["ServerCore", "WorkerCore", "TaskModel", "Link"], swiftSettings: strict),
         .testTarget(name: "CLITests", dependencies: ["rain", "TaskModel"], swiftSettings: strict),
         .testTarget(name: "JournalTests", dependencies: ["Journal", "ServerCore", "Link", "TaskModel"], swiftSettings: strict),
         .testTarget(

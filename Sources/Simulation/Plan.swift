@@ -1,4 +1,5 @@
 import ServerCore
+import TaskModel
 
 /// Everything that a run is given: cluster, clients with their work, and faults. All of it follows from the seed; a reduction leaves
 /// parts out without changing the others.
@@ -42,6 +43,10 @@ package struct Plan: Sendable {
     package struct Fault: Sendable {
         package var atMilliseconds: UInt64
         package var kind: Kind
+        package init(atMilliseconds: UInt64, kind: Kind) {
+            self.atMilliseconds = atMilliseconds
+            self.kind = kind
+        }
         package enum Kind: Sendable {
             case breakConnection(worker: Int)
             /// Nothing passes upward, downward or both until then; TCP holds it back.
@@ -58,6 +63,15 @@ package struct Plan: Sendable {
             case slowDisk(milliseconds: UInt64)
             case fullDisk
         }
+    }
+
+    /// Whether the outcome of every task follows from its graph, whatever happens to workers.
+    package var isPlain: Bool {
+        crashPercent == 0 && stores.allSatisfy { $0.memoryBytes == nil || $0.diskBytes == nil }
+            && clients.allSatisfy { client in
+                client.onError == .failDescendants && !client.closesEarly && !client.cancels && client.vanishesAfterMilliseconds == nil
+                    && client.graph.templates.allSatisfy { $0.rerun != .never }
+            }
     }
 
     package init(seed: UInt64, reduction: Reduction = Reduction()) {
