@@ -91,7 +91,9 @@ private func expectFinished(_ count: UInt32, _ run: inout Restart, sourceLocatio
     try run.harness.restart()
     run.comeBack()
     #expect(run.harness.welcomes[run.worker]?.isRestored == true && run.harness.welcomes[run.worker]?.worker == WorkerID(1))
-    run.harness.say(run.worker, [Restart.large(given[0]), .knows(run.session), .runs(given[1].attempt), .holds([run.object(0, given[0].attempt)]), .handedOver])
+    run.harness.say(
+        run.worker,
+        [Restart.large(given[0]), .knows(run.session), .runs(given[1].attempt), .holds([run.object(0, given[0].attempt)]), .handedOver])
     let again = run.harness.takeAssignments(run.worker)
     #expect(again.map(\.attempt.task.index) == [2] && again[0].attempt.epoch == ServerEpoch(2))
     expectFinished(1, &run)
