@@ -57,8 +57,15 @@ final class PreparedProgram: Sendable {
             }
         } catch {
             if error.code == ECANCELED { throw JobFailure(error: nil) }
+            let isOutOfRoom = error.code == ENOSPC || error.code == EDQUOT
+            if isOutOfRoom && job.isOnDisk {
+                // The little that most programs need may still fit into memory.
+                var job = job
+                job.isOnDisk = false
+                return try prepare(layout, plan: plan, job: job, name: name, store: store, stop: stop)
+            }
             throw JobFailure(
-                error: store.taskError(error, doing: "\(plan.title) could not get its directory"), isOutOfRoom: error.code == ENOSPC || error.code == EDQUOT)
+                error: store.taskError(error, doing: "\(plan.title) could not get its directory"), isOutOfRoom: isOutOfRoom)
         }
     }
 

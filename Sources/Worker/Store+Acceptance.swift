@@ -28,7 +28,9 @@ extension Store {
     /// - Parameters:
     ///   - onDisk: whether the directory lies there; else it is in memory.
     ///   - mayCopyLong: `false` on the loop: then `needsCopy` is thrown for what would take long.
-    func accept(_ name: String, in directory: Int32, as replica: Replica, onDisk: Bool = false, mayCopyLong: Bool) throws(AcceptanceError) -> LocalOutput.Value {
+    func accept(
+        _ name: String, in directory: Int32, as replica: Replica, onDisk: Bool = false, mayCopyLong: Bool
+    ) throws(AcceptanceError) -> LocalOutput.Value {
         var status = stat()
         guard fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
             throw errno == ENOENT || errno == ENOTDIR ? .missing : .system(SystemError("look at", name, code: errno))

@@ -25,7 +25,8 @@ extension Store {
         var parts: [String] = []
         if let memoryBytes {
             if isMounted {
-                parts.append("of the memory for objects, \(byteText(memoryBytes)) (--store-memory), \(byteText(memoryBytes - min(free, memoryBytes))) are in use")
+                let used = byteText(memoryBytes - min(free, memoryBytes))
+                parts.append("of the memory for objects, \(byteText(memoryBytes)) (--store-memory), \(used) are in use")
             } else {
                 parts.append("memory for objects is limited to \(byteText(memoryBytes)) (--store-memory), and \(path) has \(byteText(free)) free")
             }

@@ -31,7 +31,8 @@ extension WorkerCore {
     package var isEmpty: Bool {
         sessions.isEmpty && sessionByID.isEmpty && templates.isEmpty && attempts.isEmpty && attemptByID.isEmpty && finishes.isEmpty
             && aliases.isEmpty && objects.isEmpty && lanes.isEmpty && readyLanes.isEmpty && heldMessages == nil && cpus.occupied == 0
-            && cpus.weightlessCount == 0 && reservedBytes == 0 && waitingReservations.isEmpty && pools.count == poolByCommand.count && subworkers.count == subworkerByID.count
+            && cpus.weightlessCount == 0 && reservedBytes == 0 && waitingReservations.isEmpty && pools.count == poolByCommand.count
+            && subworkers.count == subworkerByID.count
     }
 
     private func checkAttempts() throws(BrokenInvariant) {

@@ -104,9 +104,9 @@ import WorkerCore
         var harness = try calling()
         try harness.handle(ask(1, 700))
         try harness.answer(1, [0], .outputs([LocalOutput(value: .stored(sizeBytes: 100))]))
-        let rest = try harness.handle(ask(2, 600))
-        #expect(rest.effects == [granted(2, 600, .memory), .spill(Replica(object: ObjectID(session: Make.session, index: 100), generation: Make.attempt(0).generation))])
-        try harness.handle(.spilled(Replica(object: ObjectID(session: Make.session, index: 100), generation: Make.attempt(0).generation), isDone: true))
+        let output = Replica(object: ObjectID(session: Make.session, index: 100), generation: Make.attempt(0).generation)
+        #expect(try harness.handle(ask(2, 600)).effects == [granted(2, 600, .memory), .spill(output)])
+        try harness.handle(.spilled(output, isDone: true))
         #expect(try harness.handle(ask(2, 0)) == Harness.Round())
         #expect(try harness.handle(ask(2, 0)) == Harness.Round(), "there is none")
         #expect(try harness.handle(ask(2, file: 2, 600)).effects == [granted(2, file: 2, 600, .memory)])
@@ -190,7 +190,8 @@ import WorkerCore
     @Test func `what its like made is kept free for a program while it runs`() throws {
         var harness = try calling()
         let first = try harness.send(Make.assign(4, template: 2))
-        try harness.handle(.jobEnded(first.jobs[0], .finished([LocalOutput(value: .stored(sizeBytes: 300, isOnDisk: true))], durationNanoseconds: 1, debug: "")))
+        let made = [LocalOutput(value: .stored(sizeBytes: 300, isOnDisk: true))]
+        try harness.handle(.jobEnded(first.jobs[0], .finished(made, durationNanoseconds: 1, debug: "")))
         let second = try harness.send(Make.assign(5, template: 2))
         #expect(isOnDisk(second) == [false])
         #expect(try harness.handle(ask(1, 401)).effects == [granted(1, 401, .disk)])

@@ -53,14 +53,31 @@ import WorkerCore
     func `a disk without room takes nothing, and says so before anything is written`() throws {
         let disk = try #require(try Disk(Self.full))
         try check(disk, fails: "reserve 20971520 bytes in")
-        try disk.store.write([UInt8](repeating: 1, count: 1 << 20), as: Replica(object: ObjectID(session: SessionID(1), index: 6), generation: replica.generation))
-        try disk.store.spill(Replica(object: ObjectID(session: SessionID(1), index: 6), generation: replica.generation))
+        let small = Replica(object: ObjectID(session: SessionID(1), index: 6), generation: replica.generation)
+        try disk.store.write([UInt8](repeating: 1, count: 1 << 20), as: small)
+        try disk.store.spill(small)
         #expect(names(in: disk.directory + "/disk/rain/objects/1") == ["6-1-2"], "what fits still goes")
     }
 
     @Test(.enabled(if: hasLoop, "no loop device can be used here"))
     func `a disk that fails midway takes nothing, and what it was to take is still in memory`() throws {
         try check(try #require(try Disk(Self.broken)), fails: "spill")
+    }
+
+    @Test(.enabled(if: mayMount, "no file system can be mounted here"))
+    func `a program that was to work on a full disk works in memory`() throws {
+        let disk = try #require(try Disk(Self.full))
+        _ = system("cd \(disk.directory)/disk && head -c 8m /dev/zero > filler 2>/dev/null")
+        let plan = try ProgramPlan(config: Array(#"{"command": ["true"], "inputs": [{"path": "in"}]}"#.utf8))
+        let layout = try ProgramLayout(plan, template: TaskTemplate(type: "builtin/run"), inputCount: 1, arguments: [])
+        let input = LocalInput(replica: replica, sizeBytes: 4000, value: .inline(Array(bytes.prefix(4000))))
+        let job = JobRequest(
+            attempt: AttemptID(task: TaskID(session: SessionID(1), index: 0), epoch: ServerEpoch(1), number: 1),
+            template: TemplateID(session: SessionID(1), index: 0), inputs: [input], firstOutput: 1, isOnDisk: true)
+        let prepared = try PreparedProgram.prepare(layout, plan: plan, job: job, name: "7", store: disk.store, stop: nil)
+        #expect(!prepared.isOnDisk && names(in: disk.directory + "/store/tasks/7") == ["in"])
+        #expect(names(in: disk.directory + "/disk/rain/tasks").isEmpty)
+        #expect(!prepared.remove(from: disk.store))
     }
 
     @Test func `what fails for lack of room names both places, their limits and what to do`() throws {

@@ -129,7 +129,8 @@ import WorkerCore
     @Test func `what lies at an input's path may be an output, changed or not`() throws {
         let harness = try Harness()
         let text = String(repeating: "q", count: 9000)
-        let config = #"{"command": ["echo more >> in; test -w in2"], "shell": true, "inputs": [{"path": "in"}, {"path": "in2"}], "outputs": [{"path": "in"}, {"path": "in2"}]}"#
+        let paths = #"[{"path": "in"}, {"path": "in2"}]"#
+        let config = #"{"command": ["echo more >> in; test -w in2"], "shell": true, "inputs": \#(paths), "outputs": \#(paths)}"#
         let template = harness.define("builtin/run", config: config, outputs: ["a", "b"])
         let input = try harness.input(text)
         #expect(try harness.outputs(of: harness.request(template, inputs: [input, harness.input("two")])) == [text + "more\n", "two"])

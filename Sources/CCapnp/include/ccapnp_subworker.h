@@ -71,7 +71,17 @@ typedef struct cs_to_worker {
     const cs_output *outputs;
 } cs_to_worker;
 
-enum { CS_WELCOME = 0, CS_REFUSED, CS_TEMPLATES, CS_CALLS, CS_DROP_CACHED, CS_CANCEL, CS_PING, CS_SHUTDOWN, CS_GRANTED };
+enum {
+    CS_WELCOME = 0,
+    CS_REFUSED,
+    CS_TEMPLATES,
+    CS_CALLS,
+    CS_DROP_CACHED,
+    CS_CANCEL,
+    CS_PING,
+    CS_SHUTDOWN,
+    CS_GRANTED
+};
 enum { CS_INPUT_INLINE = 0, CS_INPUT_DESCRIPTOR, CS_INPUT_PATH, CS_INPUT_CACHED };
 
 typedef struct cs_template_output {
