@@ -17,7 +17,8 @@ static void *run(void *unused) {
     while (atomic_fetch_sub(&left, 1) > 0) {
         pid_t pid;
         int status;
-        if (posix_spawn(&pid, arguments[0], NULL, NULL, arguments, environment) != 0 || waitpid(pid, &status, 0) != pid || status != 0) {
+        if (posix_spawn(&pid, arguments[0], NULL, NULL, arguments, environment) != 0 ||
+            waitpid(pid, &status, 0) != pid || status != 0) {
             fprintf(stderr, "spawn-loop: %s could not be run\n", arguments[0]);
             exit(1);
         }
