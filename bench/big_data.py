@@ -92,7 +92,7 @@ class Watch(threading.Thread):
         children = pathlib.Path(f"/proc/{run['pid']}/task/{run['pid']}/children").read_text().split()
         worker = next(pid for pid in children if "rain-worker" in pathlib.Path(f"/proc/{pid}/comm").read_text())
         stores = pathlib.Path(f"/proc/{worker}/root/dev/shm").glob(f"rain-{os.getuid()}-{run['pid']}-*")
-        self.path, self.peak = next(stores), 0
+        self.path, self.peak = next(stores, None), 0
         self.is_over = threading.Event()
 
     def run(self):
@@ -100,9 +100,9 @@ class Watch(threading.Thread):
             self.look()
 
     def look(self):
-        room = os.statvfs(self.path)
         # Without a mount of its own that would be everybody's.
-        if os.stat(self.path).st_dev != os.stat("/dev/shm").st_dev:
+        if self.path is not None and os.stat(self.path).st_dev != os.stat("/dev/shm").st_dev:
+            room = os.statvfs(self.path)
             self.peak = max(self.peak, (room.f_blocks - room.f_bfree) * room.f_frsize)
 
 
@@ -172,8 +172,11 @@ def main():
 
         watch = Watch(directory / "state")
         watch.start()
-        result = run(Client("127.0.0.1", status["port"]), arguments)
-        watch.is_over.set()
+        try:
+            result = run(Client("127.0.0.1", status["port"]), arguments)
+        finally:
+            watch.is_over.set()
+            watch.join()
     finally:
         subprocess.run([RAIN, "stop"], stdout=sys.stderr)
         shutil.rmtree(directory, ignore_errors=True)
