@@ -65,7 +65,7 @@ package struct Welcome: Equatable, Sendable {
     package var worker: WorkerID
     /// The last numbered batch that the server took from this incarnation; 0 for a new worker, which then forgets everything.
     package var lastReceived: UInt64
-    /// Signs requests of the data plane; 32 bytes, made anew in each epoch.
+    /// Signs requests of the data plane; 32 bytes. Follows from the server's key and its journal, and so tells servers apart that count alike.
     package var dataSecret: [UInt8]
     /// The server was started again and knows this worker from before: the worker keeps what it has and hands it over.
     package var isRestored: Bool

@@ -29,6 +29,7 @@ package struct WorkerLink: Sendable {
     private var flow = BatchFlow<WorkerMessage>()
     package private(set) var epoch: ServerEpoch?
     package private(set) var worker: WorkerID?
+    private var dataSecret: [UInt8] = []
     private var lastHeard = Instant(nanoseconds: 0)
     private var lastSent = Instant(nanoseconds: 0)
 
@@ -57,7 +58,8 @@ package struct WorkerLink: Sendable {
         case (.greeting, .welcome(let welcome)):
             lastHeard = now
             state = .open
-            if welcome.epoch == epoch, welcome.worker == worker {
+            // Another journal may count its epochs and workers alike, but its server has another secret.
+            if welcome.epoch == epoch, welcome.worker == worker, welcome.dataSecret == dataSecret {
                 for batch in flow.resume(lastReceived: welcome.lastReceived, epoch: welcome.epoch, incarnation: incarnation) {
                     out.append(.batch(batch))
                 }
@@ -66,6 +68,7 @@ package struct WorkerLink: Sendable {
             let isKnown = welcome.isRestored && epoch != nil && welcome.worker == worker
             epoch = welcome.epoch
             worker = welcome.worker
+            dataSecret = welcome.dataSecret
             let messages = flow.takeUnacknowledged()
             return isKnown ? .restored(welcome, messages) : .fresh(welcome)
         case (.greeting, .refused(let reason)), (.open, .refused(let reason)):

@@ -7,6 +7,7 @@ private struct Pair {
     var server: ServerLink
     var worker: WorkerLink
     var now = Instant(nanoseconds: 1_000_000_000)
+    var dataSecret: [UInt8] = [1]
     static let description = WorkerDescription(
         hostName: "n1", processID: 1, cpus: 2, dataEndpoint: Endpoint(host: "", port: 1), store: "test")
 
@@ -22,7 +23,7 @@ private struct Pair {
             return (.nothing, [], [])
         }
         var frames: ContiguousArray<ServerToWorkerFrame> = []
-        server.greet(hello, dataSecret: [], now: now, into: &frames)
+        server.greet(hello, dataSecret: dataSecret, now: now, into: &frames)
         var back: ContiguousArray<WorkerToServerFrame> = []
         let delivery = worker.receive(frames[0], now: now, into: &back)
         return (delivery, ContiguousArray(frames.dropFirst()), back)
@@ -174,6 +175,22 @@ private let attempt = AttemptID(task: TaskID(session: SessionID(1), index: 0), e
     #expect(toWorker.count == 1)
     guard case .batch(let batch)? = toWorker.first else { return }
     #expect(batch.sequence == 1 && batch.payload == [.closeSession(SessionID(2))])
+}
+
+@Test func `a server with another journal is a stranger, though it counts alike`() {
+    var pair = Pair()
+    _ = pair.connect()
+    var back: ContiguousArray<WorkerToServerFrame> = []
+    pair.worker.enqueue(.sessionClosed(SessionID(1)))
+    pair.worker.flush(now: pair.now, into: &back)
+    pair.server = ServerLink(incarnation: 7, worker: WorkerID(1), epoch: ServerEpoch(3), now: pair.now)
+    pair.dataSecret = [2]
+    let (delivery, _, toServer) = pair.connect()
+    guard case .fresh = delivery else {
+        Issue.record("it was taken for the same: \(delivery)")
+        return
+    }
+    #expect(toServer.isEmpty && pair.worker.unacknowledgedCount == 0)
 }
 
 @Test func `a welcome acknowledges nothing that is not committed`() {

@@ -98,7 +98,7 @@ class Mix:
         session.submit()
         self.fan = []
         for number in range(12):
-            data = self.python(f"python-{number}", 20, (200, 150_000)[number % 2], ordered)
+            data = self.python(f"python-{number}", 20, (200, 150_000, 200, 1_500_000)[number % 4], ordered)
             changed = self.shell(f"shell-{number}", 10, data)
             data.output.keep()
             changed.output.keep()

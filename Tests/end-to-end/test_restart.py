@@ -175,6 +175,23 @@ def test_uploads_outlive_a_restart(cluster):
     assert f"the upload {names[0]} is missing" in (cluster.log / "server/server.log").read_text()
 
 
+def test_a_server_whose_journal_is_gone_begins_anew_with_the_workers_that_it_finds(cluster):
+    """Sessions, tasks, epochs and workers are then counted from 1 again: nothing old may be taken for new."""
+    values = []
+    for value in ("old", "new"):
+        session = cluster.session()
+        assert session.endswith("/1")
+        make = run_program(f"head -c 100000 /dev/zero | tr '\\0' {value[0]}", shell=True)
+        copy = run_program("cat", stdin=0)
+        cluster.post(f"{session}/submit", ndjson(make, copy, [0, [], None], [1, [0], None]))
+        values.append(cluster.curl(f"{cluster.url}{session}/objects/1/content"))
+        kill_server(cluster)
+        (cluster.work / "server").rename(cluster.directory / f"moved-{value}")
+        start_again(cluster)
+        wait_for(lambda: [worker["objects"] for worker in cluster.get("/api/v1/status")["workers"]] == [0])
+    assert values == [b"o" * 100_000, b"n" * 100_000]
+
+
 def refused_start(cluster):
     result = cluster.rain("start", "--simple", "--port", 0, "--control-port", 0, "--work-dir", cluster.work)
     assert result.returncode == 1

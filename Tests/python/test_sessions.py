@@ -646,6 +646,18 @@ def test_a_session_that_the_restarted_server_does_not_have_says_so(paper):
         assert not session.active
 
 
+def test_a_server_that_counts_its_sessions_anew_is_told_from_a_wrong_token(paper):
+    client = Client("127.0.0.1", paper.port, reconnect=30)
+    with client.new_session("s").bind_only() as session:
+        task = tasks.Concat(())
+        session.submit()
+        message = "the resume token is not that of session 1"
+        paper.refusals["lease"] = (401, {"error": {"code": "bad_resume_token", "message": message}})
+        paper.drop_lease()
+        with pytest.raises(SessionException, match=message):
+            task.wait()
+
+
 def test_a_forgotten_session_lets_its_lease_go(paper, paper_client, monkeypatch):
     monkeypatch.setattr("rain.client.outcomes.UNREAD_SECONDS", 0.05)
     before = threading.enumerate()

@@ -170,6 +170,8 @@ class Client:
             failure, message = None, f"the server answered {status}: {body[:200].decode(errors='replace')}"
         if failure:
             return TaskException(failure)
+        if code == "bad_resume_token":
+            return SessionException(message)
         if status == 401:
             return RainException(
                 f"the server at {self.address}:{self.port} refused the token in {self._access_path}: take the access "
