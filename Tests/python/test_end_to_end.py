@@ -423,7 +423,7 @@ def test_attributes_of_an_input_reach_the_task(session):
     constant.attributes = {"unit": "m", "n": 5}
     made = tag()
     text = fetched(seen(constant, made, blob("plain")))
-    assert text == "[('n', 5), ('unit', 'm')];[('made', 'here')];[]"
+    assert text == b"[('n', 5), ('unit', 'm')];[('made', 'here')];[]"
 
 
 def test_debug_lines_are_in_the_info(session):
