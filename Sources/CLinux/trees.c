@@ -25,13 +25,13 @@ static int open_parts(int directory, const char *path, int flags) {
             if (strcmp(name, "..") == 0)
                 errno = EXDEV;
             else
-                next = openat(
-                    at, name, (path[size] ? O_RDONLY | O_DIRECTORY : flags) | O_NOFOLLOW | O_CLOEXEC);
+                next = openat(at, name, (path[size] ? O_RDONLY | O_DIRECTORY : flags) | O_NOFOLLOW | O_CLOEXEC);
         }
         int error = errno;
         /* A link where a directory belongs is told in two ways. */
         struct stat status;
-        if (next < 0 && error == ENOTDIR && fstatat(at, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode))
+        if (next < 0 && error == ENOTDIR && fstatat(at, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISLNK(status.st_mode))
             error = ELOOP;
         close(at);
         errno = error;

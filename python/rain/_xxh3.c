@@ -5,15 +5,13 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-static PyObject *digest(PyObject *module, PyObject *argument)
-{
+static PyObject *digest(PyObject *module, PyObject *argument) {
     (void)module;
     Py_buffer view;
     if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE) != 0) return NULL;
     XXH128_hash_t hash;
     if (view.len > 1 << 16) {
-        Py_BEGIN_ALLOW_THREADS
-        hash = XXH3_128bits(view.buf, (size_t)view.len);
+        Py_BEGIN_ALLOW_THREADS hash = XXH3_128bits(view.buf, (size_t)view.len);
         Py_END_ALLOW_THREADS
     } else {
         hash = XXH3_128bits(view.buf, (size_t)view.len);
@@ -30,7 +28,10 @@ static PyMethodDef methods[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "rain._xxh3", .m_doc = "The checksum of transfers.", .m_size = 0, .m_methods = methods,
+    PyModuleDef_HEAD_INIT, .m_name = "rain._xxh3", .m_doc = "The checksum of transfers.",
+    .m_size = 0,           .m_methods = methods,
 };
 
-PyMODINIT_FUNC PyInit__xxh3(void) { return PyModuleDef_Init(&definition); }
+PyMODINIT_FUNC PyInit__xxh3(void) {
+    return PyModuleDef_Init(&definition);
+}
