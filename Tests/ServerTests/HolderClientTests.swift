@@ -11,13 +11,12 @@ import Transport
 /// A worker's data port that gives prepared answers, one for each request, and keeps what was asked.
 final class FakeHolder: Sendable {
     let port: UInt16
-    private let listener: Int32
+    private let farewell: Int32
 
     convenience init(answers: [String], closes: Bool = true) throws { try self.init(bytes: answers.map { [UInt8]($0.utf8) }, closes: closes) }
 
     init(bytes answers: [[UInt8]], closes: Bool = true) throws {
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        self.listener = listener
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
@@ -29,8 +28,11 @@ final class FakeHolder: Sendable {
         }
         try #require(code == 0)
         port = UInt16(bigEndian: address.sin_port)
+        var ends: [Int32] = [-1, -1]
+        try #require(pipe(&ends) == 0)
+        farewell = ends[1]
         var thread = pthread_t()
-        let work = Unmanaged.passRetained(Work(listener, answers, closes))
+        let work = Unmanaged.passRetained(Work(listener, farewell: ends[0], answers, closes))
         pthread_create(
             &thread, nil,
             { context in
@@ -39,10 +41,8 @@ final class FakeHolder: Sendable {
             }, work.toOpaque())
         pthread_detach(thread)
     }
-    deinit {
-        shutdown(listener, Int32(SHUT_RDWR))
-        close(listener)
-    }
+    // The thread ends, unless somebody has connected: this may go before the thread has seen it.
+    deinit { close(farewell) }
 
     var endpoint: Endpoint { Endpoint(host: "127.0.0.1", port: port) }
 
@@ -50,13 +50,20 @@ final class FakeHolder: Sendable {
         let listener: Int32
         let answers: [[UInt8]]
         let closes: Bool
-        init(_ listener: Int32, _ answers: [[UInt8]], _ closes: Bool) {
+        let farewell: Int32
+        init(_ listener: Int32, farewell: Int32, _ answers: [[UInt8]], _ closes: Bool) {
             self.listener = listener
+            self.farewell = farewell
             self.answers = answers
             self.closes = closes
         }
         func run() {
-            let connection = accept(listener, nil, nil)
+            var items = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0), pollfd(fd: farewell, events: Int16(POLLIN), revents: 0)]
+            while poll(&items, 2, -1) < 0 && errno == EINTR {}
+            let connection = items[0].revents != 0 ? accept(listener, nil, nil) : -1
+            // Further ones are refused, not left waiting.
+            close(listener)
+            close(farewell)
             guard connection >= 0 else { return }
             var bytes = [UInt8](repeating: 0, count: 4096)
             for answer in answers {
@@ -150,7 +157,18 @@ private func answer(_ status: String, _ body: String) -> String { "HTTP/1.1 \(st
     }
 
     @Test func `a port where nobody listens is an error`() async throws {
-        let port = try FakeHolder(answers: []).port
+        let socket = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(socket) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        // Bound and not listening: nobody else gets it either.
+        let code = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(socket, $0, length) == 0 ? getsockname(socket, $0, &length) : -1 }
+        }
+        try #require(code == 0)
+        let port = UInt16(bigEndian: address.sin_port)
         let error = try await #require(throws: HolderError.self) { try await client.connect(to: Endpoint(host: "127.0.0.1", port: port)) }
         guard case .unreachable = error else {
             Issue.record("\(error)")

@@ -58,12 +58,11 @@ final class FaultyWire: Sendable {
                     count.change(by: -1)
                 }
             }
+            _ = close(listener)
         }
     }
-    deinit {
-        shutdown(listener, Int32(SHUT_RDWR))
-        _ = close(listener)
-    }
+    /// Ends the thread's wait; it closes the listener, which nobody else may have the number of before.
+    deinit { shutdown(listener, Int32(SHUT_RDWR)) }
 
     var connectionCount: Int { count.withLock { $0.connections } }
     /// At the same time.
