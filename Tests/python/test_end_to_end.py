@@ -426,6 +426,17 @@ def test_attributes_of_an_input_reach_the_task(session):
     assert text == b"[('n', 5), ('unit', 'm')];[('made', 'here')];[]"
 
 
+def test_a_program_changes_a_file_in_place(session):
+    data = blob("c\nb\na\n")
+    task = tasks.Execute(
+        "sort -o data.txt data.txt",
+        shell=True,
+        input_paths=[Input("data", path="data.txt", dataobj=data)],
+        output_paths=["data.txt"],
+    )
+    assert fetched(task) == b"a\nb\nc\n"
+
+
 def test_debug_lines_are_in_the_info(session):
     @remote()
     def f(ctx):
