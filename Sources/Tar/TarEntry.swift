@@ -16,6 +16,8 @@ package struct TarEntry: Equatable, Sendable {
 
     package var sizeBytes: UInt64 { if case .file(let size, _) = kind { size } else { 0 } }
 
+    var isLongLink: Bool { if case .link(let target) = kind { target.count > 100 } else { false } }
+
     /// For messages.
     package var name: String { path.isEmpty ? "." : String(decoding: path, as: UTF8.self) }
 

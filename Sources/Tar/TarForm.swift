@@ -16,9 +16,14 @@ package enum TarForm {
 
     /// Bytes of an entry with its padding; `nil` when no stream can be so long.
     package static func length(_ entry: TarEntry) -> UInt64? {
-        var header: [UInt8] = []
-        appendHeader(of: entry, to: &header)
-        let (length, overflow) = entry.sizeBytes.addingReportingOverflow(UInt64(header.count + padding(entry.sizeBytes)))
+        var headerBytes = blockBytes
+        // Most entries need no more than their block.
+        if entry.path.count > 90 || entry.path.contains(where: { $0 >= 0x80 }) || entry.sizeBytes > sizeMax || entry.isLongLink {
+            var header: [UInt8] = []
+            appendHeader(of: entry, to: &header)
+            headerBytes = header.count
+        }
+        let (length, overflow) = entry.sizeBytes.addingReportingOverflow(UInt64(headerBytes + padding(entry.sizeBytes)))
         return overflow ? nil : length
     }
 

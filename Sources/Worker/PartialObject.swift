@@ -61,7 +61,15 @@ final class PartialObject: Sendable {
             state.receivedBytes = count
             if state.sources.last != source { state.sources.append(source) }
             state.checksum.update(bytes)
-            if input.isDirectory { return state.tree?.append(bytes) }
+            if input.isDirectory {
+                guard let failure = state.tree?.append(bytes) else { return nil }
+                // What was made of it can't be gone on with.
+                do throws(SystemError) { try state.tree?.restart() } catch { return PullFailure("", system: error) }
+                state.receivedBytes = 0
+                state.checksum = Checksum()
+                state.sources = []
+                return failure
+            }
             do throws(SystemError) { try state.file?.descriptor.writeAll(bytes) } catch { return PullFailure("", system: error) }
             return nil
         }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Synchronization
 import Synchronization
@@ -81,6 +82,42 @@ import WorkerCore
         guard case .failed(let error) = result else { throw Harness.Unexpected() }
         #expect(error.message.contains("checksum") || error.message.contains("tar stream"), "\(error.message)")
         #expect(!planes.harness.store.isTree(replica(1)) && planes.harness.stagedFiles.isEmpty)
+    }
+
+    @Test func `after a holder that sends nonsense the next one begins anew`() throws {
+        let planes = try Planes()
+        let bytes = try make(planes, 1, script)
+        // In the headers of the first entries, behind those of HTTP.
+        let wire = try FaultyWire(to: planes.server.port, .flip(at: 1500))
+        #expect(
+            try fetch(planes, 1, sizeBytes: bytes.count, ports: [wire.port, planes.server.port]) == .stored(sizeBytes: UInt64(bytes.count)))
+        #expect(try stream(planes, 1) == bytes)
+        #expect(planes.harness.stagedFiles.isEmpty)
+    }
+
+    @Test func `what has no room in memory is unpacked on disk`() throws {
+        let directory = try temporaryDirectory()
+        defer { _ = rain_remove_tree(AT_FDCWD, directory) }
+        let store = try Store(path: directory + "/store", kind: "test", memoryBytes: 1 << 20, disk: directory + "/disk")
+        try makeDirectories(directory + "/source")
+        try runShell("mkdir a && head -c 100000 /dev/urandom >a/f", in: directory + "/source")
+        let source = try Descriptor.open(directory + "/source", O_RDONLY | O_DIRECTORY)
+        _ = try store.copyIn(tree: source.raw, as: replica(1))
+        let bytes = try store.stream(replica(1), root: store.open(replica(1))).readAll()
+        var input = InputAssignment(replica: replica(2), sizeBytes: 1 << 60, isDirectory: true, source: .held)
+        #expect(try finish(PartialObject(input, store: store), bytes) == nil, "the size is another")
+        input.sizeBytes = UInt64(bytes.count)
+        #expect(try finish(PartialObject(input, store: store), bytes) == .stored(sizeBytes: input.sizeBytes))
+        var partial = try PartialTree(sizeBytes: 1 << 60, store: store)
+        let failure = bytes.withUnsafeBytes { partial.append($0) }
+        #expect(failure?.text == nil)
+        let isOnDisk = try partial.finish(as: replica(3)).get()
+        #expect(isOnDisk)
+        #expect(store.path(replica(3)).hasPrefix(directory + "/disk/"))
+    }
+    private func finish(_ partial: PartialObject, _ bytes: [UInt8]) throws -> FetchResult? {
+        if let failure = bytes.withUnsafeBytes({ partial.append($0, from: "here") }) { throw failure }
+        return try? partial.finish(said: Checksum.of(bytes)).get().result
     }
 
     @Test func `bytes that are no directory are not unpacked`() throws {
