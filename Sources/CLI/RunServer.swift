@@ -12,6 +12,9 @@ struct RunServer: ParsableCommand {
 
                 rain server
                 rain server --host '*' --port 8210 --control-port 8211
+
+            Started again with the same ports and --work-dir, after whatever end, it goes on with its sessions; workers and clients find \
+            it by themselves.
             """)
 
     @Option(help: "The address to listen on; * for every network.")

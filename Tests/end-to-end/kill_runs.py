@@ -178,6 +178,8 @@ class Mix:
         session = self.session
         if session is None:
             return {}
+        # What has arrived is heard, whether or not the program waits for it now.
+        session._outcomes.take_waiting()
         states = bytes(session._outcomes.states)
         names = [name for task, name in list(self.names.items()) if task < len(states) and states[task] == FINISHED]
         counts = self.executions()
