@@ -15,6 +15,9 @@ struct ServerCoreFuzzer {
     private var now = Instant(nanoseconds: 1_000_000_000)
     private var effects: ContiguousArray<ServerEffect> = []
     private var appended: UInt64 = 0
+    /// Of all epochs; those after `base` of this one.
+    private var records: [JournalRecord] = []
+    private var base = 0
     private var committed: UInt64 = 0
     private var lastRequest: UInt64 = 0
     private var sessions: [SessionID] = []
@@ -33,7 +36,7 @@ struct ServerCoreFuzzer {
     private init(decisions: Decisions) { self.decisions = decisions }
 
     private mutating func step() {
-        switch decisions.below(24) {
+        switch decisions.below(25) {
         case 0: openSession()
         case 1, 2, 3: submit()
         case 4: request { .openLease($0, $1.session(), resumeToken: $1.bool() ? "t" : "") }
@@ -49,6 +52,7 @@ struct ServerCoreFuzzer {
         case 16, 17, 18, 19, 20: batch()
         case 21: send(.peerGone(peer(), reason: "gone"))
         case 22: commit()
+        case 23: if decisions.byte() < 100 { restart() }
         default:
             now = now.advanced(byMilliseconds: [1, 250, 3000, 20_000][decisions.below(4)])
             send(.tick)
@@ -109,7 +113,8 @@ struct ServerCoreFuzzer {
         let which = peer()
         let incarnation = decisions.byte() < 200 ? which.rawValue : UInt64(decisions.below(4))
         var hello = Hello(
-            incarnation: incarnation, knownEpoch: decisions.bool() ? decisions.epoch() : nil, lastReceived: decisions.uint64(),
+            incarnation: incarnation, knownEpoch: decisions.bool() ? decisions.epoch() : nil,
+            knownWorker: decisions.bool() ? WorkerID(UInt32(decisions.below(6))) : nil, lastReceived: decisions.uint64(),
             description: decisions.description())
         if decisions.byte() > 250 { hello.protocolVersion = UInt16(decisions.byte()) }
         if hello.knownEpoch == nil { sequences[Int(incarnation) % 4] = 0 }
@@ -122,8 +127,9 @@ struct ServerCoreFuzzer {
         let isNext = decisions.byte() < 220
         if isNext { sequences[index] += 1 }
         let batch = Batch(
-            epoch: decisions.epoch(), incarnation: which.rawValue, sequence: isNext ? sequences[index] : decisions.uint64(),
-            acknowledged: decisions.uint64(), payload: ContiguousArray(decisions.list(4) { $0.workerMessage(attempts) }))
+            epoch: decisions.byte() < 230 ? core.epoch : decisions.epoch(), incarnation: which.rawValue,
+            sequence: isNext ? sequences[index] : decisions.uint64(), acknowledged: decisions.uint64(),
+            payload: ContiguousArray(decisions.list(4) { $0.workerMessage(attempts) }))
         send(.frame(which, .batch(batch)))
     }
 
@@ -135,15 +141,41 @@ struct ServerCoreFuzzer {
         send(.committed(through: committed))
     }
 
+    /// Killed, and started again on what was on disk: its own records make sense to it.
+    private mutating func restart() {
+        records.removeSubrange((base + Int(committed))...)
+        base = records.count
+        (appended, committed) = (0, 0)
+        var (lastSession, lastWorker): (UInt32, UInt32) = (0, 0)
+        for case .sessionOpened(let session, _) in records { lastSession = max(lastSession, session.rawValue) }
+        for case .workerJoined(let worker, _, _, _) in records { lastWorker = max(lastWorker, worker.rawValue) }
+        core = ServerCore(
+            epoch: ServerEpoch(core.epoch.rawValue + 1), firstSession: lastSession + 1, firstWorker: lastWorker + 1, dataSecret: [1],
+            depotEndpoint: Endpoint(host: "", port: 1))
+        do { for record in records { try core.restore(record) } } catch { fatalError("\(error)") }
+        submitting = [:]
+        outputCounts = [:]
+        for session in core.openSessions { outputCounts[session.session] = session.outputCounts }
+        sequences = [0, 0, 0, 0]
+        effects.removeAll(keepingCapacity: true)
+        core.finishRestoring(now: now, into: &effects)
+        take()
+    }
+
     private mutating func send(_ event: ServerEvent) {
         effects.removeAll(keepingCapacity: true)
         core.handle(event, now: now, into: &effects)
+        take()
+    }
+
+    private mutating func take() {
         core.checkInvariants()
         for effect in effects {
             switch effect {
-            case .append(let number, _, _):
+            case .append(let number, let record, _):
                 guard number == appended + 1 else { fatalError("record \(number) after \(appended)") }
                 appended = number
+                records.append(record)
             case .reply(let request, let reply):
                 guard answered.insert(request).inserted else { fatalError("a request is answered twice") }
                 note(request, reply)
