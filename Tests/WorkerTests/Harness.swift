@@ -24,9 +24,10 @@ final class Harness {
     private var jobCount: UInt64 = 0
     private var objectCount: UInt32 = 100
 
-    init(limits: FetchLimits = FetchLimits()) throws {
+    /// - Parameter memoryBytes: of a store with a disk behind it.
+    init(limits: FetchLimits = FetchLimits(), memoryBytes: UInt64? = nil) throws {
         directory = try temporaryDirectory()
-        store = try Store(path: directory + "/store", kind: "test")
+        store = try Store(path: directory + "/store", kind: "test", memoryBytes: memoryBytes, disk: memoryBytes == nil ? nil : directory + "/disk")
         mailbox = try Mailbox()
         let fetcher = Fetcher(
             holder: LocalHolder(store: store, secret: secret, checksums: ChecksumTable(), counters: counters), serverHost: "127.0.0.1", group: group,
