@@ -112,7 +112,8 @@ extension ClientPlane {
         let bytes = asked.map { $0.lowerBound..<$0.upperBound + 1 } ?? 0..<found.sizeBytes
         let byteCount = bytes.upperBound - bytes.lowerBound
         var headers: HTTPFields = [
-            .eTag: found.tag, .acceptRanges: "bytes", .contentLength: String(byteCount), .contentType: found.isDirectory ? "application/x-tar" : Self.mimeType(found.contentType),
+            .eTag: found.tag, .acceptRanges: "bytes", .contentLength: String(byteCount),
+            .contentType: found.isDirectory ? "application/x-tar" : Self.mimeType(found.contentType),
         ]
         if !found.contentType.isEmpty { headers[Self.fieldRainContentType] = found.contentType }
         if let asked { headers[.contentRange] = "bytes \(asked.lowerBound)-\(asked.upperBound)/\(found.sizeBytes)" }

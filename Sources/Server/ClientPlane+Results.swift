@@ -192,11 +192,12 @@ private final class BulkReader {
         aheadEnd = end
         guard replicas.count > 1 else { return }
         do throws(HolderError) {
-            let body = ObjectList.body(replicas.map { replica in
-                ObjectList.Entry(
-                    session: replica.object.session.rawValue, index: replica.object.index, epoch: replica.generation.epoch.rawValue,
-                    number: replica.generation.number)
-            })
+            let body = ObjectList.body(
+                replicas.map { replica in
+                    ObjectList.Entry(
+                        session: replica.object.session.rawValue, index: replica.object.index, epoch: replica.generation.epoch.rawValue,
+                        number: replica.generation.number)
+                })
             var position = 0
             try await connection(to: endpoint).getMany(plane.holders.target(ofList: body), body, bytesMax: Self.aheadObjectBytesMax) { row in
                 defer { position += 1 }

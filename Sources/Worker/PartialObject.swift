@@ -87,7 +87,8 @@ final class PartialObject: Sendable {
         guard digest == said else {
             if let failure = restart() { return .failure(failure) }
             let others = sources.count > 1 ? " (together with \(sources.dropLast().joined(separator: ", ")))" : ""
-            return .failure(PullFailure("sent \(received) bytes\(others) whose checksum is \(digest) and should be \(said)", isWorthRepeating: sources.count > 1))
+            return .failure(
+                PullFailure("sent \(received) bytes\(others) whose checksum is \(digest) and should be \(said)", isWorthRepeating: sources.count > 1))
         }
         return state.withLock { state in
             if input.isDirectory {

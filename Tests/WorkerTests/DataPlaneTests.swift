@@ -138,7 +138,8 @@ import WorkerCore
         try planes.holder.write(bytes(5000), as: replica(2))  // Makes the session's directory.
         #expect(rename(name, planes.holder.path(replica(2))) == 0)
         let answer = try get(planes.server.port, signed(replica(2)), headers: "range: bytes=\(size - 5)-\r\n")
-        #expect(answer.status == 206 && answer.body == [0, 0] + Array("end".utf8) && answer.head.contains("content-range: bytes \(size - 5)-\(size - 1)/\(size)"))
+        #expect(answer.status == 206 && answer.body == [0, 0] + Array("end".utf8))
+        #expect(answer.head.contains("content-range: bytes \(size - 5)-\(size - 1)/\(size)"))
     }
 
     // MARK: The holder, by plain requests
@@ -177,9 +178,11 @@ import WorkerCore
             good.replacing("/3/1/", with: "/03/1/") + "x",
         ]
         for target in bad { #expect(try get(planes.server.port, target).status == 403, "\(target)") }
-        for target in ["/", "/objects/../../etc/passwd", "/objects/3/1/2", "/objects/a/1/2-1", "/objects/99999999999/1/2-1", "/objects/3/1/2-1-1", "/objects/+3/1/2-1"] {
-            #expect(try get(planes.server.port, target).status == 404, "\(target)")
-        }
+        let nowhere = [
+            "/", "/objects/../../etc/passwd", "/objects/3/1/2", "/objects/a/1/2-1", "/objects/99999999999/1/2-1", "/objects/3/1/2-1-1",
+            "/objects/+3/1/2-1",
+        ]
+        for target in nowhere { #expect(try get(planes.server.port, target).status == 404, "\(target)") }
         #expect(try get(planes.server.port, signed(replica(2))).status == 404)
         #expect(try get(planes.server.port, good, method: "DELETE").status == 405)
     }

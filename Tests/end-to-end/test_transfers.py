@@ -146,6 +146,26 @@ def test_sizes_at_the_edges(shared_cluster, size):
     assert rows.count(one) >= 2 if 0 < size <= 1 << 20 else len(rows) == 32
 
 
+def test_what_a_worker_had_when_it_died_is_made_again_for_who_asks(two):
+    session = two.session()
+    program = run_program("seq 100000", shell=True)
+    first = two.post(f"{session}/submit", ndjson(program, [0, [], None, {"count": 3}]))["first_object"]
+    two.post(f"{session}/wait", {"all": True})
+    expected = "".join(f"{i}\n" for i in range(1, 100001)).encode()
+    processes = {worker["worker"]: worker["pid"] for worker in two.get("/api/v1/status")["workers"]}
+    _, where = states(two, session, 0, 3)
+    for worker in set(where):
+        os.kill(processes[worker], signal.SIGKILL)
+    # At once: nobody knows of it yet.
+    assert two.curl(f"{two.url}{session}/objects/{first}/content") == expected
+    assert two.curl("--range", "0-9", f"{two.url}{session}/objects/{first + 1}/content") == expected[:10]
+    rows = two.curl(
+        *("--header", "Accept: application/x-rain-rows", "--data", json.dumps({"objects": [[first, 3]]})),
+        f"{two.url}{session}/results",
+    )
+    assert rows.count(expected) == 3
+
+
 def test_a_stopped_worker_is_given_up_and_its_late_outcomes_do_not_count(stopped, tmp_path):
     cluster = stopped
     cluster.start("--local-workers", "[1,1]")
