@@ -26,7 +26,9 @@ package struct TarEntry: Equatable, Sendable {
         guard path.count <= TarLimits.pathBytesMax else { return .pathTooLong(name) }
         if !path.isEmpty {
             for component in path.split(separator: slash, omittingEmptySubsequences: false) {
-                if component.isEmpty || component.elementsEqual([dot]) || component.elementsEqual([dot, dot]) || component.contains(0) { return .badPath(name) }
+                if component.isEmpty || component.elementsEqual([dot]) || component.elementsEqual([dot, dot]) || component.contains(0) {
+                    return .badPath(name)
+                }
                 if component.count > TarLimits.nameBytesMax { return .pathTooLong(name) }
             }
         }

@@ -30,7 +30,8 @@ struct TarIndex: Sendable {
     mutating func append(_ entry: TarEntry) throws(TarError) {
         if let problem = entry.problem { throw problem }
         guard rows.count < TarLimits.entryCountMax else { throw .tooManyEntries }
-        guard let length = TarForm.length(entry), case let (next, overflow) = end.addingReportingOverflow(length), !overflow, next < UInt64(Int64.max) / 2 else {
+        guard let length = TarForm.length(entry), case let (next, overflow) = end.addingReportingOverflow(length), !overflow, next < UInt64(Int64.max) / 2
+        else {
             throw .otherForm(entry.name, "it is larger than a stream can be")
         }
         var row = Row(

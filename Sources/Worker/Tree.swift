@@ -63,7 +63,8 @@ func walkTree(
     defer { if current >= 0 { _ = close(current) } }
     func enter(_ path: [UInt8]) throws(TreeError) {
         if current >= 0 { _ = close(current) }
-        current = path.isEmpty ? rain_openat(root, ".", O_RDONLY | O_DIRECTORY, 0) : path.withPath { rain_openat(root, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0) }
+        current =
+            path.isEmpty ? rain_openat(root, ".", O_RDONLY | O_DIRECTORY, 0) : path.withPath { rain_openat(root, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0) }
         if current < 0 { throw .system(SystemError("open directory", String(decoding: path, as: UTF8.self), code: 0 &- current)) }
     }
     try enter([])

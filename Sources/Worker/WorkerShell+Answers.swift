@@ -248,7 +248,8 @@ extension WorkerShell {
                 switch error {
                 case .missing: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), but there is no such file")
                 case .directory: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which is a directory")
-                case .notAFile, .needsCopy, .notADirectory, .tree: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which is not a file of its own")
+                case .notAFile, .needsCopy, .notADirectory, .tree:
+                    throw TaskError(.contract, "\(type) gave '\(path)' as \(name), which is not a file of its own")
                 case .stillWritten:
                     throw TaskError(.contract, "\(type) gave '\(path)' as \(name), but still has it open for writing or mapped: close it first")
                 case .system(let error): throw store.taskError(error, doing: "\(type): \(name) could not be taken")

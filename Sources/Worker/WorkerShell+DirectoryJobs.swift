@@ -144,7 +144,9 @@ extension WorkerShell {
                 var status = stat()
                 if lstat(path, &status) == 0 {
                     // A task that runs again after its worker was lost finds what it stored.
-                    guard status.isDirectory, try Store.isSameTree(source.raw, as: path, stop: flag) else { throw .system(SystemError("make", path, code: EEXIST)) }
+                    guard status.isDirectory, try Store.isSameTree(source.raw, as: path, stop: flag) else {
+                        throw .system(SystemError("make", path, code: EEXIST))
+                    }
                     return []
                 }
                 _ = rain_remove_tree(AT_FDCWD, temporary)

@@ -126,7 +126,8 @@ extension WorkerShell {
                 watchLogs()
                 jobs[token] = .program(
                     RunningProgram(
-                        token: token, request: request, plan: plan, prepared: prepared, pid: pid, spawning: spawning, startedNanoseconds: monotonicNanoseconds()))
+                        token: token, request: request, plan: plan, prepared: prepared, pid: pid, spawning: spawning, startedNanoseconds: monotonicNanoseconds()
+                    ))
             } catch {
                 throw startError(error, plan, program)
             }

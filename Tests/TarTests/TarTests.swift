@@ -84,7 +84,8 @@ private let sorted = tree.sorted { $0.path.split(separator: 47).lexicographicall
     #expect(file(path).problem != nil)
 }
 
-@Test(arguments: ["/etc/passwd", "../../x", "..", "a/../..", "b/..", "", "../b/../../x", "x\u{0}y"]) func `a link that may lead out is refused`(target: String) {
+@Test(arguments: ["/etc/passwd", "../../x", "..", "a/../..", "b/..", "", "../b/../../x", "x\u{0}y"]) func `a link that may lead out is refused`(target: String)
+{
     #expect(link("at", target).problem != nil)
     #expect(throws: TarError.self) { try read(stream([entry(""), link("at", target)])) }
 }
@@ -127,7 +128,10 @@ private let sorted = tree.sorted { $0.path.split(separator: 47).lexicographicall
             return ""
         } catch { return error.description }
     }
-    #expect(difference(106, "0") == "the tar stream is not in the form that a directory has, at 'it': another mode (0755 for directories, links and executables, else 0644) than in that form")
+    #expect(
+        difference(106, "0")
+            == "the tar stream is not in the form that a directory has, at 'it': another mode (0755 for directories, links and executables, else 0644) than in that form"
+    )
     #expect(difference(146, "1").contains("time (0)"))
     #expect(difference(270, "r").contains("owner's name"))
     #expect(difference(0, "x").contains("begin with './'"))

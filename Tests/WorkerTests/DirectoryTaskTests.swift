@@ -37,7 +37,9 @@ private enum Trees {
         (input.sizeBytes, input.isDirectory, input.value) = (size, true, .stored)
         return input
     }
-    private func write(_ text: String, to path: String) throws { try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644).writeAll(Array(text.utf8)) }
+    private func write(_ text: String, to path: String) throws {
+        try Descriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644).writeAll(Array(text.utf8))
+    }
     private func outputs(_ harness: Harness, _ request: JobRequest) throws -> [LocalOutput] {
         guard case .finished(let outputs, _, _) = try harness.run(request) else { throw Harness.Unexpected() }
         return outputs
@@ -173,7 +175,8 @@ private enum Trees {
         #expect(try read(harness, request, "a") == "onemore\n" && read(harness, request, "sub/b") == "two")
         #expect(try text(of: harness.store.path(input.replica) + "/a") == "one")
         let own = harness.define(
-            "builtin/run", config: #"{"command": ["rm in/a && echo x >in/new && ls in"], "shell": true, "stdout": 0, "inputs": [{"path": "in", "write": true}]}"#,
+            "builtin/run",
+            config: #"{"command": ["rm in/a && echo x >in/new && ls in"], "shell": true, "stdout": 0, "inputs": [{"path": "in", "write": true}]}"#,
             outputs: ["out"])
         #expect(try harness.outputs(of: harness.request(own, inputs: [input])) == ["new\nsub\n"])
         #expect(try text(of: harness.store.path(input.replica) + "/a") == "one")

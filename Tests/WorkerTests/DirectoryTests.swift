@@ -101,7 +101,9 @@ private let oddTree = """
     @Test func `files are read-only, executables stay so, and directories can't be written`() throws {
         try withStore { store, directory in
             try makeDirectories(directory + "/store/tasks/t")
-            try runShell("mkdir out out/sub && printf x >out/sub/f && printf y >out/run && chmod 640 out/sub/f && chmod 711 out/run && umask 0", in: directory + "/store/tasks/t")
+            try runShell(
+                "mkdir out out/sub && printf x >out/sub/f && printf y >out/run && chmod 640 out/sub/f && chmod 711 out/run && umask 0",
+                in: directory + "/store/tasks/t")
             let task = try Descriptor.open(directory + "/store/tasks/t", O_RDONLY | O_DIRECTORY)
             _ = try store.acceptTree("out", in: task.raw, as: tree(1))
             #expect(names(in: directory + "/store/tasks/t").isEmpty)
