@@ -14,14 +14,14 @@ extension ServerCore {
     /// The session is known there. One that is over ends there now.
     mutating func knows(_ id: SessionID, on worker: Int) {
         guard workers[worker]!.handover != nil else { return }
-        workers[worker]!.handover!.sessions.insert(id)
+        workers[worker]!.handover!.knownSessions.insert(id)
         if slotOfSession[id] == nil { send(.closeSession(id), to: worker) }
     }
 
     mutating func runs(_ attempt: AttemptID, on worker: Int) {
         guard workers[worker]!.handover != nil, let slot = slotOfSession[attempt.task.session], sessions[slot]!.isOpen else { return }
         if current(attempt, on: worker) == nil, !takeUp(attempt, slot, on: worker) { return sendAfterCommit(.cancel(attempt), to: worker) }
-        workers[worker]!.handover!.attempts.append(attempt)
+        workers[worker]!.handover!.begunAttempts.append(attempt)
     }
 
     mutating func holds(_ replica: Replica, on worker: Int) {
@@ -34,7 +34,7 @@ extension ServerCore {
             sessions[slot]!.objects.addHolder(UInt32(worker), of: object)
             workers[worker]!.objectCount += 1
         }
-        workers[worker]!.handover!.objects.insert(replica.object)
+        workers[worker]!.handover!.heldObjects.insert(replica.object)
     }
 
     /// The record of an assignment may be lost with the end of a journal; then the worker alone knows of it. Not of one that must not run
@@ -76,15 +76,15 @@ extension ServerCore {
         workers[worker]!.handover = nil
         scheduler.rejoin(worker, cpus: workers[worker]!.description.cpus)
         isHere(worker)
-        let attempts = Set(handover.attempts)
+        let begun = Set(handover.begunAttempts)
         var runningCount = 0
         for slot in sessions.indices where sessions[slot] != nil {
             if worker < sessions[slot]!.told.count, sessions[slot]!.told[worker] != nil {
-                sessions[slot]!.told[worker] = handover.sessions.contains(sessions[slot]!.id) ? [] : nil
+                sessions[slot]!.told[worker] = handover.knownSessions.contains(sessions[slot]!.id) ? [] : nil
             }
             guard sessions[slot]!.isOpen else { continue }
-            for task in sessions[slot]!.tasks.awaited.sorted() where sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) {
-                guard attempts.contains(attempt(slot, task)) else {
+            for task in awaitedTasks(slot) where sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) {
+                guard begun.contains(attempt(slot, task)) else {
                     requeue(slot, task)
                     continue
                 }
@@ -94,7 +94,7 @@ extension ServerCore {
             let id = workers[worker]!.id
             var gone: ContiguousArray<UInt32> = []
             for object in 0..<sessions[slot]!.objects.count where sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) {
-                guard !handover.objects.contains(ObjectID(session: sessions[slot]!.id, index: object)) else { continue }
+                guard !handover.heldObjects.contains(ObjectID(session: sessions[slot]!.id, index: object)) else { continue }
                 sessions[slot]!.objects.removeHolder(UInt32(worker), of: object)
                 workers[worker]!.objectCount -= 1
                 if sessions[slot]!.objects.isGone(object) { gone.append(object) }
@@ -102,9 +102,15 @@ extension ServerCore {
             remake(slot, gone, lostWith: "worker \(id) does not have", into: &effects)
         }
         takeBackOversized()
-        effects.append(.note(.workerReturned(workers[worker]!.id, runningTasks: runningCount, objects: handover.objects.count)))
+        effects.append(.note(.workerReturned(workers[worker]!.id, runningTasks: runningCount, objects: handover.heldObjects.count)))
         // Another may have finished it meanwhile.
-        for attempt in handover.attempts where current(attempt, on: worker) == nil { sendAfterCommit(.cancel(attempt), to: worker) }
+        for attempt in handover.begunAttempts where current(attempt, on: worker) == nil { sendAfterCommit(.cancel(attempt), to: worker) }
+    }
+
+    /// By rising number: a set has no order.
+    func awaitedTasks(_ slot: Int) -> ContiguousArray<UInt32> {
+        if sessions[slot]!.tasks.awaited.isEmpty { return [] }
+        return ContiguousArray((0..<sessions[slot]!.tasks.count).lazy.filter { sessions[slot]!.tasks.awaited.contains($0) })
     }
 
     private mutating func goOn(_ slot: Int, _ task: UInt32, on worker: Int) {

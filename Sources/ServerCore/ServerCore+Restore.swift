@@ -252,7 +252,7 @@ extension ServerCore {
         guard sessions[slot]!.isOpen else { return }
         takeBackRestored(slot, into: &effects)
         guard sessions[slot]!.isOpen else { return }
-        for task in sessions[slot]!.tasks.cancelRequested.sorted() { noteReturn(slot, task) }
+        if !sessions[slot]!.tasks.cancelRequested.isEmpty { for task in 0..<sessions[slot]!.tasks.count { noteReturn(slot, task) } }
         cancelReturned(slot, into: &effects)
         remakeRestored(slot, into: &effects)
         guard sessions[slot]!.isOpen else { return }
@@ -261,7 +261,8 @@ extension ServerCore {
 
     /// Tasks that were on workers which are lost.
     private mutating func takeBackRestored(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
-        for task in sessions[slot]!.tasks.awaited.sorted() where sessions[slot]!.tasks.awaited.contains(task) {
+        // One that fails may take others with it.
+        for task in awaitedTasks(slot) where sessions[slot]!.tasks.awaited.contains(task) {
             let worker = Int(sessions[slot]!.tasks.worker[Int(task)])
             guard workers[worker] == nil else { continue }
             if sessions[slot]!.template(of: task).rerun == .never, !sessions[slot]!.tasks.cancelRequested.contains(task) {
@@ -292,7 +293,17 @@ extension ServerCore {
     // MARK: What the shell needs
 
     /// What the depot must still have, in rising order.
-    package var blobsInUse: [BlobHash] { blobUses.keys.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) } }
+    package var blobsInUse: [BlobHash] {
+        var hashes: [BlobHash] = []
+        var seen: Set<BlobHash> = []
+        for slot in sessions.indices {
+            guard let session = sessions[slot], !session.objects.blobs.isEmpty else { continue }
+            for object in 0..<session.objects.count {
+                if let blob = session.objects.blobs[object], seen.insert(blob.hash).inserted { hashes.append(blob.hash) }
+            }
+        }
+        return hashes.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+    }
 
     /// By rising number.
     package var openSessions: [OpenSession] {

@@ -35,9 +35,9 @@ extension WorkerEntry {
     static let givenCountMin = 256
 
     struct Handover: Sendable {
-        var sessions: Set<SessionID> = []
-        var attempts: ContiguousArray<AttemptID> = []
-        var objects: Set<ObjectID> = []
+        var knownSessions: Set<SessionID> = []
+        var begunAttempts: ContiguousArray<AttemptID> = []
+        var heldObjects: Set<ObjectID> = []
     }
 
     /// Whether a batch of it was taken: then it must remember this server.
