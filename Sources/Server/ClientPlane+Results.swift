@@ -213,7 +213,7 @@ private final class BulkReader {
     func locateAgain(_ object: UInt32) async -> ObjectLocation? {
         let selection = ObjectSelection(ranges: [object..<object + 1])
         let reply = try? await plane.ask(call, canWithdraw: true, timeoutMilliseconds: 10_000) { [session] in .locate($0, session, selection) }
-        guard case .located(let locations)?? = reply else { return nil }
+        guard case .located(let locations)? = reply else { return nil }
         return locations.first
     }
 

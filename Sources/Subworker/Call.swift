@@ -1,4 +1,4 @@
-public import CSubworker
+import CSubworker
 
 /// One run of a task; valid until its body returns. Positions count from 0; inputs begin with the template's constants.
 public struct Call: ~Copyable {

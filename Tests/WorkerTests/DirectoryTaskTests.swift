@@ -253,7 +253,7 @@ private enum Trees {
             let request = harness.request(harness.define("trees/\(method)", outputs: outputs, directories: directories))
             guard case .failed(let error) = try call(harness, request) else { throw Harness.Unexpected() }
             #expect(error.cause == .contract && error.message.contains(word), "\(error.message)")
-            for position in outputs.indices { #expect(throws: SystemError.self) { try harness.store.open(harness.shell.output(request, position)) } }
+            for position in outputs.indices { #expect(throws: SystemError.self) { _ = try harness.store.open(harness.shell.output(request, position)) } }
         }
         #expect(harness.stagedFiles.filter { $0.hasPrefix("n") }.isEmpty)
     }

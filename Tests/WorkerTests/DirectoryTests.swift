@@ -207,7 +207,7 @@ private let oddTree = """
             #expect(names(in: directory + "/store/objects/1").isEmpty && names(in: directory + "/disk/staging").isEmpty)
             try store.spill(tree(1))
             #expect(store.remove(tree(1)) && !store.isTree(tree(1)))
-            #expect(throws: SystemError.self) { try store.open(tree(1)) }
+            #expect(throws: SystemError.self) { _ = try store.open(tree(1)) }
         }
     }
 

@@ -33,7 +33,7 @@ struct StoreTests {
             try store.alias(from: replica(1), to: replica(2, session: 2))
             _ = store.remove(replica(1))
             #expect(try store.open(replica(2, session: 2)).read(count: 4) == [7])
-            #expect(throws: SystemError.self) { try store.open(replica(1)) }
+            #expect(throws: SystemError.self) { _ = try store.open(replica(1)) }
             #expect(throws: SystemError.self) { try store.alias(from: replica(1), to: replica(3)) }
         }
     }
@@ -57,7 +57,7 @@ struct StoreTests {
             try store.alias(from: replica(5), to: replica(6))
             #expect(try store.open(replica(6)).read(count: 10) == [1, 2, 3])
             _ = store.remove(replica(5))
-            #expect(throws: SystemError.self) { try store.open(replica(5)) }
+            #expect(throws: SystemError.self) { _ = try store.open(replica(5)) }
             #expect(names(in: directory + "/disk/objects/1") == ["6-1-2"])
             #expect(store.forget(SessionID(1)))
             #expect(names(in: directory + "/disk/objects").isEmpty)

@@ -131,6 +131,7 @@ def test_what_is_wrong_is_found(compiled):
         ('{"method": "a", "input": []}', "`input` is nothing that a call has"),
         ('{"method": "a", "inputs": [1]}', "a value in `inputs` is a text"),
         ('{"method": "a", "inputs": [{"hex": "abc"}]}', "no even number"),
+        ('{"method": "a", "inputs": [{"text": "x", "times": 999999999}]}', "makes more than 256 MiB"),
         ('{"method": "a", "inputs": [{"file": "/does/not/exist"}]}', "/does/not/exist"),
         ('{"method": "a", "outputs": 2, "expect": ["x"]}', "a value for each of the 2"),
         ('{"method": "a", "varies": 1}', "`varies` is true or false"),
@@ -186,7 +187,7 @@ def test_a_subworker_in_swift_passes():
         "method": "invert",
         "inputs": [{"text": "x", "times": 300_000}],
         "outputs": ["inverted"],
-        "expect": [{"hex": "87" * 300_000}],
+        "expect": [{"hex": "87", "times": 300_000}],
     }
     status, text = check(program, call=invert, **errors)
     assert status == 0 and "ok    asks for memory beyond its credit" in text, text

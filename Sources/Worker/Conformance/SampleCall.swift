@@ -52,7 +52,7 @@ package struct SampleCall: Equatable, Sendable {
 
     init(method: String) { self.method = method }
 
-    /// Each is a text, `{"hex": "00ff"}`, `{"text": "x", "times": 1000}` or `{"file": "path"}`.
+    /// Each is a text, `{"text": "x", "times": 1000}`, `{"hex": "00ff", "times": 1000}` or `{"file": "path"}`.
     private static func bytes(_ value: JSONValue?, _ name: String) throws(ConformanceFailure) -> [[UInt8]] {
         guard let value else { return [] }
         guard let list = value.array else { throw ConformanceFailure("`\(name)` is a list, not \(value.text)") }
@@ -63,11 +63,7 @@ package struct SampleCall: Equatable, Sendable {
 
     private static func bytes(of entry: JSONValue, _ name: String) throws(ConformanceFailure) -> [UInt8] {
         if let text = entry.string { return Array(text.utf8) }
-        if let text = entry["text"]?.string {
-            let times = entry["times"]?.index ?? 1
-            guard times <= 1 << 28, text.utf8.count * times <= 1 << 28 else { throw ConformanceFailure("a value in `\(name)` has more than 256 MiB") }
-            return Array(repeatElement(Array(text.utf8), count: times).joined())
-        }
+        if let text = entry["text"]?.string { return try repeated(Array(text.utf8), entry["times"], name) }
         if let hex = entry["hex"]?.string {
             let digits = Array(hex.utf8)
             var bytes: [UInt8] = []
@@ -76,7 +72,7 @@ package struct SampleCall: Equatable, Sendable {
                 bytes.append(byte)
             }
             guard bytes.count * 2 == digits.count else { throw ConformanceFailure("\"\(hex)\" in `\(name)` is no even number of hexadecimal digits") }
-            return bytes
+            return try repeated(bytes, entry["times"], name)
         }
         if let path = entry["file"]?.string {
             do throws(SystemError) {
@@ -84,7 +80,15 @@ package struct SampleCall: Equatable, Sendable {
                 return try file.read(count: Int(clamping: try file.status().sizeBytes))
             } catch { throw ConformanceFailure("a value in `\(name)`: \(error)") }
         }
-        throw ConformanceFailure("a value in `\(name)` is a text, {\"text\", \"times\"}, {\"hex\"} or {\"file\"}, not \(entry.text)")
+        throw ConformanceFailure("a value in `\(name)` is a text, {\"text\", \"times\"}, {\"hex\", \"times\"} or {\"file\"}, not \(entry.text)")
+    }
+
+    private static func repeated(_ bytes: [UInt8], _ times: JSONValue?, _ name: String) throws(ConformanceFailure) -> [UInt8] {
+        guard let times else { return bytes }
+        guard let count = times.index, count <= 1 << 28, bytes.count * count <= 1 << 28 else {
+            throw ConformanceFailure("`times` of a value in `\(name)` is no number, or makes more than 256 MiB")
+        }
+        return Array(repeatElement(bytes, count: count).joined())
     }
 
     private static func texts(_ value: JSONValue?, _ name: String) throws(ConformanceFailure) -> [String] {

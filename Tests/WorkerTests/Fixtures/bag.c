@@ -1,4 +1,5 @@
 /* A subworker for tests: tasks that do well, badly, and not at all. */
+#define _GNU_SOURCE
 #include <csubworker.h>
 #include <signal.h>
 #include <stdlib.h>
