@@ -148,8 +148,30 @@ inline std::string input_title(const csw_call *call, std::size_t i) {
     return *label != 0 ? title + " \"" + label + "\"" : title;
 }
 
+/// "array/f8": the kind and size of the elements; "" for what is no number.
+template <class T> std::string array_type() {
+    if constexpr (std::is_same_v<T, bool>)
+        return "array/b1";
+    else if constexpr (std::is_floating_point_v<T> && sizeof(T) <= 8)
+        return "array/f" + std::to_string(sizeof(T));
+    else if constexpr (std::is_integral_v<T>)
+        return (std::is_signed_v<T> ? "array/i" : "array/u") + std::to_string(sizeof(T));
+    else
+        return "";
+}
+
+/// An array whose elements are said to be others is an error, and not a wrong number. Bytes may be looked at as bytes.
+template <class T> void check_array_type(csw_call *call, std::size_t i) {
+    const std::string wanted = array_type<T>();
+    const std::string_view given = csw_input_content_type(call, i);
+    if (wanted.empty() || sizeof(T) == 1 || given.substr(0, 6) != "array/") return;
+    if (given.substr(0, given.find('[')) != wanted)
+        throw error(input_title(call, i) + " is " + std::string(given) + "; the task takes " + wanted);
+}
+
 template <class T> span<const T> elements(csw_call *call, std::size_t i) {
     static_assert(is_plain<T>, "csw: the elements of an input must be trivially copyable: numbers or plain structs");
+    check_array_type<T>(call, i);
     csw_bytes bytes;
     check(call, csw_input_bytes(call, i, &bytes));
     if (bytes.size % sizeof(T) != 0)
@@ -236,18 +258,6 @@ template <class T> std::string format(T value) {
     } else {
         return std::to_string(value);
     }
-}
-
-/// "array/f8": the kind and size of the elements; "" for what is no number.
-template <class T> std::string array_type() {
-    if constexpr (std::is_same_v<T, bool>)
-        return "array/b1";
-    else if constexpr (std::is_floating_point_v<T> && sizeof(T) <= 8)
-        return "array/f" + std::to_string(sizeof(T));
-    else if constexpr (std::is_integral_v<T>)
-        return (std::is_signed_v<T> ? "array/i" : "array/u") + std::to_string(sizeof(T));
-    else
-        return "";
 }
 
 inline void set_type(csw_call *call, std::size_t output, const std::string &content_type) {
@@ -450,6 +460,7 @@ template <class T> struct argument<std::vector<T>> {
     static_assert(!std::is_same_v<T, bool>, "csw: take csw::span<const bool> or std::vector<std::uint8_t>");
     static constexpr role is = role::input;
     static std::vector<T> take(source &from) {
+        check_array_type<T>(from.call, from.next_input);
         std::string_view bytes = input(from.call, from.next_input).text();
         if (bytes.size() % sizeof(T) != 0) elements<T>(from.call, from.next_input); // throws, and says why
         from.next_input += 1;

@@ -36,6 +36,8 @@ struct CheckSubworker: ParsableCommand {
 
     func validate() throws {
         guard timeout > 0, timeout <= 86_400 else { throw ValidationError("--timeout is a number of seconds above 0") }
+        // What follows the program is its own; --help before it is ours.
+        if command.first == "--help" || command.first == "-h" { throw CleanExit.helpRequest(self) }
         guard !command.isEmpty else { throw ValidationError("name a program to be tried") }
     }
 

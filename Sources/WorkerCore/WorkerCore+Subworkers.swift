@@ -62,6 +62,9 @@ extension WorkerCore {
             complete(
                 attempt, outputs, started: started, durationNanoseconds: durationNanoseconds, debug: answer.debug, attributes: answer.attributes,
                 into: &effects)
+        case .failed where attempts[attempt].stop == .cancelled:
+            // It was asked to stop, and this is how it did.
+            settle(attempt, .cancelled)
         case .failed(var error):
             if error.debug.isEmpty { error.debug = answer.debug }
             settle(attempt, .failed(error))

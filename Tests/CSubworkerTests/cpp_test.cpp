@@ -88,6 +88,19 @@ TEST("spans, vectors and texts are the bytes of the inputs") {
     host.shutdown();
 }
 
+TEST("an array of other elements than the function takes is an error") {
+    Host host(program);
+    std::string x = raw<double>({1, 2}), y = raw<int64_t>({1, 2});
+    EXPECT_EQ(
+        host.run(host.define("dot"), "", inputs({{x, "array/f8[2]"}, {y, "array/i8[2]"}})).error,
+        "input 1 is array/i8[2]; the task takes array/f8");
+    EXPECT_EQ(
+        host.run(host.define("scale"), "", inputs({{y, "array/f4[4]"}})).error,
+        "input 0 is array/f4[4]; the task takes array/f8");
+    EXPECT_EQ(single(host.run(host.define("dot"), "", inputs({{x, "array/f8[2]"}, {x, "array/f8"}}))), "5.0");
+    host.shutdown();
+}
+
 TEST("numbers are read as text or as their bytes, and written as text") {
     Host host(program);
     uint32_t id = host.define("numbers", 5);

@@ -289,6 +289,15 @@ import WorkerCore
         #expect(other.contains { if case .finished(Make.attempt(2), _) = $0 { true } else { false } })
     }
 
+    @Test func `a call that fails after it was asked to stop is cancelled`() throws {
+        var harness = try Self.fast()
+        try harness.send(Make.assign(0))
+        try harness.send(.cancel(Make.attempt(0)))
+        try harness.handle(.recalled(Self.worker(1), slots: SlotSet()))
+        let answer = CallAnswer(slot: 0, durationNanoseconds: 1000, result: .failed(TaskError(.user, "stopped")))
+        #expect(try harness.handle(.callsAnswered(Self.worker(1), [answer])).messages == [.cancelled(Make.attempt(0))])
+    }
+
     @Test func `a call that does not stop is killed with its process`() throws {
         var harness = try Self.fast()
         try harness.send(Make.assign(0), Make.assign(2))

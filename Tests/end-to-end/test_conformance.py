@@ -142,6 +142,11 @@ def test_a_wrong_call_is_explained(call, reason):
     assert result.returncode == 1 and reason in result.stderr, result
 
 
+def test_help_is_not_taken_for_a_program():
+    result = subprocess.run([RAIN, "subworker", "check", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0 and "--endless" in result.stdout
+
+
 def test_a_program_that_is_not_there():
     status, text = check("/does/not/exist")
     assert status == 1 and "it can't be started" in text
