@@ -41,6 +41,7 @@ extension ByteReader {
             SubworkerCommand(name: try reader.string(), arguments: try reader.strings(), environment: try reader.strings())
         }
         options.resumeToken = try string()
+        options.openedUnixSeconds = try varint()
         return options
     }
 

@@ -30,6 +30,7 @@ extension ByteWriter {
             writer.list(subworker.environment) { $0.string($1) }
         }
         string(options.resumeToken)
+        varint(options.openedUnixSeconds)
     }
 
     mutating func encode(_ description: WorkerDescription) {

@@ -14,6 +14,7 @@ extension ClientPlane {
         } catch {
             throw HTTPFailure(.internalServerError, "internal_error", error.description)
         }
+        options.openedUnixSeconds = unixSeconds()
         let wanted = options
         guard case .sessionOpened(let session, let token) = try await reply(call, { .openSession($0, wanted) }) else { throw Self.mismatch(.done) }
         return Self.json(status: .created) { writer in

@@ -587,13 +587,15 @@ enum OpenAPI {
                   "running": {"type": "integer", "minimum": 0, "maximum": 4294967295},
                   "state": {"type": "string", "enum": ["open", "failed", "closing"]},
                   "lease": {"type": "boolean"},
+                  "detached": {"type": "boolean"},
+                  "opened": {"type": "integer", "minimum": 0, "description": "In seconds since 1970."},
                   "missing_cpus": {
                     "type": "integer", "minimum": 0, "maximum": 4294967295,
                     "description": "The most CPUs that a waiting task asks for and no worker has; 0 when every task fits somewhere."
                   },
                   "failure": {"oneOf": [{"$ref": "#/components/schemas/Failure"}, {"type": "null"}]}
                 },
-                "required": ["session", "name", "tasks", "objects", "finished", "failed", "cancelled", "running", "state", "lease", "missing_cpus", "failure"]
+                "required": ["session", "name", "tasks", "objects", "finished", "failed", "cancelled", "running", "state", "lease", "detached", "opened", "missing_cpus", "failure"]
               },
               "Worker": {
                 "type": "object",

@@ -215,13 +215,16 @@ package struct SessionStatus: Equatable, Sendable {
     package var isFailed: Bool
     package var isClosing: Bool
     package var hasLease: Bool
+    /// Needs no lease.
+    package var isDetached: Bool
+    package var openedUnixSeconds: UInt64
     /// The most CPUs that a waiting task asks for and no worker has; 0 when every task fits somewhere.
     package var missingCPUs: UInt32
     package var failure: TaskFailure?
     package init(
         session: SessionID, name: String, taskCount: UInt32, objectCount: UInt32, finishedCount: UInt32, failedCount: UInt32,
-        cancelledCount: UInt32, runningCount: UInt32, isFailed: Bool, isClosing: Bool, hasLease: Bool, missingCPUs: UInt32 = 0,
-        failure: TaskFailure?
+        cancelledCount: UInt32, runningCount: UInt32, isFailed: Bool, isClosing: Bool, hasLease: Bool, isDetached: Bool = false, openedUnixSeconds: UInt64 = 0,
+        missingCPUs: UInt32 = 0, failure: TaskFailure?
     ) {
         self.session = session
         self.name = name
@@ -234,6 +237,8 @@ package struct SessionStatus: Equatable, Sendable {
         self.isFailed = isFailed
         self.isClosing = isClosing
         self.hasLease = hasLease
+        self.isDetached = isDetached
+        self.openedUnixSeconds = openedUnixSeconds
         self.missingCPUs = missingCPUs
         self.failure = failure
     }

@@ -61,9 +61,11 @@ package struct SessionOptions: Equatable, Sendable {
     package var subworkers: [SubworkerCommand]
     /// A secret that the shell drew; whoever has it may resume the lease.
     package var resumeToken: String
+    /// When it was opened, by the shell's clock; for people.
+    package var openedUnixSeconds: UInt64
     package init(
         name: String = "", onError: OnError = .failSession, graceMilliseconds: UInt32 = 5000, isDetached: Bool = false,
-        subworkers: [SubworkerCommand] = [], resumeToken: String = ""
+        subworkers: [SubworkerCommand] = [], resumeToken: String = "", openedUnixSeconds: UInt64 = 0
     ) {
         self.name = name
         self.onError = onError
@@ -71,6 +73,7 @@ package struct SessionOptions: Equatable, Sendable {
         self.isDetached = isDetached
         self.subworkers = subworkers
         self.resumeToken = resumeToken
+        self.openedUnixSeconds = openedUnixSeconds
     }
 }
 

@@ -133,8 +133,8 @@ struct Session: Sendable {
         SessionStatus(
             session: id, name: options.name, taskCount: tasks.count, objectCount: objects.count, finishedCount: finishedCount,
             failedCount: failedCount, cancelledCount: cancelledCount, runningCount: runningCount, isFailed: failure != nil,
-            isClosing: closeReason != nil, hasLease: lease != nil, missingCPUs: oversized.isEmpty ? 0 : oversizedCPUs,
-            failure: failure)
+            isClosing: closeReason != nil, hasLease: lease != nil, isDetached: options.isDetached, openedUnixSeconds: options.openedUnixSeconds,
+            missingCPUs: oversized.isEmpty ? 0 : oversizedCPUs, failure: failure)
     }
 
     /// What its lease has not been told; `nil` when that is nothing. In place: a copy of a session costs 3,000 instructions.

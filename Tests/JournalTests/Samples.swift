@@ -24,7 +24,8 @@ func sampleRecords() -> [JournalRecord] {
             session,
             SessionOptions(
                 name: "näme", onError: .failDescendants, graceMilliseconds: .max, isDetached: true,
-                subworkers: [SubworkerCommand(name: "py", arguments: ["python3", "-m", "x"], environment: ["A=b", "C="])], resumeToken: "secret")),
+                subworkers: [SubworkerCommand(name: "py", arguments: ["python3", "-m", "x"], environment: ["A=b", "C="])], resumeToken: "secret",
+                openedUnixSeconds: 1_700_000_000)),
         .workerJoined(WorkerID(4), incarnation: .max - 1, place: 77, worker),
         .submitted(session, sampleSubmit(), SubmitReceipt(firstTemplate: 1, firstTask: 2, firstObject: 3, taskCount: 4, objectCount: 5, isRepeated: true)),
         .assigned(attempt, WorkerID(4)),
