@@ -73,6 +73,7 @@ public:
         frame.finished = work.finished.data();
         frame.finished_outputs = work.finishedOutputs.data();
         frame.failed = work.failed.data();
+        frame.progress = work.progress.data();
     }
 
 private:
@@ -93,6 +94,7 @@ private:
         work.finished.clear();
         work.finishedOutputs.clear();
         work.failed.clear();
+        work.progress.clear();
     }
 
     cc_endpoint endpoint(control::Endpoint::Reader from) { return {message.at(from.getHost()), from.getPort()}; }
@@ -338,6 +340,16 @@ private:
         case control::WorkerMessage::HANDED_OVER:
             to.kind = CC_HANDED_OVER;
             return to;
+        case control::WorkerMessage::PROGRESS: {
+            auto list = from.getProgress();
+            to.kind = CC_PROGRESS;
+            to.range = {position(work.progress), list.size()};
+            for (auto each : list) {
+                cc_id attempt = {each.getSession(), each.getTask(), each.getEpoch(), each.getNumber()};
+                work.progress.push_back({attempt, each.getMillionths(), message.at(each.getText())});
+            }
+            return to;
+        }
         }
         throw std::runtime_error("a message of a worker is of an unknown kind");
     }
@@ -628,7 +640,22 @@ private:
         case CC_HANDED_OVER:
             to.setHandedOver();
             break;
+        case CC_PROGRESS: {
+            auto list = to.initProgress(from.range.count);
+            for (uint32_t i = 0; i < from.range.count; i++)
+                progress(frame.progress[from.range.first + i], list[i]);
+            break;
         }
+        }
+    }
+
+    void progress(const cc_progress &from, control::Progress::Builder to) {
+        to.setSession(from.attempt.session);
+        to.setTask(from.attempt.index);
+        to.setEpoch(from.attempt.epoch);
+        to.setNumber(from.attempt.number);
+        to.setMillionths(from.millionths);
+        setText(bytes, from.text, [&](unsigned n) { return to.initText(n); });
     }
 
     void finished(const cc_finished &from, control::Finished::Builder to) {

@@ -37,6 +37,7 @@ struct ccapnp_work {
     std::vector<cc_finished> finished;
     std::vector<cc_finished_output> finishedOutputs;
     std::vector<cc_failed> failed;
+    std::vector<cc_progress> progress;
     std::vector<cs_task> tasks;
     std::vector<cs_result> results;
     std::vector<cs_output> outputs;

@@ -35,6 +35,7 @@ extension ServerCore {
         case .runs(let attempt): runs(attempt, on: worker)
         case .holds(let replicas): for replica in replicas { holds(replica, on: worker) }
         case .handedOver: endHandover(of: worker, into: &effects)
+        case .progress(let list): for news in list { take(news, from: worker) }
         case .sessionClosed(let id):
             guard let slot = slotOfSession[id] else { return }
             sessions[slot]!.openWorkers.removeAll { $0 == UInt32(worker) }

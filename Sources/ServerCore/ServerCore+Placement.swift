@@ -191,6 +191,7 @@ extension ServerCore {
         let state = sessions[slot]!.tasks.state[index]
         guard state == .assigned || state == .running else { return }
         forgetTakeBack(slot, task)
+        if !sessions[slot]!.tasks.progress.isEmpty { sessions[slot]!.tasks.progress[task] = nil }
         let worker = Int(sessions[slot]!.tasks.worker[index])
         if sessions[slot]!.tasks.ahead.remove(task) != nil {
             workers[worker]?.aheadCount -= 1

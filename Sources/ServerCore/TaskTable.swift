@@ -55,6 +55,8 @@ struct TaskTable: Sendable {
     var askedBack: [UInt32: AskedBack] = [:]
     /// How often a worker gave the task back, until it finishes.
     var takenBackCounts: [UInt32: UInt8] = [:]
+    /// Of running tasks that say how far they are.
+    var progress: [UInt32: Progress] = [:]
     var debug: [UInt32: String] = [:]
     var attributes: [UInt32: [UInt8]] = [:]
 

@@ -41,6 +41,7 @@ extension WorkerMessage: ByteEstimating {
         switch self {
         case .started, .cancelled, .revoked, .replicated, .sessionClosed, .missing, .knows, .runs, .handedOver: return 48
         case .holds(let replicas): return 32 + replicas.count * 16
+        case .progress(let list): return list.reduce(32) { $0 + 40 + $1.progress.text.utf8.count }
         case .finished(_, let finished):
             var bytes = 112 + finished.debug.utf8.count + finished.attributes.count
             for output in finished.outputs { bytes += 64 + (output.inline?.count ?? 0) + output.contentType.utf8.count + output.attributes.count }

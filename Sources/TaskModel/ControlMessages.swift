@@ -40,6 +40,9 @@ package enum WorkerMessage: Equatable, Sendable {
     case holds([Replica])
     /// That was all.
     case handedOver
+
+    /// Telemetry: how far running attempts are.
+    case progress([AttemptProgress])
 }
 
 /// One object's bytes of one generation.

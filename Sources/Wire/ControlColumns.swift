@@ -18,6 +18,7 @@ struct ControlColumns: ~Copyable {
     private var finished = Column<cc_finished>()
     private var finishedOutputs = Column<cc_finished_output>()
     private var failed = Column<cc_failed>()
+    private var progress = Column<cc_progress>()
 
     init(limit: Int) { bytes = BytesColumn(limit: limit) }
 
@@ -36,6 +37,7 @@ struct ControlColumns: ~Copyable {
         finished.removeAll()
         finishedOutputs.removeAll()
         failed.removeAll()
+        progress.removeAll()
     }
 
     /// Makes a frame point at the columns, until they are changed.
@@ -55,6 +57,7 @@ struct ControlColumns: ~Copyable {
         plain.finished = UnsafePointer(finished.base)
         plain.finished_outputs = UnsafePointer(finishedOutputs.base)
         plain.failed = UnsafePointer(failed.base)
+        plain.progress = UnsafePointer(progress.base)
     }
 
     /// Everything but a batch's messages.
@@ -148,6 +151,12 @@ struct ControlColumns: ~Copyable {
         case .runs(let attempt): append(CC_RUNS, id: cc_id(attempt))
         case .holds(let replicas): append(CC_HOLDS, range: add(replicas))
         case .handedOver: append(CC_HANDED_OVER)
+        case .progress(let list):
+            let first = progress.count
+            for each in list {
+                progress.append(cc_progress(attempt: cc_id(each.attempt), millionths: each.progress.millionths, text: bytes.add(each.progress.text)))
+            }
+            append(CC_PROGRESS, range: cc_range(from: first, to: progress.count))
         }
     }
 

@@ -71,6 +71,13 @@ struct DecodedFrame {
         case CC_RUNS: .runs(message.id.attempt)
         case CC_HOLDS: .holds(message.range.map(plain.pointee.ids) { $0.pointee.replica })
         case CC_HANDED_OVER: .handedOver
+        case CC_PROGRESS:
+            .progress(
+                message.range.map(plain.pointee.progress) { each in
+                    AttemptProgress(
+                        attempt: each.pointee.attempt.attempt,
+                        progress: Progress(millionths: each.pointee.millionths, text: bytes.text(each.pointee.text)))
+                })
         default: throw .unexpected(kind: "message \(message.kind)")
         }
     }

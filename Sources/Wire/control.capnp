@@ -175,6 +175,7 @@ struct WorkerMessage {
     runs @9 :Attempt;
     holds @10 :List(Replica);
     handedOver @11 :Void;
+    progress @12 :List(Progress);  # of running attempts, at any time; the newest of each
   }
 }
 
@@ -225,6 +226,15 @@ struct Failed {
     resource @8;
     contract @9;
   }
+}
+
+struct Progress {
+  session @0 :UInt32;            # of the attempt, like the next three
+  task @1 :UInt32;
+  epoch @2 :UInt32;
+  number @3 :UInt32;
+  millionths @4 :UInt32;
+  text @5 :Text;
 }
 
 struct Revoked {

@@ -18,7 +18,7 @@ extension WorkerCore {
             switch message {
             case .finished, .failed: tell(message)
             // The rest follows from what is told now, or from what is not.
-            case .started, .cancelled, .revoked, .replicated, .sessionClosed, .missing, .knows, .runs, .holds, .handedOver: break
+            case .started, .cancelled, .revoked, .replicated, .sessionClosed, .missing, .knows, .runs, .holds, .handedOver, .progress: break
             }
         }
         for index in sessions.indices {

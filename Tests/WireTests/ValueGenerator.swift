@@ -130,10 +130,11 @@ struct ValueGenerator {
         case 8: .knows(session())
         case 9: .runs(attempt())
         case 10: .holds(list { $0.replica() })
+        case 11: .progress(list { AttemptProgress(attempt: $0.attempt(), progress: Progress(millionths: $0.uint32(), text: $0.text())) })
         default: .handedOver
         }
     }
-    static let messageKindCount = 12
+    static let messageKindCount = 13
 
     /// A frame of each kind in turn; a batch with every kind of message.
     mutating func frame<Payload>(_ kind: Int, _ message: (inout ValueGenerator, Int) -> Payload) -> Frame<Payload> {

@@ -121,6 +121,10 @@ struct RandomServer {
             shell.count("missing")
             // The server no longer counts it as held here.
             if let index = session(of: replica.object.session) { sessions[index].held.removeAll { $0 == replica } }
+        case .progress(let list):
+            for each in list where session(of: each.attempt).map({ sessions[$0].ended.contains(each.attempt) }) ?? true {
+                throw Violation("progress of \(each.attempt) after its end")
+            }
         case .knows, .runs, .holds, .handedOver: throw Violation("a handover to a server that did not ask for one")
         case .sessionClosed(let id):
             guard let index = session(of: id), sessions[index].isClosing else { throw Violation("\(id) is closed and nobody asked") }

@@ -56,6 +56,7 @@ enum class Cause_f6a95bbd05c7d6cc: uint16_t {
   CONTRACT,
 };
 CAPNP_DECLARE_ENUM(Cause, f6a95bbd05c7d6cc);
+CAPNP_DECLARE_SCHEMA(92e496afb0be69aa);
 CAPNP_DECLARE_SCHEMA(87111a1e3c1a8ed1);
 
 }  // namespace schemas
@@ -345,6 +346,7 @@ struct WorkerMessage {
     RUNS,
     HOLDS,
     HANDED_OVER,
+    PROGRESS,
   };
 
   struct _capnpPrivate {
@@ -401,6 +403,21 @@ struct Failed {
 
   struct _capnpPrivate {
     CAPNP_DECLARE_STRUCT_HEADER(d5cc3aaf48db1a6e, 2, 5)
+    #if !CAPNP_LITE
+    static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
+    #endif  // !CAPNP_LITE
+  };
+};
+
+struct Progress {
+  Progress() = delete;
+
+  class Reader;
+  class Builder;
+  class Pipeline;
+
+  struct _capnpPrivate {
+    CAPNP_DECLARE_STRUCT_HEADER(92e496afb0be69aa, 3, 1)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -2272,6 +2289,10 @@ public:
   inline bool isHandedOver() const;
   inline  ::capnp::Void getHandedOver() const;
 
+  inline bool isProgress() const;
+  inline bool hasProgress() const;
+  inline  ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>::Reader getProgress() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -2384,6 +2405,14 @@ public:
   inline bool isHandedOver();
   inline  ::capnp::Void getHandedOver();
   inline void setHandedOver( ::capnp::Void value = ::capnp::VOID);
+
+  inline bool isProgress();
+  inline bool hasProgress();
+  inline  ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>::Builder getProgress();
+  inline void setProgress( ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>::Reader value);
+  inline  ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>::Builder initProgress(unsigned int size);
+  inline void adoptProgress(::capnp::Orphan< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>>&& value);
+  inline ::capnp::Orphan< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>> disownProgress();
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -2803,6 +2832,112 @@ public:
       : _typeless(kj::mv(typeless)) {}
 
   inline  ::rain::control::Attempt::Pipeline getAttempt();
+private:
+  ::capnp::AnyPointer::Pipeline _typeless;
+  friend class ::capnp::PipelineHook;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+};
+#endif  // !CAPNP_LITE
+
+class Progress::Reader {
+public:
+  typedef Progress Reads;
+
+  Reader() = default;
+  inline explicit Reader(::capnp::_::StructReader base): _reader(base) {}
+
+  inline ::capnp::MessageSize totalSize() const {
+    return _reader.totalSize().asPublic();
+  }
+
+#if !CAPNP_LITE
+  inline ::kj::StringTree toString() const {
+    return ::capnp::_::structString(_reader, *_capnpPrivate::brand());
+  }
+#endif  // !CAPNP_LITE
+
+  inline  ::uint32_t getSession() const;
+
+  inline  ::uint32_t getTask() const;
+
+  inline  ::uint32_t getEpoch() const;
+
+  inline  ::uint32_t getNumber() const;
+
+  inline  ::uint32_t getMillionths() const;
+
+  inline bool hasText() const;
+  inline  ::capnp::Text::Reader getText() const;
+
+private:
+  ::capnp::_::StructReader _reader;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::_::PointerHelpers;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::List;
+  friend class ::capnp::MessageBuilder;
+  friend class ::capnp::Orphanage;
+};
+
+class Progress::Builder {
+public:
+  typedef Progress Builds;
+
+  Builder() = delete;  // Deleted to discourage incorrect usage.
+                       // You can explicitly initialize to nullptr instead.
+  inline Builder(decltype(nullptr)) {}
+  inline explicit Builder(::capnp::_::StructBuilder base): _builder(base) {}
+  inline operator Reader() const { return Reader(_builder.asReader()); }
+  inline Reader asReader() const { return *this; }
+
+  inline ::capnp::MessageSize totalSize() const { return asReader().totalSize(); }
+#if !CAPNP_LITE
+  inline ::kj::StringTree toString() const { return asReader().toString(); }
+#endif  // !CAPNP_LITE
+
+  inline  ::uint32_t getSession();
+  inline void setSession( ::uint32_t value);
+
+  inline  ::uint32_t getTask();
+  inline void setTask( ::uint32_t value);
+
+  inline  ::uint32_t getEpoch();
+  inline void setEpoch( ::uint32_t value);
+
+  inline  ::uint32_t getNumber();
+  inline void setNumber( ::uint32_t value);
+
+  inline  ::uint32_t getMillionths();
+  inline void setMillionths( ::uint32_t value);
+
+  inline bool hasText();
+  inline  ::capnp::Text::Builder getText();
+  inline void setText( ::capnp::Text::Reader value);
+  inline  ::capnp::Text::Builder initText(unsigned int size);
+  inline void adoptText(::capnp::Orphan< ::capnp::Text>&& value);
+  inline ::capnp::Orphan< ::capnp::Text> disownText();
+
+private:
+  ::capnp::_::StructBuilder _builder;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+  friend class ::capnp::Orphanage;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::_::PointerHelpers;
+};
+
+#if !CAPNP_LITE
+class Progress::Pipeline {
+public:
+  typedef Progress Pipelines;
+
+  inline Pipeline(decltype(nullptr)): _typeless(nullptr) {}
+  inline explicit Pipeline(::capnp::AnyPointer::Pipeline&& typeless)
+      : _typeless(kj::mv(typeless)) {}
+
 private:
   ::capnp::AnyPointer::Pipeline _typeless;
   friend class ::capnp::PipelineHook;
@@ -6021,6 +6156,60 @@ inline void WorkerMessage::Builder::setHandedOver( ::capnp::Void value) {
       ::capnp::bounded<0>() * ::capnp::ELEMENTS, value);
 }
 
+inline bool WorkerMessage::Reader::isProgress() const {
+  return which() == WorkerMessage::PROGRESS;
+}
+inline bool WorkerMessage::Builder::isProgress() {
+  return which() == WorkerMessage::PROGRESS;
+}
+inline bool WorkerMessage::Reader::hasProgress() const {
+  if (which() != WorkerMessage::PROGRESS) return false;
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool WorkerMessage::Builder::hasProgress() {
+  if (which() != WorkerMessage::PROGRESS) return false;
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>::Reader WorkerMessage::Reader::getProgress() const {
+  KJ_IREQUIRE((which() == WorkerMessage::PROGRESS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>::Builder WorkerMessage::Builder::getProgress() {
+  KJ_IREQUIRE((which() == WorkerMessage::PROGRESS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void WorkerMessage::Builder::setProgress( ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>::Reader value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::PROGRESS);
+  ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>::Builder WorkerMessage::Builder::initProgress(unsigned int size) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::PROGRESS);
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), size);
+}
+inline void WorkerMessage::Builder::adoptProgress(
+    ::capnp::Orphan< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>>&& value) {
+  _builder.setDataField<WorkerMessage::Which>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, WorkerMessage::PROGRESS);
+  ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>> WorkerMessage::Builder::disownProgress() {
+  KJ_IREQUIRE((which() == WorkerMessage::PROGRESS),
+              "Must check which() before get()ing a union member.");
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Progress,  ::capnp::Kind::STRUCT>>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
 inline  ::uint32_t Finished::Reader::getSession() const {
   return _reader.getDataField< ::uint32_t>(
       ::capnp::bounded<0>() * ::capnp::ELEMENTS);
@@ -6635,6 +6824,110 @@ inline void Failed::Builder::adoptHost(
 inline ::capnp::Orphan< ::capnp::Text> Failed::Builder::disownHost() {
   return ::capnp::_::PointerHelpers< ::capnp::Text>::disown(_builder.getPointerField(
       ::capnp::bounded<4>() * ::capnp::POINTERS));
+}
+
+inline  ::uint32_t Progress::Reader::getSession() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Progress::Builder::getSession() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS);
+}
+inline void Progress::Builder::setSession( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<0>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint32_t Progress::Reader::getTask() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Progress::Builder::getTask() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS);
+}
+inline void Progress::Builder::setTask( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint32_t Progress::Reader::getEpoch() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Progress::Builder::getEpoch() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS);
+}
+inline void Progress::Builder::setEpoch( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<2>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint32_t Progress::Reader::getNumber() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<3>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Progress::Builder::getNumber() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<3>() * ::capnp::ELEMENTS);
+}
+inline void Progress::Builder::setNumber( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<3>() * ::capnp::ELEMENTS, value);
+}
+
+inline  ::uint32_t Progress::Reader::getMillionths() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<4>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Progress::Builder::getMillionths() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<4>() * ::capnp::ELEMENTS);
+}
+inline void Progress::Builder::setMillionths( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<4>() * ::capnp::ELEMENTS, value);
+}
+
+inline bool Progress::Reader::hasText() const {
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool Progress::Builder::hasText() {
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::Text::Reader Progress::Reader::getText() const {
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::capnp::Text::Builder Progress::Builder::getText() {
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void Progress::Builder::setText( ::capnp::Text::Reader value) {
+  ::capnp::_::PointerHelpers< ::capnp::Text>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::Text::Builder Progress::Builder::initText(unsigned int size) {
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), size);
+}
+inline void Progress::Builder::adoptText(
+    ::capnp::Orphan< ::capnp::Text>&& value) {
+  ::capnp::_::PointerHelpers< ::capnp::Text>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::Text> Progress::Builder::disownText() {
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
 }
 
 inline bool Revoked::Reader::hasAttempt() const {

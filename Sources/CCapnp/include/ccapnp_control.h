@@ -32,7 +32,8 @@ enum {
     CC_KNOWS,          /* number */
     CC_RUNS,           /* id */
     CC_HOLDS,          /* range: of ids */
-    CC_HANDED_OVER
+    CC_HANDED_OVER,
+    CC_PROGRESS /* range: of progress */
 };
 enum { CC_SOURCE_HELD = 0, CC_SOURCE_INLINE, CC_SOURCE_EXPECT, CC_SOURCE_FETCH };
 
@@ -131,6 +132,12 @@ typedef struct cc_failed {
     cc_bytes host;
 } cc_failed;
 
+typedef struct cc_progress {
+    cc_id attempt;
+    uint32_t millionths;
+    cc_bytes text;
+} cc_progress;
+
 typedef struct cc_hello {
     uint64_t incarnation;
     uint64_t place;
@@ -184,6 +191,7 @@ typedef struct cc_frame {
     const cc_finished *finished;
     const cc_finished_output *finished_outputs;
     const cc_failed *failed;
+    const cc_progress *progress;
 } cc_frame;
 
 /* Reads one frame.

@@ -201,7 +201,7 @@ struct ServerCoreFuzzer {
 
 extension Decisions {
     mutating func workerMessage(_ known: [AttemptID]) -> WorkerMessage {
-        switch below(14) {
+        switch below(15) {
         case 0: .started(attempt(known))
         case 1, 2, 3:
             .finished(
@@ -219,6 +219,7 @@ extension Decisions {
         case 10: .knows(session())
         case 11: .runs(attempt(known))
         case 12: .holds(list { $0.replica() })
+        case 13: .progress(list { AttemptProgress(attempt: $0.attempt(known), progress: Progress(millionths: $0.uint32(), text: $0.text())) })
         default: .handedOver
         }
     }
