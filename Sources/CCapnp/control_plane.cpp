@@ -115,6 +115,14 @@ private:
         to.cpus = from.getCpus();
         to.data_endpoint = endpoint(from.getDataEndpoint());
         to.store = message.at(from.getStore());
+        to.subworkers = message.texts(work.texts, from.getSubworkers());
+        to.has_predecessor = from.hasPredecessor();
+        auto predecessor = from.getPredecessor();
+        auto running = predecessor.getRunning();
+        to.predecessor_end = message.at(predecessor.getEnd());
+        to.predecessor_running = {position(work.ids), running.size()};
+        for (auto attempt : running)
+            work.ids.push_back(idOf(attempt));
     }
 
     void welcome(control::Welcome::Reader from) {
@@ -240,6 +248,7 @@ private:
         to.template_index = from.getTemplate();
         to.first_output = from.getFirstOutput();
         to.array_index = from.getArrayIndex();
+        to.loss_count = from.getLossCount();
         to.arguments = message.at(from.getArguments());
         to.name = message.at(from.getName());
         auto inputs = from.getInputs();
@@ -457,6 +466,14 @@ private:
         to.setCpus(from.cpus);
         endpoint(from.data_endpoint, to.initDataEndpoint());
         setText(bytes, from.store, [&](unsigned n) { return to.initStore(n); });
+        setTexts(bytes, frame.texts, from.subworkers, [&](unsigned n) { return to.initSubworkers(n); });
+        if (from.has_predecessor == 0) return;
+        auto predecessor = to.initPredecessor();
+        setText(bytes, from.predecessor_end, [&](unsigned n) { return predecessor.initEnd(n); });
+        if (from.predecessor_running.count == 0) return;
+        auto running = predecessor.initRunning(from.predecessor_running.count);
+        for (uint32_t i = 0; i < from.predecessor_running.count; i++)
+            setId(running[i], frame.ids[from.predecessor_running.first + i]);
     }
 
     void batch(control::Batch::Builder to) {
@@ -559,6 +576,7 @@ private:
         to.setTemplate(from.template_index);
         to.setFirstOutput(from.first_output);
         to.setArrayIndex(from.array_index);
+        if (from.loss_count > 0) to.setLossCount(static_cast<uint16_t>(from.loss_count));
         if (from.arguments.length > 0) to.setArguments(dataAt(bytes, from.arguments));
         setText(bytes, from.name, [&](unsigned n) { return to.initName(n); });
         if (from.inputs.count == 0) return;

@@ -95,6 +95,7 @@ static void decodeToWorker(ccapnp_work &work, Received &message) {
     work.tasks.clear();
     work.results.clear();
     work.outputs.clear();
+    work.callProgress.clear();
     auto root = message.root<ToWorker>();
     switch (root.which()) {
     case ToWorker::REGISTER:
@@ -115,6 +116,11 @@ static void decodeToWorker(ccapnp_work &work, Received &message) {
         work.toWorker.reserve = {reserve.getSizeBytes(), reserve.getSlot(), reserve.getId()};
         break;
     }
+    case ToWorker::PROGRESS:
+        work.toWorker.kind = CS_PROGRESS;
+        for (auto progress : root.getProgress())
+            work.callProgress.push_back({progress.getSlot(), progress.getMillionths(), message.at(progress.getText())});
+        break;
     default:
         throw std::runtime_error("it is of an unknown kind");
     }
@@ -126,6 +132,8 @@ static void decodeToWorker(ccapnp_work &work, Received &message) {
     out.results = work.results.data();
     out.result_count = work.results.size();
     out.outputs = work.outputs.data();
+    out.progress = work.callProgress.data();
+    out.progress_count = work.callProgress.size();
 }
 
 static void encodeTemplates(const cs_to_subworker &from, capnp::List<Template>::Builder to) {
@@ -214,6 +222,8 @@ static void encodeToSubworker(const cs_to_subworker &from, ToSubworker::Builder 
             from.bytes, from.welcome.staging_directory, [&](unsigned n) { return welcome.initStagingDirectory(n); });
         welcome.setInlineBytesMax(from.welcome.inline_bytes_max);
         welcome.setCreditBytes(from.welcome.credit_bytes);
+        welcome.setTakesProgress(from.welcome.takes_progress != 0);
+        welcome.setLogLevel(from.welcome.log_level);
         break;
     }
     case CS_REFUSED: {

@@ -41,6 +41,7 @@ struct ccapnp_work {
     std::vector<cs_task> tasks;
     std::vector<cs_result> results;
     std::vector<cs_output> outputs;
+    std::vector<cs_progress> callProgress;
 
     // Encoding. libcapnp wants the first segment zeroed, and zeroes what it used of it when the builder goes.
     capnp::word *firstSegment = nullptr;

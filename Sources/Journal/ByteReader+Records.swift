@@ -48,7 +48,8 @@ extension ByteReader {
     mutating func workerDescription() throws(WireError) -> WorkerDescription {
         let (hostName, processID, cpus) = (try string(), try varint32(), try varint32())
         let endpoint = Endpoint(host: try string(), port: try uint16())
-        return WorkerDescription(hostName: hostName, processID: processID, cpus: cpus, dataEndpoint: endpoint, store: try string())
+        return WorkerDescription(
+            hostName: hostName, processID: processID, cpus: cpus, dataEndpoint: endpoint, store: try string(), subworkers: try strings())
     }
 
     mutating func submitReceipt() throws(WireError) -> SubmitReceipt {

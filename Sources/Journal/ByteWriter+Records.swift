@@ -40,6 +40,7 @@ extension ByteWriter {
         string(description.dataEndpoint.host)
         uint16(description.dataEndpoint.port)
         string(description.store)
+        list(description.subworkers) { $0.string($1) }
     }
 
     mutating func encode(_ receipt: SubmitReceipt) {

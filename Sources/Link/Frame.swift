@@ -25,9 +25,11 @@ package struct Hello: Equatable, Sendable {
     /// The last numbered batch that the worker took as that.
     package var lastReceived: UInt64
     package var description: WorkerDescription
+    /// The process of its place before it, when that ended before its time.
+    package var predecessor: Predecessor?
     package init(
         protocolVersion: UInt16 = linkProtocolVersion, incarnation: UInt64, place: UInt64 = 0, knownEpoch: ServerEpoch?,
-        knownWorker: WorkerID? = nil, lastReceived: UInt64, description: WorkerDescription
+        knownWorker: WorkerID? = nil, lastReceived: UInt64, description: WorkerDescription, predecessor: Predecessor? = nil
     ) {
         self.protocolVersion = protocolVersion
         self.incarnation = incarnation
@@ -36,10 +38,23 @@ package struct Hello: Equatable, Sendable {
         self.knownWorker = knownWorker
         self.lastReceived = lastReceived
         self.description = description
+        self.predecessor = predecessor
     }
 }
 
-package let linkProtocolVersion: UInt16 = 2
+/// A worker's process that its parent has seen end.
+package struct Predecessor: Equatable, Sendable {
+    /// How, for people: `signal 9 (SIGKILL)`.
+    package var end: String
+    /// What it ran then.
+    package var running: [AttemptID]
+    package init(end: String, running: [AttemptID]) {
+        self.end = end
+        self.running = running
+    }
+}
+
+package let linkProtocolVersion: UInt16 = 3
 
 /// What a worker says of itself.
 package struct WorkerDescription: Equatable, Sendable {
@@ -50,12 +65,15 @@ package struct WorkerDescription: Equatable, Sendable {
     package var dataEndpoint: Endpoint
     /// Which memory tier its store uses, for people: `tmpfs /dev/shm`, `disk /work/…`.
     package var store: String
-    package init(hostName: String, processID: UInt32, cpus: UInt32, dataEndpoint: Endpoint, store: String) {
+    /// Names of the subworkers that it offers to every session; `builtin` is always there, and not among them.
+    package var subworkers: [String]
+    package init(hostName: String, processID: UInt32, cpus: UInt32, dataEndpoint: Endpoint, store: String, subworkers: [String] = []) {
         self.hostName = hostName
         self.processID = processID
         self.cpus = cpus
         self.dataEndpoint = dataEndpoint
         self.store = store
+        self.subworkers = subworkers
     }
 }
 

@@ -26,6 +26,7 @@ package struct WorkerLink: Sendable {
     private let incarnation: UInt64
     private let place: UInt64
     private let description: WorkerDescription
+    private let predecessor: Predecessor?
     private var flow = BatchFlow<WorkerMessage>()
     package private(set) var epoch: ServerEpoch?
     package private(set) var worker: WorkerID?
@@ -33,10 +34,11 @@ package struct WorkerLink: Sendable {
     private var lastHeard = Instant(nanoseconds: 0)
     private var lastSent = Instant(nanoseconds: 0)
 
-    package init(incarnation: UInt64, place: UInt64 = 0, description: WorkerDescription) {
+    package init(incarnation: UInt64, place: UInt64 = 0, description: WorkerDescription, predecessor: Predecessor? = nil) {
         self.incarnation = incarnation
         self.place = place
         self.description = description
+        self.predecessor = predecessor
     }
 
     /// The connection is new; the frame must be the first on it.
@@ -48,7 +50,7 @@ package struct WorkerLink: Sendable {
         return .hello(
             Hello(
                 incarnation: incarnation, place: place, knownEpoch: epoch, knownWorker: worker, lastReceived: flow.received,
-                description: description))
+                description: description, predecessor: predecessor))
     }
 
     package mutating func receive(

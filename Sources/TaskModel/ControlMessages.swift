@@ -69,9 +69,11 @@ package struct Assignment: Equatable, Sendable {
     package var arrayIndex: UInt32
     /// Name of the row, empty for the template's.
     package var name: String
+    /// How many workers were lost while they ran the task: it may be what ends them.
+    package var lossCount: UInt16
     package init(
         attempt: AttemptID, template: TemplateID, arguments: [UInt8] = [], inputs: [InputAssignment] = [], firstOutput: UInt32,
-        arrayIndex: UInt32 = 0, name: String = ""
+        arrayIndex: UInt32 = 0, name: String = "", lossCount: UInt16 = 0
     ) {
         self.attempt = attempt
         self.template = template
@@ -80,6 +82,7 @@ package struct Assignment: Equatable, Sendable {
         self.firstOutput = firstOutput
         self.arrayIndex = arrayIndex
         self.name = name
+        self.lossCount = lossCount
     }
 }
 

@@ -79,6 +79,14 @@ struct ControlColumns: ~Copyable {
             plain.hello.host_name = bytes.add(hello.description.hostName)
             plain.hello.store = bytes.add(hello.description.store)
             plain.hello.data_endpoint = plainEndpoint(hello.description.dataEndpoint)
+            plain.hello.subworkers = add(hello.description.subworkers)
+            if let predecessor = hello.predecessor {
+                plain.hello.has_predecessor = 1
+                plain.hello.predecessor_end = bytes.add(predecessor.end)
+                let first = ids.count
+                for attempt in predecessor.running { ids.append(cc_id(attempt)) }
+                plain.hello.predecessor_running = cc_range(from: first, to: ids.count)
+            }
             return nil
         case .welcome(let welcome):
             plain.kind = UInt32(CC_WELCOME)
@@ -217,7 +225,7 @@ struct ControlColumns: ~Copyable {
         assignments.append(
             cc_assignment(
                 attempt: cc_id(assignment.attempt), template_index: assignment.template.index, first_output: assignment.firstOutput,
-                array_index: assignment.arrayIndex, arguments: bytes.add(assignment.arguments), name: bytes.add(assignment.name),
+                array_index: assignment.arrayIndex, loss_count: UInt32(assignment.lossCount), arguments: bytes.add(assignment.arguments), name: bytes.add(assignment.name),
                 inputs: cc_range(from: first, to: inputs.count)))
     }
 

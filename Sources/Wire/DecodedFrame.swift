@@ -93,7 +93,11 @@ struct DecodedFrame {
             knownWorker: source.known_worker != 0 ? WorkerID(source.known_worker) : nil, lastReceived: source.last_received,
             description: WorkerDescription(
                 hostName: bytes.text(source.host_name), processID: source.process_id, cpus: source.cpus,
-                dataEndpoint: endpoint(source.data_endpoint), store: bytes.text(source.store)))
+                dataEndpoint: endpoint(source.data_endpoint), store: bytes.text(source.store), subworkers: texts(source.subworkers)),
+            predecessor: source.has_predecessor == 0
+                ? nil
+                : Predecessor(
+                    end: bytes.text(source.predecessor_end), running: source.predecessor_running.map(plain.pointee.ids) { $0.pointee.attempt }))
     }
 
     private func template(_ source: cc_template) throws(WireError) -> ServerMessage {
@@ -123,7 +127,8 @@ struct DecodedFrame {
         return Assignment(
             attempt: attempt, template: TemplateID(session: attempt.task.session, index: source.pointee.template_index),
             arguments: bytes.data(source.pointee.arguments), inputs: source.pointee.inputs.map(plain.pointee.inputs) { input($0) },
-            firstOutput: source.pointee.first_output, arrayIndex: source.pointee.array_index, name: bytes.text(source.pointee.name))
+            firstOutput: source.pointee.first_output, arrayIndex: source.pointee.array_index, name: bytes.text(source.pointee.name),
+            lossCount: UInt16(truncatingIfNeeded: source.pointee.loss_count))
     }
 
     private func input(_ input: UnsafePointer<cc_input>) -> InputAssignment {

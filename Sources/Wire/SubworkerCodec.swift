@@ -94,7 +94,8 @@ package struct SubworkerCodec: ~Copyable {
             plain.kind = UInt32(CS_WELCOME)
             plain.welcome = cs_welcome(
                 worker_name: bytes.add(welcome.workerName), staging_directory: bytes.add(welcome.stagingDirectory),
-                credit_bytes: welcome.creditBytes, inline_bytes_max: welcome.inlineBytesMax, protocol_version: UInt32(welcome.protocolVersion))
+                credit_bytes: welcome.creditBytes, inline_bytes_max: welcome.inlineBytesMax, protocol_version: UInt32(welcome.protocolVersion),
+                takes_progress: welcome.takesProgress ? 1 : 0, log_level: welcome.logLevel)
         case .refused(let reason):
             plain.kind = UInt32(CS_REFUSED)
             plain.refusal = bytes.add(reason)
@@ -198,6 +199,12 @@ extension FromSubworker {
                 })
         case CS_RESERVE:
             self = .reserve(SubworkerReserve(slot: message.reserve.slot, file: message.reserve.id, sizeBytes: message.reserve.size_bytes))
+        case CS_PROGRESS:
+            self = .progress(
+                cc_range(from: 0, to: message.progress_count).map(message.progress) { each in
+                    SubworkerProgress(
+                        slot: each.pointee.slot, progress: Progress(millionths: each.pointee.millionths, text: bytes.text(each.pointee.text)))
+                })
         default: self = .pong(message.pong)
         }
     }
@@ -212,8 +219,17 @@ extension SubworkerResult {
         default: value = .cancelled
         }
         self.init(
-            slot: result.slot, durationNanoseconds: result.duration_nanoseconds, debug: bytes.text(result.debug),
+            slot: result.slot, durationNanoseconds: result.duration_nanoseconds, debug: Self.debug(result.debug, bytes),
             attributes: bytes.data(result.attributes), value: value)
+    }
+
+    /// What is too much is cut at the end of a line where there is one.
+    private static func debug(_ part: cc_bytes, _ bytes: BytesReader) -> String {
+        guard part.length > debugBytesMax else { return bytes.text(part) }
+        let newline = UInt8(ascii: "\n")
+        let kept = bytes.data(cc_bytes(offset: part.offset, length: UInt32(debugBytesMax)))
+        let end = kept.lastIndex(of: newline).map { $0 + 1 } ?? kept.count
+        return String(decoding: kept[..<end], as: UTF8.self) + "(more debug lines than 1 MiB: the rest is left out)\n"
     }
 }
 

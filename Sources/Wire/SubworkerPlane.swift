@@ -8,6 +8,18 @@ package enum FromSubworker: Equatable, Sendable {
     case pong(UInt64)
     /// Before an output file takes so many bytes; answered by `granted`.
     case reserve(SubworkerReserve)
+    /// How far running calls are.
+    case progress([SubworkerProgress])
+}
+
+package struct SubworkerProgress: Equatable, Sendable {
+    /// As the subworker says; check it against the slots that are in use.
+    package var slot: UInt32
+    package var progress: Progress
+    package init(slot: UInt32, progress: Progress) {
+        self.slot = slot
+        self.progress = progress
+    }
 }
 
 package struct SubworkerReserve: Equatable, Sendable {
@@ -57,6 +69,8 @@ package struct SubworkerTask: Equatable, Sendable {
 }
 
 package struct SubworkerResult: Equatable, Sendable {
+    /// More debug text is cut, and says so. The C library sends no more by itself.
+    package static let debugBytesMax = (1 << 20) + 256
     /// As the subworker says; check it against the slots that are in use.
     package var slot: UInt32
     package var durationNanoseconds: UInt64
@@ -120,14 +134,21 @@ package struct SubworkerWelcome: Equatable, Sendable {
     package var inlineBytesMax: UInt32
     /// What the output files of one call may take together before it has to ask.
     package var creditBytes: UInt64
+    /// Messages of progress are understood, which they always are.
+    package var takesProgress: Bool
+    /// What is worth a line in the log: 1 errors, 2 warnings, 3 information, 4 debugging; 0: not said.
+    package var logLevel: UInt8
     package init(
-        protocolVersion: UInt16 = subworkerProtocolVersion, workerName: String, stagingDirectory: String, inlineBytesMax: UInt32, creditBytes: UInt64 = 0
+        protocolVersion: UInt16 = subworkerProtocolVersion, workerName: String, stagingDirectory: String, inlineBytesMax: UInt32, creditBytes: UInt64 = 0,
+        takesProgress: Bool = true, logLevel: UInt8 = 0
     ) {
         self.protocolVersion = protocolVersion
         self.workerName = workerName
         self.stagingDirectory = stagingDirectory
         self.inlineBytesMax = inlineBytesMax
         self.creditBytes = creditBytes
+        self.takesProgress = takesProgress
+        self.logLevel = logLevel
     }
 }
 

@@ -34,6 +34,13 @@ struct Hello {
   store @9 :Text;
   worker @11 :UInt32;            # as which the server of that epoch welcomed it last; 0 when none did
   place @10 :UInt64;             # the same for all processes that one parent starts; 0 without a parent
+  subworkers @12 :List(Text);    # names of those that it offers to every session, beside what it runs itself
+  predecessor @13 :Predecessor;  # null when no process of its place ended before its time
+}
+
+struct Predecessor {             # a worker's process that its parent has seen end
+  end @0 :Text;                  # how, for people
+  running @1 :List(Attempt);     # what it ran then
 }
 
 struct Endpoint {
@@ -140,6 +147,7 @@ struct Assignment {
   arguments @7 :Data;
   name @8 :Text;
   inputs @9 :List(Input);
+  lossCount @10 :UInt16;         # how many workers were lost while they ran the task
 
   struct Input {
     session @0 :UInt32;          # of the replica, like the next three

@@ -56,6 +56,7 @@ package struct WorkerCore: Sendable {
     var reservedBytes: UInt64 = 0
     /// Files that wait for room, in the order in which they asked; those that are gone by then are passed over.
     var waitingReservations = Queue<WaitingReservation>()
+    var reports = ProgressReports()
     var round: UInt64 = 0
     var nextSequence: UInt64 = 0
     var nextSubworker: UInt32 = 1
@@ -71,12 +72,20 @@ package struct WorkerCore: Sendable {
     var outboxes: ContiguousArray<SubworkerHandle> = []
     var blockedLanes: ContiguousArray<LaneHandle> = []
     var closedSessions: ContiguousArray<SessionHandle> = []
+    var damagedReplicas: [Replica] = []
 
-    /// - Parameter place: of the parent that starts this worker's processes, 0 without one.
-    package init(description: WorkerDescription, incarnation: UInt64, place: UInt64 = 0, subworkers: [SubworkerCommand]) {
+    /// - Parameters:
+    ///   - place: of the parent that starts this worker's processes, 0 without one.
+    ///   - predecessor: the process of that place before this one, when it ended before its time.
+    ///   - subworkers: what every session may use; their names are told to the server.
+    package init(
+        description: WorkerDescription, incarnation: UInt64, place: UInt64 = 0, predecessor: Predecessor? = nil, subworkers: [SubworkerCommand]
+    ) {
+        var description = description
+        description.subworkers = subworkers.map(\.name)
         self.description = description
         ownCommands = subworkers
-        link = WorkerLink(incarnation: incarnation, place: place, description: description)
+        link = WorkerLink(incarnation: incarnation, place: place, description: description, predecessor: predecessor)
         cpus = CPULedger(capacity: description.cpus)
     }
 
@@ -94,6 +103,8 @@ package struct WorkerCore: Sendable {
             callsAnswered(id, answers, into: &effects)
         case .reserve(let id, let slot, let file, let sizeBytes):
             reserve(id, slot: slot, file: file, sizeBytes: sizeBytes, into: &effects)
+        case .progress(let id, let news):
+            progress(id, news)
         case .recalled(let id, let slots):
             recalled(id, slots, into: &effects)
         case .subworkerEnded(let id, let evidence, let running):
@@ -104,6 +115,10 @@ package struct WorkerCore: Sendable {
             fetched(token, result, into: &effects)
         case .aliased(let token, let error):
             aliased(token, error)
+        case .damaged(let replicas):
+            // Told after the end of who did it, so that this is the end that counts.
+            damagedReplicas += replicas
+            return
         case .spilled(let replica, let isDone):
             spilled(replica, isDone: isDone)
         case .tick:
@@ -139,6 +154,7 @@ package struct WorkerCore: Sendable {
 
     /// After each event: what can start is started, and what was gathered goes out.
     private mutating func endRound(into effects: inout ContiguousArray<WorkerEffect>) {
+        dropDamaged()
         closeSessions(into: &effects)
         resumeAfterForgetting(into: &effects)
         grantReservations(into: &effects)
@@ -147,6 +163,7 @@ package struct WorkerCore: Sendable {
         stopIdleSubworkers(into: &effects)
         spill(into: &effects)
         sendGathered(into: &effects)
+        tellProgress()
         if isTimeToTell() { link.flush(now: now, into: &frames) }
         for frame in frames { effects.append(.send(frame)) }
         frames.removeAll(keepingCapacity: true)

@@ -17,7 +17,7 @@ func sampleRecords() -> [JournalRecord] {
             FinishedOutput(sizeBytes: 9, isDirectory: true),
         ], startedUnixMicroseconds: 1_700_000_000_000_000, durationNanoseconds: 12_345, debug: "d", attributes: Array("{\"a\":1}".utf8))
     let worker = WorkerDescription(
-        hostName: "node", processID: 77, cpus: 4, dataEndpoint: Endpoint(host: "10.0.0.1", port: 65_535), store: "tmpfs /dev/shm")
+        hostName: "node", processID: 77, cpus: 4, dataEndpoint: Endpoint(host: "10.0.0.1", port: 65_535), store: "tmpfs /dev/shm", subworkers: ["py", "ffi"])
     return [
         .epochBegan(ServerEpoch(1)),
         .sessionOpened(

@@ -49,7 +49,7 @@ struct ControlCodecTests {
                 (batch = (epoch = 5, incarnation = 77, sequence = 2, acknowledged = 1, toWorker = [(assign = (session = 3, task = 4, \
                 epoch = 5, number = 6, template = 8, firstOutput = 12, arrayIndex = 0, arguments = "[1]", name = "n", inputs = [(session = 3, \
                 object = 9, epoch = 5, number = 1, sizeBytes = 10, contentType = "text", isDirectory = false, fetch = [(host = "10.0.0.1", \
-                port = 99)], attributes = "{}")])), (closeSession = 4)]))
+                port = 99)], attributes = "{}")], lossCount = 0)), (closeSession = 4)]))
 
                 """)
     }

@@ -69,7 +69,7 @@ struct ValueGenerator {
         let attempt = attempt()
         return Assignment(
             attempt: attempt, template: TemplateID(session: attempt.task.session, index: uint32()), arguments: data(),
-            inputs: list { $0.input() }, firstOutput: uint32(), arrayIndex: uint32(), name: text())
+            inputs: list { $0.input() }, firstOutput: uint32(), arrayIndex: uint32(), name: text(), lossCount: uint16())
     }
     mutating func input() -> InputAssignment {
         InputAssignment(replica: replica(), sizeBytes: uint64(), contentType: text(), isDirectory: bool(), attributes: data(), source: source())
@@ -145,7 +145,8 @@ struct ValueGenerator {
                     protocolVersion: uint16(), incarnation: uint64(), place: uint64(), knownEpoch: bool() ? epoch() : nil,
                     knownWorker: bool() ? WorkerID(uint32() | 1) : nil, lastReceived: uint64(),
                     description: WorkerDescription(
-                        hostName: text(), processID: uint32(), cpus: uint32(), dataEndpoint: endpoint(), store: text())))
+                        hostName: text(), processID: uint32(), cpus: uint32(), dataEndpoint: endpoint(), store: text(), subworkers: list { $0.text() }),
+                    predecessor: bool() ? Predecessor(end: text(), running: list { $0.attempt() }) : nil))
         case 1: .welcome(Welcome(epoch: epoch(), worker: WorkerID(uint32()), lastReceived: uint64(), dataSecret: data(), isRestored: bool()))
         case 2: .refused(reason: text())
         case 3: .batch(Batch(epoch: epoch(), incarnation: uint64(), sequence: uint64(), acknowledged: uint64()))

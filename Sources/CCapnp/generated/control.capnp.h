@@ -19,6 +19,7 @@ namespace schemas {
 CAPNP_DECLARE_SCHEMA(91a61ac02b4e1371);
 CAPNP_DECLARE_SCHEMA(826f2f637013aa0d);
 CAPNP_DECLARE_SCHEMA(a69211657be1a5eb);
+CAPNP_DECLARE_SCHEMA(ed06daa17b82cddd);
 CAPNP_DECLARE_SCHEMA(aea29b2adc88421f);
 CAPNP_DECLARE_SCHEMA(8ecc36237cd1fd2d);
 CAPNP_DECLARE_SCHEMA(d7013a9e6a8b228c);
@@ -96,7 +97,7 @@ struct Hello {
   struct Known;
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(826f2f637013aa0d, 6, 3)
+    CAPNP_DECLARE_STRUCT_HEADER(826f2f637013aa0d, 6, 5)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -115,7 +116,22 @@ struct Hello::Known {
   };
 
   struct _capnpPrivate {
-    CAPNP_DECLARE_STRUCT_HEADER(a69211657be1a5eb, 6, 3)
+    CAPNP_DECLARE_STRUCT_HEADER(a69211657be1a5eb, 6, 5)
+    #if !CAPNP_LITE
+    static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
+    #endif  // !CAPNP_LITE
+  };
+};
+
+struct Predecessor {
+  Predecessor() = delete;
+
+  class Reader;
+  class Builder;
+  class Pipeline;
+
+  struct _capnpPrivate {
+    CAPNP_DECLARE_STRUCT_HEADER(ed06daa17b82cddd, 0, 2)
     #if !CAPNP_LITE
     static constexpr ::capnp::_::RawBrandedSchema const* brand() { return &schema->defaultBrand; }
     #endif  // !CAPNP_LITE
@@ -611,6 +627,12 @@ public:
 
   inline  ::uint32_t getWorker() const;
 
+  inline bool hasSubworkers() const;
+  inline  ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>::Reader getSubworkers() const;
+
+  inline bool hasPredecessor() const;
+  inline  ::rain::control::Predecessor::Reader getPredecessor() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -684,6 +706,21 @@ public:
   inline  ::uint32_t getWorker();
   inline void setWorker( ::uint32_t value);
 
+  inline bool hasSubworkers();
+  inline  ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>::Builder getSubworkers();
+  inline void setSubworkers( ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>::Reader value);
+  inline void setSubworkers(::kj::ArrayPtr<const  ::capnp::Text::Reader> value);
+  inline  ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>::Builder initSubworkers(unsigned int size);
+  inline void adoptSubworkers(::capnp::Orphan< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>&& value);
+  inline ::capnp::Orphan< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>> disownSubworkers();
+
+  inline bool hasPredecessor();
+  inline  ::rain::control::Predecessor::Builder getPredecessor();
+  inline void setPredecessor( ::rain::control::Predecessor::Reader value);
+  inline  ::rain::control::Predecessor::Builder initPredecessor();
+  inline void adoptPredecessor(::capnp::Orphan< ::rain::control::Predecessor>&& value);
+  inline ::capnp::Orphan< ::rain::control::Predecessor> disownPredecessor();
+
 private:
   ::capnp::_::StructBuilder _builder;
   template <typename, ::capnp::Kind>
@@ -704,6 +741,7 @@ public:
 
   inline typename Known::Pipeline getKnown();
   inline  ::rain::control::Endpoint::Pipeline getDataEndpoint();
+  inline  ::rain::control::Predecessor::Pipeline getPredecessor();
 private:
   ::capnp::AnyPointer::Pipeline _typeless;
   friend class ::capnp::PipelineHook;
@@ -786,6 +824,97 @@ private:
 class Hello::Known::Pipeline {
 public:
   typedef Known Pipelines;
+
+  inline Pipeline(decltype(nullptr)): _typeless(nullptr) {}
+  inline explicit Pipeline(::capnp::AnyPointer::Pipeline&& typeless)
+      : _typeless(kj::mv(typeless)) {}
+
+private:
+  ::capnp::AnyPointer::Pipeline _typeless;
+  friend class ::capnp::PipelineHook;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+};
+#endif  // !CAPNP_LITE
+
+class Predecessor::Reader {
+public:
+  typedef Predecessor Reads;
+
+  Reader() = default;
+  inline explicit Reader(::capnp::_::StructReader base): _reader(base) {}
+
+  inline ::capnp::MessageSize totalSize() const {
+    return _reader.totalSize().asPublic();
+  }
+
+#if !CAPNP_LITE
+  inline ::kj::StringTree toString() const {
+    return ::capnp::_::structString(_reader, *_capnpPrivate::brand());
+  }
+#endif  // !CAPNP_LITE
+
+  inline bool hasEnd() const;
+  inline  ::capnp::Text::Reader getEnd() const;
+
+  inline bool hasRunning() const;
+  inline  ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>::Reader getRunning() const;
+
+private:
+  ::capnp::_::StructReader _reader;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::_::PointerHelpers;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::List;
+  friend class ::capnp::MessageBuilder;
+  friend class ::capnp::Orphanage;
+};
+
+class Predecessor::Builder {
+public:
+  typedef Predecessor Builds;
+
+  Builder() = delete;  // Deleted to discourage incorrect usage.
+                       // You can explicitly initialize to nullptr instead.
+  inline Builder(decltype(nullptr)) {}
+  inline explicit Builder(::capnp::_::StructBuilder base): _builder(base) {}
+  inline operator Reader() const { return Reader(_builder.asReader()); }
+  inline Reader asReader() const { return *this; }
+
+  inline ::capnp::MessageSize totalSize() const { return asReader().totalSize(); }
+#if !CAPNP_LITE
+  inline ::kj::StringTree toString() const { return asReader().toString(); }
+#endif  // !CAPNP_LITE
+
+  inline bool hasEnd();
+  inline  ::capnp::Text::Builder getEnd();
+  inline void setEnd( ::capnp::Text::Reader value);
+  inline  ::capnp::Text::Builder initEnd(unsigned int size);
+  inline void adoptEnd(::capnp::Orphan< ::capnp::Text>&& value);
+  inline ::capnp::Orphan< ::capnp::Text> disownEnd();
+
+  inline bool hasRunning();
+  inline  ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>::Builder getRunning();
+  inline void setRunning( ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>::Reader value);
+  inline  ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>::Builder initRunning(unsigned int size);
+  inline void adoptRunning(::capnp::Orphan< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>>&& value);
+  inline ::capnp::Orphan< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>> disownRunning();
+
+private:
+  ::capnp::_::StructBuilder _builder;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::ToDynamic_;
+  friend class ::capnp::Orphanage;
+  template <typename, ::capnp::Kind>
+  friend struct ::capnp::_::PointerHelpers;
+};
+
+#if !CAPNP_LITE
+class Predecessor::Pipeline {
+public:
+  typedef Predecessor Pipelines;
 
   inline Pipeline(decltype(nullptr)): _typeless(nullptr) {}
   inline explicit Pipeline(::capnp::AnyPointer::Pipeline&& typeless)
@@ -1964,6 +2093,8 @@ public:
   inline bool hasInputs() const;
   inline  ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Reader getInputs() const;
 
+  inline  ::uint16_t getLossCount() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -2033,6 +2164,9 @@ public:
   inline  ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>::Builder initInputs(unsigned int size);
   inline void adoptInputs(::capnp::Orphan< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>&& value);
   inline ::capnp::Orphan< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>> disownInputs();
+
+  inline  ::uint16_t getLossCount();
+  inline void setLossCount( ::uint16_t value);
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -3507,6 +3641,83 @@ inline void Hello::Builder::setWorker( ::uint32_t value) {
       ::capnp::bounded<10>() * ::capnp::ELEMENTS, value);
 }
 
+inline bool Hello::Reader::hasSubworkers() const {
+  return !_reader.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS).isNull();
+}
+inline bool Hello::Builder::hasSubworkers() {
+  return !_builder.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>::Reader Hello::Reader::getSubworkers() const {
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>::get(_reader.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS));
+}
+inline  ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>::Builder Hello::Builder::getSubworkers() {
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>::get(_builder.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS));
+}
+inline void Hello::Builder::setSubworkers( ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>::Reader value) {
+  ::capnp::_::PointerHelpers< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>::set(_builder.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS), value);
+}
+inline void Hello::Builder::setSubworkers(::kj::ArrayPtr<const  ::capnp::Text::Reader> value) {
+  ::capnp::_::PointerHelpers< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>::set(_builder.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>::Builder Hello::Builder::initSubworkers(unsigned int size) {
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>::init(_builder.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS), size);
+}
+inline void Hello::Builder::adoptSubworkers(
+    ::capnp::Orphan< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>&& value) {
+  ::capnp::_::PointerHelpers< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>::adopt(_builder.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>> Hello::Builder::disownSubworkers() {
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::capnp::Text,  ::capnp::Kind::BLOB>>::disown(_builder.getPointerField(
+      ::capnp::bounded<3>() * ::capnp::POINTERS));
+}
+
+inline bool Hello::Reader::hasPredecessor() const {
+  return !_reader.getPointerField(
+      ::capnp::bounded<4>() * ::capnp::POINTERS).isNull();
+}
+inline bool Hello::Builder::hasPredecessor() {
+  return !_builder.getPointerField(
+      ::capnp::bounded<4>() * ::capnp::POINTERS).isNull();
+}
+inline  ::rain::control::Predecessor::Reader Hello::Reader::getPredecessor() const {
+  return ::capnp::_::PointerHelpers< ::rain::control::Predecessor>::get(_reader.getPointerField(
+      ::capnp::bounded<4>() * ::capnp::POINTERS));
+}
+inline  ::rain::control::Predecessor::Builder Hello::Builder::getPredecessor() {
+  return ::capnp::_::PointerHelpers< ::rain::control::Predecessor>::get(_builder.getPointerField(
+      ::capnp::bounded<4>() * ::capnp::POINTERS));
+}
+#if !CAPNP_LITE
+inline  ::rain::control::Predecessor::Pipeline Hello::Pipeline::getPredecessor() {
+  return  ::rain::control::Predecessor::Pipeline(_typeless.getPointerField(4));
+}
+#endif  // !CAPNP_LITE
+inline void Hello::Builder::setPredecessor( ::rain::control::Predecessor::Reader value) {
+  ::capnp::_::PointerHelpers< ::rain::control::Predecessor>::set(_builder.getPointerField(
+      ::capnp::bounded<4>() * ::capnp::POINTERS), value);
+}
+inline  ::rain::control::Predecessor::Builder Hello::Builder::initPredecessor() {
+  return ::capnp::_::PointerHelpers< ::rain::control::Predecessor>::init(_builder.getPointerField(
+      ::capnp::bounded<4>() * ::capnp::POINTERS));
+}
+inline void Hello::Builder::adoptPredecessor(
+    ::capnp::Orphan< ::rain::control::Predecessor>&& value) {
+  ::capnp::_::PointerHelpers< ::rain::control::Predecessor>::adopt(_builder.getPointerField(
+      ::capnp::bounded<4>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::rain::control::Predecessor> Hello::Builder::disownPredecessor() {
+  return ::capnp::_::PointerHelpers< ::rain::control::Predecessor>::disown(_builder.getPointerField(
+      ::capnp::bounded<4>() * ::capnp::POINTERS));
+}
+
 inline  ::rain::control::Hello::Known::Which Hello::Known::Reader::which() const {
   return _reader.getDataField<Which>(
       ::capnp::bounded<1>() * ::capnp::ELEMENTS);
@@ -3566,6 +3777,74 @@ inline void Hello::Known::Builder::setEpoch( ::uint32_t value) {
       ::capnp::bounded<1>() * ::capnp::ELEMENTS, Hello::Known::EPOCH);
   _builder.setDataField< ::uint32_t>(
       ::capnp::bounded<1>() * ::capnp::ELEMENTS, value);
+}
+
+inline bool Predecessor::Reader::hasEnd() const {
+  return !_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline bool Predecessor::Builder::hasEnd() {
+  return !_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::Text::Reader Predecessor::Reader::getEnd() const {
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::get(_reader.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline  ::capnp::Text::Builder Predecessor::Builder::getEnd() {
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::get(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+inline void Predecessor::Builder::setEnd( ::capnp::Text::Reader value) {
+  ::capnp::_::PointerHelpers< ::capnp::Text>::set(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::Text::Builder Predecessor::Builder::initEnd(unsigned int size) {
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::init(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), size);
+}
+inline void Predecessor::Builder::adoptEnd(
+    ::capnp::Orphan< ::capnp::Text>&& value) {
+  ::capnp::_::PointerHelpers< ::capnp::Text>::adopt(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::Text> Predecessor::Builder::disownEnd() {
+  return ::capnp::_::PointerHelpers< ::capnp::Text>::disown(_builder.getPointerField(
+      ::capnp::bounded<0>() * ::capnp::POINTERS));
+}
+
+inline bool Predecessor::Reader::hasRunning() const {
+  return !_reader.getPointerField(
+      ::capnp::bounded<1>() * ::capnp::POINTERS).isNull();
+}
+inline bool Predecessor::Builder::hasRunning() {
+  return !_builder.getPointerField(
+      ::capnp::bounded<1>() * ::capnp::POINTERS).isNull();
+}
+inline  ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>::Reader Predecessor::Reader::getRunning() const {
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>>::get(_reader.getPointerField(
+      ::capnp::bounded<1>() * ::capnp::POINTERS));
+}
+inline  ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>::Builder Predecessor::Builder::getRunning() {
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>>::get(_builder.getPointerField(
+      ::capnp::bounded<1>() * ::capnp::POINTERS));
+}
+inline void Predecessor::Builder::setRunning( ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>::Reader value) {
+  ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>>::set(_builder.getPointerField(
+      ::capnp::bounded<1>() * ::capnp::POINTERS), value);
+}
+inline  ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>::Builder Predecessor::Builder::initRunning(unsigned int size) {
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>>::init(_builder.getPointerField(
+      ::capnp::bounded<1>() * ::capnp::POINTERS), size);
+}
+inline void Predecessor::Builder::adoptRunning(
+    ::capnp::Orphan< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>>&& value) {
+  ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>>::adopt(_builder.getPointerField(
+      ::capnp::bounded<1>() * ::capnp::POINTERS), kj::mv(value));
+}
+inline ::capnp::Orphan< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>> Predecessor::Builder::disownRunning() {
+  return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Attempt,  ::capnp::Kind::STRUCT>>::disown(_builder.getPointerField(
+      ::capnp::bounded<1>() * ::capnp::POINTERS));
 }
 
 inline bool Endpoint::Reader::hasHost() const {
@@ -5232,6 +5511,20 @@ inline void Assignment::Builder::adoptInputs(
 inline ::capnp::Orphan< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>> Assignment::Builder::disownInputs() {
   return ::capnp::_::PointerHelpers< ::capnp::List< ::rain::control::Assignment::Input,  ::capnp::Kind::STRUCT>>::disown(_builder.getPointerField(
       ::capnp::bounded<2>() * ::capnp::POINTERS));
+}
+
+inline  ::uint16_t Assignment::Reader::getLossCount() const {
+  return _reader.getDataField< ::uint16_t>(
+      ::capnp::bounded<14>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint16_t Assignment::Builder::getLossCount() {
+  return _builder.getDataField< ::uint16_t>(
+      ::capnp::bounded<14>() * ::capnp::ELEMENTS);
+}
+inline void Assignment::Builder::setLossCount( ::uint16_t value) {
+  _builder.setDataField< ::uint16_t>(
+      ::capnp::bounded<14>() * ::capnp::ELEMENTS, value);
 }
 
 inline  ::rain::control::Assignment::Input::Which Assignment::Input::Reader::which() const {

@@ -84,6 +84,7 @@ typedef struct cc_assignment {
     uint32_t template_index;
     uint32_t first_output;
     uint32_t array_index;
+    uint32_t loss_count;
     cc_bytes arguments;
     cc_bytes name;
     cc_range inputs;
@@ -151,6 +152,10 @@ typedef struct cc_hello {
     cc_bytes host_name;
     cc_bytes store;
     cc_endpoint data_endpoint;
+    cc_range subworkers; /* of texts */
+    uint32_t has_predecessor;
+    cc_bytes predecessor_end;
+    cc_range predecessor_running; /* of ids */
 } cc_hello;
 
 typedef struct cc_welcome {

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-enum { CS_REGISTER = 0, CS_RESULTS, CS_PONG, CS_RESERVE };
+enum { CS_REGISTER = 0, CS_RESULTS, CS_PONG, CS_RESERVE, CS_PROGRESS };
 enum { CS_OUTPUTS = 0, CS_ERROR, CS_CANCELLED };
 enum { CS_OUTPUT_INLINE = 0, CS_OUTPUT_PATH, CS_OUTPUT_SAME_AS_INPUT };
 
@@ -55,6 +55,12 @@ typedef struct cs_reserve {
     uint32_t id;
 } cs_reserve;
 
+typedef struct cs_progress {
+    uint32_t slot;
+    uint32_t millionths;
+    cc_bytes text;
+} cs_progress;
+
 /* ToWorker. */
 typedef struct cs_to_worker {
     uint32_t kind;
@@ -69,6 +75,8 @@ typedef struct cs_to_worker {
     const cs_result *results;
     size_t result_count;
     const cs_output *outputs;
+    const cs_progress *progress;
+    size_t progress_count;
 } cs_to_worker;
 
 enum {
@@ -129,6 +137,8 @@ typedef struct cs_welcome {
     uint64_t credit_bytes;
     uint32_t inline_bytes_max;
     uint32_t protocol_version;
+    uint8_t takes_progress;
+    uint8_t log_level;
 } cs_welcome;
 
 typedef struct cs_granted {
