@@ -18,7 +18,7 @@ struct RunWorker: ParsableCommand {
                 rain worker n1 --subworker wordcount=./wordcount
                 rain worker --config worker.toml
 
-            The configuration file is TOML and can say all of that: server, cpus, store_memory, work_dir, log_dir, access, ffi, \
+            The configuration file is TOML and can say all of that: server, cpus, store_memory, work_dir, log_dir, log_level, access, ffi, \
             and a table [subworkers.NAME] with a command for each subworker. Options count more than the file.
             """)
 
@@ -36,6 +36,8 @@ struct RunWorker: ParsableCommand {
     var workDir: String?
     @Option(help: ArgumentHelp("Where worker.log and the logs of subworkers go; default: the log is written to stderr.", valueName: "directory"))
     var logDir: String?
+    @Option(help: ArgumentHelp("How much subworkers log: error, warning, info or debug; default: what RAIN_LOG says, else info.", valueName: "level"))
+    var logLevel: LogLevel?
     @Option(help: ArgumentHelp("A file that is written when the server has taken the worker.", valueName: "file"))
     var readyFile: String?
     @Option(help: .hidden)
@@ -65,9 +67,14 @@ struct RunWorker: ParsableCommand {
                 logDirectory: logs, accessFile: absolute(access ?? file.access ?? AccessFile.path(inStateDirectory: state)),
                 subworkers: Installation.subworkers(subworker, of: file, declarations: ffi),
                 readyFile: readyFile.map(absolute), readyDescriptor: readyFd,
-                storeMemoryBytes: (storeMemory ?? file.storeMemory)?.bytes ?? defaultStoreMemory()))
+                storeMemoryBytes: (storeMemory ?? file.storeMemory)?.bytes ?? defaultStoreMemory(), logLevel: logLevel ?? file.logLevel))
         if code != 0 { throw ExitCode(code) }
     }
+}
+
+extension LogLevel: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+    public static var allValueStrings: [String] { allCases.map(\.name) }
 }
 
 /// `detect`, or a number.

@@ -19,6 +19,7 @@ struct WorkerFile: Equatable {
     var storeMemory: ByteCount?
     var workDirectory: String?
     var logDirectory: String?
+    var logLevel: LogLevel?
     var access: String?
     var declarations: [String] = []
     /// In the order of their names.
@@ -60,13 +61,14 @@ struct WorkerFile: Equatable {
                 storeMemory = try Self.known(ByteCount(argument: value.string ?? value.index.map(String.init) ?? ""), key, "a size such as \"4G\"")
             case "work_dir": workDirectory = Self.path(try Self.text(value, key), in: directory)
             case "log_dir": logDirectory = Self.path(try Self.text(value, key), in: directory)
+            case "log_level": logLevel = try Self.known(LogLevel(try Self.text(value, key)), key, "error, warning, info or debug")
             case "access": access = Self.path(try Self.text(value, key), in: directory)
             case "ffi": declarations = try Self.texts(value, key).map { Self.path($0, in: directory) }
             case "subworkers":
                 guard case .object(let tables) = value else { throw WorkerFileError("`subworkers` are tables: [subworkers.NAME]") }
                 for (name, table) in tables { subworkers.append(try Self.subworker(name, table, directory)) }
             case _:
-                throw WorkerFileError("nobody knows `\(key)`; there are server, cpus, store_memory, work_dir, log_dir, access, ffi and [subworkers.NAME]")
+                throw WorkerFileError("nobody knows `\(key)`; there are server, cpus, store_memory, work_dir, log_dir, log_level, access, ffi and [subworkers.NAME]")
             }
         }
     }

@@ -25,6 +25,8 @@ package struct WorkerOptions: Equatable, Sendable {
     package var dataHost: String?
     /// How much memory objects may take; what is more goes to the work directory. 0: all of it goes there.
     package var storeMemoryBytes: UInt64
+    /// What subworkers are told to log; `nil`: nothing, so that RAIN_LOG counts.
+    package var logLevel: LogLevel?
     /// Names the worker's files in `/dev/shm`; set by the process that owns them.
     var storeName = ""
     /// Tells the server that processes follow one another; set by the process that starts them.
@@ -33,7 +35,7 @@ package struct WorkerOptions: Equatable, Sendable {
     package init(
         serverHost: String, controlPort: UInt16 = 7211, cpus: UInt32 = availableCPUs(), workDirectory: String, logDirectory: String,
         accessFile: String, subworkers: [SubworkerCommand] = [], name: String = "", readyFile: String? = nil, readyDescriptor: Int32? = nil,
-        dataHost: String? = nil, storeMemoryBytes: UInt64 = defaultStoreMemory()
+        dataHost: String? = nil, storeMemoryBytes: UInt64 = defaultStoreMemory(), logLevel: LogLevel? = nil
     ) {
         self.serverHost = serverHost
         self.controlPort = controlPort
@@ -47,6 +49,7 @@ package struct WorkerOptions: Equatable, Sendable {
         self.readyDescriptor = readyDescriptor
         self.dataHost = dataHost
         self.storeMemoryBytes = storeMemoryBytes
+        self.logLevel = logLevel
     }
 
     /// The address that the data plane listens on.
@@ -81,6 +84,7 @@ extension WorkerOptions {
             ("work_directory", .string(workDirectory)), ("log_directory", .string(logDirectory)), ("access_file", .string(accessFile)),
             ("name", .string(name)), ("store_name", .string(storeName)), ("place", .string(String(place))),
             ("data_host", dataHost.map { .string($0) } ?? .null), ("store_memory", .string(String(storeMemoryBytes))),
+            ("log_level", logLevel.map { .string($0.name) } ?? .null),
             (
                 "subworkers",
                 .array(
@@ -112,7 +116,8 @@ extension WorkerOptions {
         }
         self.init(
             serverHost: host, controlPort: port, cpus: cpus, workDirectory: work, logDirectory: log, accessFile: access,
-            subworkers: commands, name: name, dataHost: value["data_host"]?.string, storeMemoryBytes: memory)
+            subworkers: commands, name: name, dataHost: value["data_host"]?.string, storeMemoryBytes: memory,
+            logLevel: value["log_level"]?.string.flatMap { LogLevel($0) })
         storeName = store
         self.place = place
     }

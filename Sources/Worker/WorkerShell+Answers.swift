@@ -71,6 +71,12 @@ extension WorkerShell {
                     subworker, TaskError(.contract, "subworker '\(name)' asked for room for a call that it does not have (slot \(reserve.slot))"))
             }
             events.append(.reserve(subworker.id, slot: UInt8(slot), file: reserve.file, sizeBytes: reserve.sizeBytes))
+        case .progress(let list):
+            // Of a call that was answered a moment ago it is late, and no reason to end a process.
+            let news = list.compactMap { each in
+                UInt8(exactly: each.slot).flatMap { Int($0) < ControlPage.slotCount ? CallProgress(slot: $0, progress: each.progress) : nil }
+            }
+            if !news.isEmpty { events.append(.progress(subworker.id, ContiguousArray(news))) }
         }
     }
 
@@ -94,7 +100,7 @@ extension WorkerShell {
             .welcome(
                 SubworkerWelcome(
                     workerName: options.name.isEmpty ? hostName : options.name, stagingDirectory: "\(store.path)/staging/\(subworker.stagingName)",
-                    inlineBytesMax: Self.inlineOutputBytesMax, creditBytes: creditBytes)), to: subworker)
+                    inlineBytesMax: Self.inlineOutputBytesMax, creditBytes: creditBytes, logLevel: options.logLevel?.rawValue ?? 0)), to: subworker)
         events.append(
             .subworkerRegistered(
                 subworker.id,

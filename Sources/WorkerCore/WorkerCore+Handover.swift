@@ -32,6 +32,7 @@ extension WorkerCore {
         }
         tellObjects()
         tell(.handedOver)
+        repeatProgress()
     }
 
     private mutating func forgetQueued() {

@@ -11,6 +11,7 @@ extension WorkerCore {
         try checkSubworkers()
         try checkSessions()
         try checkReservations()
+        if !reports.hasNew, reports.rows.contains(where: { $0.isNew }) { throw BrokenInvariant("progress is new and nobody tells it") }
         if !frames.isEmpty { throw BrokenInvariant("frames were not sent") }
         if !outboxes.isEmpty { throw BrokenInvariant("calls were not sent") }
         if !closedSessions.isEmpty { throw BrokenInvariant("sessions were not closed") }

@@ -48,6 +48,7 @@ extension WorkerCore {
     /// Taken back before it began, or given another try: the lane has it again.
     mutating func requeue(_ attempt: AttemptHandle, sequence: UInt64, inFront: Bool) {
         becameInactive(attempt)
+        if !reports.rows.isEmpty { forgetProgress(of: attempt) }
         queue(attempt, sequence: sequence, inFront: inFront)
     }
 

@@ -19,6 +19,8 @@ package enum WorkerEvent: Equatable, Sendable {
     case subworkerEnded(SubworkerID, evidence: TaskError, running: SlotSet)
     /// A running call is about to make an output file of this size, or to let one grow to it; answered by `grant`. 0: it does not make it.
     case reserve(SubworkerID, slot: UInt8, file: UInt32, sizeBytes: UInt64)
+    /// How far running calls are.
+    case progress(SubworkerID, ContiguousArray<CallProgress>)
 
     /// Exactly one for each `runJob`: its process group is gone and its outputs are accepted.
     case jobEnded(JobToken, JobResult)
@@ -74,6 +76,15 @@ package struct SubworkerCapabilities: Equatable, Sendable {
         self.threads = threads
         self.hasCaching = hasCaching
         self.tasks = tasks
+    }
+}
+
+package struct CallProgress: Equatable, Sendable {
+    package var slot: UInt8
+    package var progress: Progress
+    package init(slot: UInt8, progress: Progress) {
+        self.slot = slot
+        self.progress = progress
     }
 }
 

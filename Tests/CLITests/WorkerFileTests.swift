@@ -1,5 +1,6 @@
 import TaskModel
 import Testing
+import Worker
 
 @testable import rain
 
@@ -14,6 +15,7 @@ import Testing
             store_memory = "2G"
             work_dir = "work"
             log_dir = "/var/log/rain"
+            log_level = "debug"
             access = "access.toml"
             ffi = ["physics.h"]
 
@@ -27,6 +29,7 @@ import Testing
         #expect(file.server == HostAndPort(host: "n1", port: 7300))
         #expect(file.cpus == .exactly(8) && file.storeMemory?.bytes == 2 << 30)
         #expect(file.workDirectory == "/etc/rain/work" && file.logDirectory == "/var/log/rain" && file.access == "/etc/rain/access.toml")
+        #expect(file.logLevel == .debug)
         #expect(file.declarations == ["/etc/rain/physics.h"])
         #expect(
             file.subworkers == [
@@ -39,7 +42,8 @@ import Testing
 
     @Test(arguments: [
         ("cpus = = 2", "line 1, column 8"), ("cpus = 0", "`cpus` is a number above 0"), ("cpu = 2", "nobody knows `cpu`"), ("ffi = \"x\"", "`ffi` is a list"),
-        ("store_memory = \"much\"", "`store_memory` is a size"), ("server = 1", "`server` is a text"), ("subworkers = 1", "`subworkers` are tables"),
+        ("log_level = \"loud\"", "`log_level` is error, warning, info or debug"), ("store_memory = \"much\"", "`store_memory` is a size"),
+        ("server = 1", "`server` is a text"), ("subworkers = 1", "`subworkers` are tables"),
         ("[subworkers.a]\nenv = {}", "[subworkers.a] has no `command`"), ("[subworkers.a]\ncommand = []", "[subworkers.a] has no `command`"),
         ("[subworkers.a]\ncommand = \"'x\"", "has no end"), ("[subworkers.a]\ncomand = \"x\"", "nobody knows `comand`"),
         ("[subworkers.\"a/b\"]\ncommand = \"x\"", "can't be the name"), ("[subworkers.a]\ncommand = \"x\"\nenv = { A = 1 }", "`A` in `env`"),

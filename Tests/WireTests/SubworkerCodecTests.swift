@@ -181,7 +181,7 @@ struct SubworkerCodecTests {
         #expect(
             try asText(.welcome(SubworkerWelcome(workerName: "w1", stagingDirectory: "/s", inlineBytesMax: 65536, creditBytes: 7))) == """
                 (descriptorCount = 0, welcome = (protocolVersion = 1, workerName = "w1", stagingDirectory = "/s", inlineBytesMax = 65536, \
-                creditBytes = 7, takesProgress = false, logLevel = 0))
+                creditBytes = 7, takesProgress = true, logLevel = 0))
 
                 """)
         #expect(try asText(.refused(reason: "why")) == "(descriptorCount = 0, refused = \"why\")\n")

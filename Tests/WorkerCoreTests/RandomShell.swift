@@ -228,6 +228,7 @@ struct RandomShell {
             return end(index, Harness.crash)
         }
         if !processes[index].queue.isEmpty, random.chance(20) { return try reserve(index) }
+        if !processes[index].queue.isEmpty, random.chance(10) { return try report(index) }
         answer(index)
     }
 
@@ -242,6 +243,16 @@ struct RandomShell {
         count("reservations")
         let slot = !isCalm && random.chance(5) ? UInt8(random.below(70)) : call.slot
         try handle(.reserve(processes[index].id, slot: slot, file: file, sizeBytes: size))
+    }
+
+    /// A running call says how far it is; now and then something else than a running call does.
+    private mutating func report(_ index: Int) throws {
+        guard processes[index].news.isEmpty else { return }  // What it said before is heard before.
+        let call = processes[index].queue[random.below(min(processes[index].threads, processes[index].queue.count))]
+        let slot = random.chance(5) ? UInt8(random.below(70)) : call.slot
+        count("progress")
+        let progress = Progress(millionths: UInt32(random.below(5)), text: random.chance(20) ? "text" : "")
+        try handle(.progress(processes[index].id, [CallProgress(slot: slot, progress: progress)]))
     }
 
     private mutating func granted(_ id: SubworkerID, _ file: UInt32) throws {

@@ -21,6 +21,8 @@ final class Subject {
     /// What a `reserve` is answered; `nil` for a directory.
     var refusal: String?
     private(set) var reserveCount = 0
+    /// What it told of its calls' progress, in order.
+    private(set) var progress: [SubworkerProgress] = []
 
     init(_ options: ConformanceOptions) throws(ConformanceFailure) {
         nanosecondsMax = options.timeoutNanoseconds
@@ -152,12 +154,16 @@ final class Subject {
         return consumed
     }
 
-    /// The next message; a `reserve` is answered on the way.
+    /// The next message; a `reserve` is answered on the way, progress is noted.
     func next(_ what: String) throws(ConformanceFailure) -> FromSubworker {
         let deadline = monotonicNanoseconds() &+ nanosecondsMax
         while true {
             while !waiting.isEmpty {
                 let message = waiting.removeFirst()
+                if case .progress(let list) = message {
+                    progress += list
+                    continue
+                }
                 guard case .reserve(let reserve) = message else { return message }
                 reserveCount += 1
                 if reserve.sizeBytes == 0 { continue }
