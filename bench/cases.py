@@ -5,28 +5,22 @@ directory of its own. A line says `seconds` (the median of the repetitions), `pe
 """
 
 import argparse
-import contextlib
 import functools
-import json
 import math
-import os
-import pathlib
-import shutil
 import statistics
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-RAIN = ROOT / "build/bin/rain"
-NOOP = ROOT / "build/bench/noop"
-SPAWN_LOOP = ROOT / "build/bench/spawn-loop"
+from handed import handed
+from harness import NOOP, SPAWN_LOOP, cluster, cpu_seconds, emit, gather, peak_mib
+from starting import starting
 
 NOOP_PY_COUNT = 10_000
 NOOP_C_COUNT = 100_000
 SHELL_COUNT = 10_000
+SINGLE_COUNT = 2000
 CHAIN_LENGTH = 1000
 MERGE_COUNT = 2000
 TREE_LEAVES = 4096
@@ -36,71 +30,9 @@ RSS_COUNT = 100_000
 SCALE_COUNTS = (1000, 10_000, 100_000, 1_000_000)
 
 
-class Cluster:
-    """What `rain start` started, and the client."""
-
-    def __init__(self, client, server_pid, worker_pids):
-        self.client = client
-        self.server_pid = server_pid
-        self.worker_pids = worker_pids
-
-    def session(self, **options):
-        return self.client.new_session("bench", **options)
-
-
-@contextlib.contextmanager
-def cluster():
-    directory = tempfile.mkdtemp(prefix="rain-bench-")
-    os.environ["XDG_STATE_HOME"] = directory
-    start = [
-        RAIN,
-        "start",
-        "--local-workers",
-        "[2]",
-        "--port",
-        "0",
-        "--control-port",
-        "0",
-        "--work-dir",
-        f"{directory}/work",
-    ]
-    try:
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
-        run = pathlib.Path(directory, "rain/run")
-        server = json.loads((run / "server.json").read_text())
-        workers = [json.loads(path.read_text())["pid"] for path in run.glob("worker-*.json")]
-        from rain.client import Client
-
-        yield Cluster(Client("127.0.0.1", server["port"]), server["pid"], workers)
-    finally:
-        subprocess.run([RAIN, "stop"], check=True, stdout=subprocess.DEVNULL)
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def peak_mib(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return round(int(line.split()[1]) / 1024, 1)
-    return None
-
-
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def emit(case, n, runs, notes="", rss=None, unit="tasks", amount=None, **more):
-    line = {"peer": "rain", "case": case, "n": n, "seconds": None, "per_s": None}
-    if runs:
-        median = statistics.median(runs)
-        line.update(seconds=round(median, 4), per_s=round((n if amount is None else amount) / median, 3))
-    line.update(unit=unit, runs=[round(run, 4) for run in runs], rss_mib_server=rss, notes=notes, **more)
-    print(json.dumps(line), flush=True)
-
-
-def compare(runs, bare):
+def compare(runs, bare, count):
     """What share of the bare loop's rate beside it each run had."""
-    shares = [SHELL_COUNT / run / rate for run, rate in zip(runs, bare)]
+    shares = [count / run / rate for run, rate in zip(runs, bare)]
     return {"bare_per_s": round(statistics.median(bare)), "share": round(statistics.median(shares), 3)}
 
 
@@ -175,14 +107,6 @@ def functions():
     return argparse.Namespace(noop=noop, ident=ident, inc=inc, add=add, total=total, produce=produce, consume=consume)
 
 
-def gather(session, tasks):
-    outputs = [task.output for task in tasks]
-    for output in outputs:
-        output.keep()
-    session.submit()
-    return session.fetch(outputs)
-
-
 def noop_py_once(n):
     noop = functions().noop
 
@@ -218,16 +142,31 @@ def case_startup_child(args):
 
 
 def case_noop_py(args):
-    measure("noop-py", NOOP_PY_COUNT, args.repeat, noop_py_once(NOOP_PY_COUNT), "@remote calls, results fetched")
+    n = args.sized(NOOP_PY_COUNT)
+    measure("noop-py", n, args.repeat, noop_py_once(n), "@remote calls, results fetched")
 
 
 def case_noop_c(args):
     from rain.client import Task
 
-    def once(session, n=NOOP_C_COUNT):
+    n = args.sized(NOOP_C_COUNT)
+
+    def once(session):
         assert len(gather(session, [Task("noop/noop") for _ in range(n)])) == n
 
-    measure("noop-c", NOOP_C_COUNT, args.repeat, once, "one Task object each, results fetched")
+    measure("noop-c", n, args.repeat, once, "one Task object each, all submitted, results fetched")
+
+
+def case_single_c(args):
+    from rain.client import Task
+
+    n = args.sized(SINGLE_COUNT)
+
+    def once(session):
+        for _ in range(n):
+            gather(session, [Task("noop/noop")])
+
+    measure("single-c", n, args.repeat, once, "each is submitted when the result of the one before is there")
 
 
 def case_ffi_cos(args):
@@ -235,18 +174,22 @@ def case_ffi_cos(args):
 
     cos = cdll("libm.so.6").function("double cos(double)")
 
-    def once(session, n=NOOP_C_COUNT):
+    n = args.sized(NOOP_C_COUNT)
+
+    def once(session):
         results = gather(session, [cos(i * 0.001) for i in range(n)])
         assert len(results) == n and abs(results[-1].load() - math.cos((n - 1) * 0.001)) < 1e-12
 
-    measure("ffi-cos", NOOP_C_COUNT, args.repeat, once, "cos of libm by declaration, results fetched")
+    measure("ffi-cos", n, args.repeat, once, "cos of libm by declaration, results fetched")
 
 
 def case_shell_true(args):
     from rain.client import tasks
 
+    n = args.sized(SHELL_COUNT)
+
     def once(session):
-        for _ in range(SHELL_COUNT):
+        for _ in range(n):
             tasks.Execute(["/bin/true"])
         session.submit()
         session.wait_all()
@@ -255,63 +198,72 @@ def case_shell_true(args):
 
     def bare_loop():
         start = time.perf_counter()
-        subprocess.run([SPAWN_LOOP, str(SHELL_COUNT), "2"], check=True)
-        bare.append(SHELL_COUNT / (time.perf_counter() - start))
+        subprocess.run([SPAWN_LOOP, str(n), "2"], check=True)
+        bare.append(n / (time.perf_counter() - start))
 
     notes = "tasks.Execute, a directory each; bare: two threads that do nothing but posix_spawn and waitpid"
-    add = functools.partial(compare, bare=bare)
-    measure("shell-true", SHELL_COUNT, args.repeat, once, notes, after_each=bare_loop, add=add)
+    add = functools.partial(compare, bare=bare, count=n)
+    measure("shell-true", n, args.repeat, once, notes, after_each=bare_loop, add=add)
 
 
 def case_chain_py(args):
     from rain.client import blob
 
+    n = args.sized(CHAIN_LENGTH)
+
     def once(session):
         inc = functions().inc
         value = blob("0")
-        for _ in range(CHAIN_LENGTH):
+        for _ in range(n):
             value = inc(value)
-        assert gather(session, [value])[0].get_str() == str(CHAIN_LENGTH)
+        assert gather(session, [value])[0].get_str() == str(n)
 
-    measure("chain-py", CHAIN_LENGTH, args.repeat, once, "whole chain submitted ahead")
+    measure("chain-py", n, args.repeat, once, "whole chain submitted ahead")
 
 
 def case_chain_c(args):
     from rain.client import Task, blob
 
+    n = args.sized(CHAIN_LENGTH)
+
     def once(session):
         value = blob(struct.pack("=Q", 0))
-        for _ in range(CHAIN_LENGTH):
+        for _ in range(n):
             value = Task("noop/increment", [value])
-        assert struct.unpack("=Q", bytes(gather(session, [value])[0].get_bytes())) == (CHAIN_LENGTH,)
+        assert struct.unpack("=Q", gather(session, [value])[0].get_bytes()) == (n,)
 
-    measure("chain-c", CHAIN_LENGTH, args.repeat, once, "whole chain submitted ahead")
+    measure("chain-c", n, args.repeat, once, "whole chain submitted ahead")
 
 
 def case_merge(args):
+    n = args.sized(MERGE_COUNT)
+
     def once(session):
         f = functions()
-        task = f.total([f.ident(i) for i in range(MERGE_COUNT)])
-        assert int(gather(session, [task])[0].get_str()) == sum(range(MERGE_COUNT))
+        task = f.total([f.ident(i) for i in range(n)])
+        assert int(gather(session, [task])[0].get_str()) == sum(range(n))
 
-    measure("merge", MERGE_COUNT + 1, args.repeat, once)
+    measure("merge", n + 1, args.repeat, once)
 
 
 def case_tree(args):
+    leaves = TREE_LEAVES if not args.quick else 64
+
     def once(session):
         f = functions()
-        level = [f.ident(i) for i in range(TREE_LEAVES)]
+        level = [f.ident(i) for i in range(leaves)]
         while len(level) > 1:
             level = [f.add(a, b) for a, b in zip(level[::2], level[1::2], strict=True)]
-        assert int(gather(session, level)[0].get_str()) == sum(range(TREE_LEAVES))
+        assert int(gather(session, level)[0].get_str()) == sum(range(leaves))
 
-    measure("tree", 2 * TREE_LEAVES - 1, args.repeat, once)
+    measure("tree", 2 * leaves - 1, args.repeat, once)
 
 
 def case_data(args):
     from rain.client import get_active_session
 
     crossed = []
+    size = args.sized(DATA_BYTES)
     f = functions()
     # Processes of one name make, those of another read: no object is read where it was made.
     f.produce.task_type, f.consume.task_type = "maker/call", "reader/call"
@@ -327,39 +279,41 @@ def case_data(args):
         crossed.clear()
 
     measure(
-        *("data", DATA_COUNT, args.repeat, lambda session: move(session, DATA_BYTES)),
+        *("data", DATA_COUNT, args.repeat, lambda session: move(session, size)),
         "numpy uint8, every page touched in another process than the one that made it",
         warm_up,
         subworkers={"maker": python, "reader": python},
-        amount=DATA_COUNT * DATA_BYTES / 1e9,
+        amount=DATA_COUNT * size / 1e9,
         unit="GB",
         other_process=crossed,
     )
 
 
 def case_rss_100k(args):
+    n = args.sized(RSS_COUNT)
     with cluster() as running:
         with running.session() as session:
             noop_py_once(1)(session)
         before = peak_mib(running.server_pid)
         with running.session() as session:
             start = time.perf_counter()
-            noop_py_once(RSS_COUNT)(session)
+            noop_py_once(n)(session)
             seconds = time.perf_counter() - start
-        emit("rss-100k", RSS_COUNT, [seconds], f"server process; {before} MiB before", peak_mib(running.server_pid))
+        emit("rss-100k", n, [seconds], f"server process; {before} MiB before", peak_mib(running.server_pid))
 
 
 def case_scale(args):
     """What a C no-op costs in sessions of very different size; the worst against the best is their ratio."""
     from rain.client import Task
 
+    counts = [args.sized(count) for count in SCALE_COUNTS]
     with cluster() as running:
         cost = {}
         seconds = []
-        for n in SCALE_COUNTS:
+        for n in counts:
             runs = []
             # Small ones often, since a few milliseconds of anything else would show.
-            for _ in range(min(20, max(args.repeat, 100_000 // n)) if n < SCALE_COUNTS[-1] else 1):
+            for _ in range(min(20, max(args.repeat, counts[2] // n)) if n < counts[-1] else 1):
                 with running.session(subworkers={"noop": str(NOOP)}) as session:
                     gather(session, [Task("noop/noop")])
                     start = time.perf_counter()
@@ -371,7 +325,7 @@ def case_scale(args):
         emit(
             *(
                 "scale",
-                SCALE_COUNTS[-1],
+                counts[-1],
                 seconds,
                 "noop-c, 1,000 to 1,000,000 in a session; ratio: dearest to cheapest",
             ),
@@ -381,14 +335,32 @@ def case_scale(args):
         )
 
 
+def case_handed_c_c(args):
+    handed(args, "c", "c")
+
+
+def case_handed_c_py(args):
+    handed(args, "c", "py")
+
+
+def case_handed_py_c(args):
+    handed(args, "py", "c")
+
+
+def case_subworker_start(args):
+    starting(args)
+
+
 def main():
     cases = {name[5:].replace("_", "-"): case for name, case in globals().items() if name.startswith("case_")}
     timed = [name for name in cases if name != "startup-child"]
     parser = argparse.ArgumentParser(description="Measures Rain, one JSON line per case.")
     parser.add_argument("--case", default=",".join(timed), help="some of: " + " ".join(timed))
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a hundredth of the work: whether it runs, not how fast")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
+    args.sized = lambda count: max(4, count // 100) if args.quick else count
     if args.list:
         print(" ".join(timed))
         return 0

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-import cases
+import harness
 
 COUNTS = {"noop-c": 20_000, "noop-py": 10_000, "shell-true": 1_000}
 FACTOR = 5
@@ -45,7 +45,7 @@ def run(session, case, count):
         session.submit()
         session.wait_all()
     else:
-        cases.gather(session, made)
+        harness.gather(session, made)
     return time.process_time() - before
 
 
@@ -85,7 +85,7 @@ STAGES = [  # process, thread's name there, what it does
 
 def measured(case, count):
     """[(stage, µs per task)]"""
-    with cases.cluster() as running, running.session(subworkers={"noop": str(cases.NOOP)}) as session:
+    with harness.cluster() as running, running.session(subworkers={"noop": str(harness.NOOP)}) as session:
         inner = [pid for pid in descendants(running.worker_pids[0]) if process_name(pid) == "rain-worker"]
         if len(inner) != 1:
             raise RuntimeError(f"the worker's own process is not to be found among {inner}")
@@ -117,8 +117,8 @@ def instructions(case, count):
     The worker starts itself anew by /proc/self/exe, which is valgrind's own file there: it runs as it is.
     """
     # Debian's valgrind can't read the debug information of Swift 6; counting needs none.
-    stripped = cases.ROOT / "build/bench/rain"
-    subprocess.run(["strip", "-o", stripped, cases.RAIN], check=True)
+    stripped = harness.ROOT / "build/bench/rain"
+    subprocess.run(["strip", "-o", stripped, harness.RAIN], check=True)
     totals = []
     for size in (count // 10, count // 10 * FACTOR):
         directory = pathlib.Path(tempfile.mkdtemp(prefix="rain-profile-"))
@@ -133,14 +133,14 @@ def instructions(case, count):
             )
             address = f"127.0.0.1:{server['control_port']}"
             worker = start(
-                [str(cases.RAIN), "worker", address, "--cpus", "2", "--work-dir", f"{directory}/w"],
+                [str(harness.RAIN), "worker", address, "--cpus", "2", "--work-dir", f"{directory}/w"],
                 directory / "worker",
                 common,
             )
             from rain.client import Client
 
             client = Client("127.0.0.1", server["port"])
-            with client.new_session("profile", subworkers={"noop": str(cases.NOOP)}) as session:
+            with client.new_session("profile", subworkers={"noop": str(harness.NOOP)}) as session:
                 run(session, case, size)
             for process in (worker["popen"], server["popen"]):
                 process.terminate()
