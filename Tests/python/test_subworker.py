@@ -142,7 +142,9 @@ def test_results_by_position_and_label(host):
         (None, ("x",), "None"),
         (("a",), ("x", "y"), "returned 1 values"),
         ("a", ("x", "y"), "2 outputs"),
-        ({"x": "a", "z": "b"}, ("x", "y"), "the function returned"),
+        ({"x": "a", "z": "b"}, ("x", "y"), "but this one has"),
+        ({"a": 1, "b": 2}, ("x",), "auto_encode="),
+        ((1, 2), ("x",), "auto_encode="),
         ("a", (), "no outputs"),
     ],
 )

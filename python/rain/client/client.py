@@ -4,7 +4,15 @@ import json
 
 from ..common.errors import RainException, SessionException, TaskException
 from .access import access_path, read_token
-from .http import CHECKSUM_REQUEST, CONNECT_SECONDS, Connection, ConnectionLost, LineStream
+from .http import (
+    CHECKSUM_REQUEST,
+    CONNECT_SECONDS,
+    Connection,
+    ConnectionLost,
+    LineStream,
+    NotConnected,
+    is_control_port,
+)
 from .outage import Outage
 
 #: Connections that are kept for the next request; more are open only while more threads ask.
@@ -36,7 +44,17 @@ class Client:
         self._headers = f"Host: {host}:{port}\r\nAuthorization: Bearer {self._token}\r\n{CHECKSUM_REQUEST}"
         self._idle = []
         # Only the first answer is limited in time: whatever else listens there may say nothing for ever.
-        self.server_version = self._json("GET", "/api/v1/status", timeout=CONNECT_SECONDS).get("version")
+        try:
+            self.server_version = self._json("GET", "/api/v1/status", timeout=CONNECT_SECONDS).get("version")
+        except NotConnected:
+            raise
+        except ConnectionLost:
+            if not is_control_port(address, port):
+                raise
+            raise RainException(
+                f"{address}:{port} is the port of workers; clients have another one: 7210, unless the server was told "
+                "otherwise (its log says both)"
+            ) from None
 
     def new_session(
         self, name="Unnamed Session", default=False, *, on_error="fail_session", subworkers=None, grace=None

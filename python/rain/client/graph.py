@@ -6,12 +6,12 @@ import threading
 from ..common.content_type import check_content_type, encode_parts, merge_content_types
 from ..common.data_instance import DataInstance
 from ..common.directory import CONTENT_TYPE, is_directory_type, pack
-from ..common.errors import RainException
+from ..common.errors import RainException, TaskException
 from ..common.labeled_list import LabeledList
 from ..common.placeholder import take_input
 from ..common.states import DataObjectState, TaskState
 from .info import Spec
-from .template import Template, call_site, to_json
+from .template import Template, call_site, describe_site, to_json
 
 #: While arguments are pickled: `collector`, which turns data objects into placeholders.
 pickling = threading.local()
@@ -342,6 +342,18 @@ class Task:
     def update(self):
         """Brings state and info."""
         self._session.update((self,))
+
+    def _cancellation(self) -> TaskException:
+        """What says that it was cancelled, with what the program knows of it."""
+        return TaskException(
+            {
+                "task": self._id,
+                "name": self.name,
+                "type": self.task_type,
+                "message": "the task was cancelled",
+                "origin": describe_site(self._template.frames),
+            }
+        )
 
     def __reduce_ex__(self, protocol):
         return self.output.__reduce_ex__(protocol)

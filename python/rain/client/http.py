@@ -67,6 +67,15 @@ def connect(host, port) -> socket.socket:
     return sock
 
 
+def is_control_port(host, port) -> bool:
+    """Whether a server's port of workers is there: it speaks first, and hangs up on requests."""
+    try:
+        with socket.create_connection((host, port), 0.7) as sock:
+            return sock.recv(1) == b"\xff"
+    except OSError:
+        return False
+
+
 def read_head(reader):
     """Reads a status line and headers.
 

@@ -11,6 +11,8 @@ PAUSE_SECONDS_MIN = 0.02
 PAUSE_SECONDS_MAX = 1
 #: An outage that lasts longer is told.
 SILENT_SECONDS = 2
+#: Until when a server's silence is known, by its name: what a warning has said that it will be asked again.
+_told_until = {}
 
 
 class Outage:
@@ -42,12 +44,21 @@ class Outage:
             if self._patience <= 0:
                 raise error
             raise ConnectionLost(f"{self._server} is gone, and did not come back within {self._patience:g} s: {error}")
+        now = time.monotonic()
         if lasted > SILENT_SECONDS and not self._is_told:
             self._is_told = True
+            # Several connections of a program meet the same outage: it is told by the first of them.
+            is_known = now < _told_until.get(self._server, now)
+            _told_until[self._server] = now + left
+            if is_known:
+                return self._pause_once(left)
             warnings.warn(
                 f"{self._server} does not answer ({error}); it is asked again for {left:.0f} s more",
                 RainWarning,
                 stacklevel=2,
             )
+        self._pause_once(left)
+
+    def _pause_once(self, left):
         time.sleep(min(self._pause, left))
         self._pause = min(self._pause * 2, PAUSE_SECONDS_MAX)

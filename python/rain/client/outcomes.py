@@ -96,14 +96,15 @@ class Outcomes:
             raise TaskException(self.failure)
         self.check_open()
 
-    def wait_task(self, task_id, progress):
+    def wait_task(self, task, progress):
+        task_id = task._id
         while self.states[task_id] == UNFINISHED:
             self.advance(progress)
         state = self.states[task_id]
         if state == FAILED:
             raise TaskException(self.failures[task_id])
         if state == CANCELLED:
-            raise TaskException({"task": task_id, "message": "the task was cancelled"})
+            raise task._cancellation()
 
     def wait_all(self, progress):
         while self.unfinished:

@@ -247,8 +247,13 @@ class Remote:
             collector.add(obj)
         pickling.collector = collector
         try:
-            value = (args, keywords) if not self._specs else self._pickled_parameters(collector, args, keywords)
-            data = dump(value)
+            try:
+                value = (args, keywords) if not self._specs else self._pickled_parameters(collector, args, keywords)
+                data = dump(value)
+            except RainException:
+                raise
+            except Exception as error:
+                raise self._unpicklable(self._arguments(args, keywords), error) from None
             if len(data) > ARGUMENT_BYTES_MAX:
                 parts = dump_parts(value)
                 blob = session._add_constant(b"".join(parts), "arguments", "pickle5" if len(parts) > 1 else "pickle")
@@ -321,9 +326,53 @@ class Remote:
         pickling.collector = collector
         try:
             data = cloudpickle().dumps(self.function, 5)
+        except RainException:
+            raise
+        except Exception as error:
+            raise self._unpicklable(_variables(self.function), error) from None
         finally:
             pickling.collector = None
         return _Function(session._add_constant(data, self.name, "cloudpickle"), collector.inputs)
 
+    def _arguments(self, args, keywords):
+        """(what it is called in a message, value) of the arguments of a call."""
+        positional, rest, _, _ = self._parameters
+        for i, value in enumerate(args):
+            yield f"argument {positional[i] if i < len(positional) else f'{rest}[{i - len(positional)}]'!r}", value
+        for name, value in (keywords or {}).items():
+            yield f"argument {name!r}", value
+
+    def _unpicklable(self, candidates, error) -> RainException:
+        """Names the first of the candidates that can't travel to a worker."""
+        for title, value in candidates:
+            try:
+                cloudpickle().dumps(value, 5)
+            except Exception as own:
+                return RainException(
+                    f"the {title} of {self.name}, of type {type(value).__name__}, can't be pickled for the worker: "
+                    f"{own}; make it inside the function, or hand over what it is made from"
+                )
+        return RainException(f"{self.name} can't be pickled for the worker: {error}")
+
     def __repr__(self):
         return f"<Remote {self.name}>"
+
+
+def _variables(function):
+    """(what it is called in a message, value) of what a function takes along."""
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+        try:
+            yield f"variable {name!r}", cell.cell_contents
+        except ValueError:
+            pass  # It has no value yet.
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names.update(constant.co_names)
+    for name in sorted(names & function.__globals__.keys()):
+        yield f"global variable {name!r}", function.__globals__[name]
+    for value in function.__defaults__ or ():
+        yield "default of a parameter", value
+    for name, value in (function.__kwdefaults__ or {}).items():
+        yield f"default of {name!r}", value

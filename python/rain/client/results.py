@@ -165,5 +165,5 @@ class Results:
             self._session._note_failure(error)
             return error
         if status == 4:
-            return TaskException({"task": obj._task._id if obj._task else None, "message": "the task was cancelled"})
+            return obj._task._cancellation() if obj._task else RainException(f"the task of {obj!r} was cancelled")
         return RainException(f"{obj!r} can't be had now: {data.decode(errors='replace') or f'status {status}'}")

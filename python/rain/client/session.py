@@ -15,6 +15,8 @@ from .results import Results, ranges
 
 #: For so long a session outlives a broken connection, where it has no grace time of its own.
 GRACE_SECONDS = 5
+#: What a failed task ends.
+ON_ERROR = ("fail_session", "fail_descendants")
 
 _stack = []
 _default = None
@@ -56,6 +58,8 @@ class Session:
     def __init__(self, client, name, default, on_error, subworkers, grace):
         self.client = client
         self.name = name
+        if on_error not in ON_ERROR:
+            raise RainException(f"on_error is {' or '.join(map(repr, ON_ERROR))}, not {on_error!r}")
         self._on_error = on_error
         request = {"name": name, "on_error": on_error, "subworkers": [self._python_subworker()]}
         if grace is not None:
@@ -198,7 +202,7 @@ class Session:
             if not self._is_submitted(item):
                 raise RainException(f"{item!r} can't be waited for: submit it first")
             if task is not None:
-                self._outcomes.wait_task(task._id, progress)
+                self._outcomes.wait_task(task, progress)
 
     def wait_all(self, progress=None):
         """Waits until every submitted task has its outcome, and raises the first failure if there is one."""

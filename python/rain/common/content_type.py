@@ -90,7 +90,10 @@ def decode_value(data, content_type):
 
         return decode(data, content_type)
     if not content_type:
-        raise RainException("the data has no content type, so it can't be decoded: name one with Input(content_type=…)")
+        raise RainException(
+            "the data has no content type, so there is nothing to decode: take get_str() or get_bytes(); or name the "
+            "type, in the task that makes it by Output(content_type=…), in one that reads it by Input(content_type=…)"
+        )
     raise RainException(f"content type {content_type!r} has no decoder: take the bytes with get_bytes()")
 
 

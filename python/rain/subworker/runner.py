@@ -30,6 +30,8 @@ from .context import Context
 
 #: More than a tick of the slowest kernel clock, by which files are dated.
 CLOCK_STEP_NANOSECONDS = 20_000_000
+#: For a function with one output that returned something with several parts.
+AS_ONE = "to make it the result as it is, say how to turn it into bytes, as in @remote(auto_encode='pickle')"
 
 
 def run():
@@ -239,6 +241,10 @@ def results(call, result, count) -> list:
             f"the function has {count} outputs but returned {summary(result)}: return a tuple or a dict"
         )
     if len(result) != count:
+        if count == 1:
+            raise RainException(
+                f"the function has one output but returned a {type(result).__name__} of {len(result)} values: {AS_ONE}"
+            )
         raise RainException(f"the function has {count} outputs but returned {len(result)} values")
     return result
 
@@ -246,7 +252,11 @@ def results(call, result, count) -> list:
 def result_by_label(call, result) -> list:
     labels = [call.output_label(i) for i in range(call.output_count)]
     if result.keys() != set(labels):
-        raise RainException(f"the outputs are {labels} but the function returned {sorted(map(str, result))}")
+        keys = ", ".join(sorted(map(repr, result))) or "nothing"
+        hint = f"; {AS_ONE}" if len(labels) == 1 else ""
+        raise RainException(
+            f"a dict that a function returns has a value for each output, here {labels}, but this one has {keys}{hint}"
+        )
     return [result[label] for label in labels]
 
 
