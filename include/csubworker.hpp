@@ -15,6 +15,8 @@
 //     csw::span<const T>, std::string_view    the bytes, without a copy: read-only, gone when the function returns
 //     std::vector<T>, std::string             a copy of the bytes
 //     a number, bool, an enumeration          from its text when the input is JSON or text, else from its own bytes
+//     a plain struct, std::array<T, n>        a copy of its bytes
+//     std::optional of any of these           nothing where the input was left out; only inputs of that kind can follow
 //     std::filesystem::path                   where the input can be read, a file or a directory
 //     csw::input                              the input itself: bytes, path, label, content type, attributes, a parsed form
 //     csw::inputs                             all inputs that are left; the last argument
@@ -29,11 +31,13 @@
 //
 //     std::string, const char *, std::string_view   the text                        content type text
 //     a number, bool, an enumeration                its text                        content type json
-//     std::vector<T>                                the values' bytes               content type array/f8 and the like
+//     std::vector<T>, csw::span, std::array         the values' bytes               content type array/f8 and the like
+//     a plain struct                                its bytes
 //     std::filesystem::path                         the file or directory, moved away
 //     csw::same_as                                  one of the inputs again, without a copy
 //
-// T is a trivially copyable type. An exception that leaves the function fails the task with its what(); csw::cancelled, which
+// T is a trivially copyable type; a plain struct is an aggregate that is one. With C++20 std::span is as good as csw::span.
+// It compiles with -fno-rtti. An exception that leaves the function fails the task with its what(); csw::cancelled, which
 // csw::context::check() throws, ends it as cancelled. A class of this header belongs to the thread that uses it; csw::context,
 // csw::input and csw::output are valid until the function returns.
 #ifndef CSUBWORKER_HPP
@@ -53,6 +57,7 @@
 #include <locale>
 #include <memory>
 #include <new>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -62,7 +67,12 @@
 #include <typeinfo>
 #include <utility>
 #include <vector>
-#if defined(__GNUC__)
+#if defined(__has_include)
+#if __cplusplus >= 202002L && __has_include(<span>)
+#include <span>
+#endif
+#endif
+#if defined(__GNUC__) && defined(__cpp_rtti)
 #include <cxxabi.h>
 #endif
 
@@ -140,6 +150,10 @@ inline std::size_t place(const csw_call *call, std::size_t input) {
 template <class T>
 constexpr bool is_plain = std::is_trivially_copyable_v<T> && !std::is_pointer_v<T> && !std::is_reference_v<T>;
 template <class T> constexpr bool is_number = std::is_arithmetic_v<T> || std::is_enum_v<T>;
+/// Plain structs and arrays. What is no aggregate may be a view of memory that is somebody else's, as std::span is.
+template <class T>
+constexpr bool is_record =
+    std::is_class_v<T> &&std::is_aggregate_v<T> &&is_plain<T> && !std::is_empty_v<T> && !std::is_same_v<T, same_as>;
 
 /// "input 1 \"weights\"", for errors.
 inline std::string input_title(const csw_call *call, std::size_t i) {
@@ -147,6 +161,10 @@ inline std::string input_title(const csw_call *call, std::size_t i) {
     const char *label = csw_input_label(call, i);
     return *label != 0 ? title + " \"" + label + "\"" : title;
 }
+
+/// std::array is an array of its elements, anything else one of itself.
+template <class T> struct element_of { using type = T; };
+template <class T, std::size_t count> struct element_of<std::array<T, count>> { using type = T; };
 
 /// "array/f8": the kind and size of the elements; "" for what is no number.
 template <class T> std::string array_type() {
@@ -239,6 +257,19 @@ template <class T> T number(csw_call *call, std::size_t i) {
     }
 }
 
+template <class T> T record(csw_call *call, std::size_t i) {
+    check_array_type<typename element_of<T>::type>(call, i);
+    csw_bytes bytes;
+    check(call, csw_input_bytes(call, i, &bytes));
+    if (bytes.size != sizeof(T))
+        throw error(
+            input_title(call, i) + " has " + std::to_string(bytes.size) + " bytes instead of the " +
+            std::to_string(sizeof(T)) + " that its struct or array has");
+    T value;
+    std::memcpy(&value, bytes.data, sizeof value);
+    return value;
+}
+
 template <class T> std::string format(T value) {
     if constexpr (std::is_enum_v<T>) {
         return format(static_cast<std::underlying_type_t<T>>(value));
@@ -266,9 +297,12 @@ inline void set_type(csw_call *call, std::size_t output, const std::string &cont
     check(call, csw_output_set_content_type(call, output, content_type.c_str()));
 }
 
+/// Its address stands for a type, also without RTTI.
+template <class T> struct type_mark { static constexpr char mark = 0; };
+
 /// A parsed form that hangs on an input, with the type that it was made as.
 struct attachment {
-    const std::type_info *type;
+    const char *type;
     std::shared_ptr<const void> value;
 };
 
@@ -306,10 +340,11 @@ public:
     ///     std::shared_ptr<const Model> model = weights.parsed<Model>([](const csw::input &from) { return Model(from.text()); });
     template <class T, class Make> std::shared_ptr<const T> parsed(Make &&make) const {
         auto *found = static_cast<detail::attachment *>(csw_input_attached(call_, i_));
-        if (found != nullptr && *found->type == typeid(T)) return std::static_pointer_cast<const T>(found->value);
+        if (found != nullptr && found->type == &detail::type_mark<T>::mark)
+            return std::static_pointer_cast<const T>(found->value);
         auto made = std::make_shared<const T>(std::forward<Make>(make)(*this));
         if (!csw_input_is_cached(call_, i_)) return made;
-        auto kept = std::make_unique<detail::attachment>(detail::attachment{&typeid(T), made});
+        auto kept = std::make_unique<detail::attachment>(detail::attachment{&detail::type_mark<T>::mark, made});
         auto destroy = [](void *value, void *) { delete static_cast<detail::attachment *>(value); };
         detail::check(call_, csw_input_attach(call_, i_, kept.get(), destroy, nullptr));
         kept.release();
@@ -447,6 +482,27 @@ template <class T> struct argument<span<const T>> {
     static constexpr role is = role::input;
     static span<const T> take(source &from) { return elements<T>(from.call, from.next_input++); }
 };
+#if defined(__cpp_lib_span)
+template <class T> struct argument<std::span<const T>> {
+    static constexpr role is = role::input;
+    static std::span<const T> take(source &from) {
+        auto found = elements<T>(from.call, from.next_input++);
+        return {found.data(), found.size()};
+    }
+};
+#endif
+template <class T> struct argument<T, std::enable_if_t<is_record<T>>> {
+    static constexpr role is = role::input;
+    static T take(source &from) { return record<T>(from.call, from.next_input++); }
+};
+template <class T> struct argument<std::optional<T>> {
+    static_assert(argument<T>::is == role::input, "csw: only an input can be a std::optional");
+    static constexpr role is = role::input;
+    static std::optional<T> take(source &from) {
+        if (from.next_input >= csw_input_count(from.call)) return std::nullopt;
+        return argument<T>::take(from);
+    }
+};
 template <> struct argument<std::string_view> {
     static constexpr role is = role::input;
     static std::string_view take(source &from) { return input(from.call, from.next_input++).text(); }
@@ -510,7 +566,7 @@ template <class A> constexpr bool check_argument() {
     static_assert(
         argument_of<A>::is != role::unknown,
         "csw: an argument of a task must be csw::span<const T>, std::string_view, std::string, std::vector<T>, a "
-        "number, "
+        "number, a plain struct, std::array<T, n>, std::optional of these, "
         "std::filesystem::path, csw::input, csw::inputs, csw::output<T> or csw::context &");
     static_assert(
         is_passable<A>, "csw: an input is read-only: take it by value or by const &, or make a csw::output<T>");
@@ -521,12 +577,27 @@ template <role wanted, class... A> constexpr std::size_t count_of(list<A...>) {
     return (std::size_t{0} + ... + (argument_of<A>::is == wanted ? 1 : 0));
 }
 
-template <class... A> constexpr bool is_rest_last(list<A...>) {
-    bool has_rest = false, is_last = true;
-    (void)std::initializer_list<int>{
-        (is_last = is_last && !(has_rest && argument_of<A>::is == role::input),
-         has_rest = has_rest || argument_of<A>::is == role::rest, 0)...};
-    return is_last;
+template <class T> constexpr bool is_optional = false;
+template <class T> constexpr bool is_optional<std::optional<T>> = true;
+
+/// An input that a call must have.
+template <class A>
+constexpr bool is_required =
+    argument_of<A>::is == role::input && !is_optional<std::remove_cv_t<std::remove_reference_t<A>>>;
+
+template <class... A> constexpr std::size_t required_count(list<A...>) {
+    return (std::size_t{0} + ... + (is_required<A> ? 1 : 0));
+}
+
+/// Whether nothing that is an input follows csw::inputs, and nothing that is required an optional one.
+template <class... A> constexpr bool is_in_order(list<A...>) {
+    bool has_rest = false, has_optional = false, is_good = true;
+    (void)has_rest, (void)has_optional; // unused where there is no argument
+    ((is_good = is_good && !(has_rest && argument_of<A>::is == role::input) && !(has_optional && is_required<A>),
+      has_rest = has_rest || argument_of<A>::is == role::rest,
+      has_optional = has_optional || (argument_of<A>::is == role::input && !is_required<A>)),
+     ...);
+    return is_good;
 }
 
 // --- Results ---------------------------------------------------------------------------------------------------------
@@ -563,6 +634,22 @@ template <class T> struct plain_result {
 template <class T> struct result<std::vector<T>> : plain_result<T> {};
 template <class T> struct result<span<T>> : plain_result<std::remove_cv_t<T>> {};
 template <class T, std::size_t count> struct result<std::array<T, count>> : plain_result<T> {};
+#if defined(__cpp_lib_span)
+template <class T> struct result<std::span<T>> {
+    static constexpr bool is_known = true;
+    static std::string content_type() { return array_type<std::remove_cv_t<T>>(); }
+    static void set(csw_call *call, std::size_t i, std::span<T> values) {
+        plain_result<std::remove_cv_t<T>>::set(call, i, values);
+    }
+};
+#endif
+template <class T> struct result<T, std::enable_if_t<is_record<T> && std::is_same_v<typename element_of<T>::type, T>>> {
+    static constexpr bool is_known = true;
+    static std::string content_type() { return ""; }
+    static void set(csw_call *call, std::size_t i, const T &value) {
+        check(call, csw_output_bytes(call, i, &value, sizeof value));
+    }
+};
 template <> struct result<std::filesystem::path> {
     static constexpr bool is_known = true;
     static std::string content_type() { return ""; }
@@ -581,8 +668,8 @@ template <> struct result<same_as> {
 template <class T> constexpr bool check_result() {
     static_assert(
         result<T>::is_known,
-        "csw: a task must return nothing, a text, a number, std::vector<T>, std::filesystem::path, csw::same_as, or a "
-        "std::tuple or std::pair of them");
+        "csw: a task must return nothing, a text, a number, std::vector<T>, a plain struct, std::filesystem::path, "
+        "csw::same_as, or a std::tuple or std::pair of them");
     return true;
 }
 
@@ -610,16 +697,21 @@ template <class A, class B> struct results<std::pair<A, B>> : results<std::tuple
 // --- Tasks -----------------------------------------------------------------------------------------------------------
 
 /// A function as the library calls it.
-template <class Function, class... A> csw_status invoke(csw_call *call, const Function &function, list<A...>) {
+template <class Function, class... A> csw_status invoke(csw_call *call, Function &function, list<A...>) {
     using result_type = std::decay_t<decltype(function(std::declval<A>()...))>;
     constexpr std::size_t input_count = count_of<role::input>(list<A...>());
+    constexpr std::size_t required = required_count(list<A...>());
     constexpr bool has_rest = count_of<role::rest>(list<A...>()) != 0;
     constexpr std::size_t output_count = count_of<role::output>(list<A...>()) + results<result_type>::count;
     std::size_t given = csw_input_count(call) - csw_constant_count(call), wanted = csw_output_count(call);
-    if (has_rest ? given < input_count : given != input_count)
+    if (given < required || (given > input_count && !has_rest)) {
+        const char *bound = has_rest || (given < required && required < input_count) ? "at least "
+                            : required < input_count                                 ? "at most "
+                                                                                     : "";
         return csw_fail(
-            call, "task \"%s\" takes %s%zu inputs, but was given %zu", csw_call_method(call),
-            has_rest ? "at least " : "", input_count, given);
+            call, "task \"%s\" takes %s%zu inputs, but was given %zu", csw_call_method(call), bound,
+            given < required ? required : input_count, given);
+    }
     if (wanted != output_count)
         return csw_fail(
             call, "task \"%s\" has %zu outputs, but was asked for %zu", csw_call_method(call), output_count, wanted);
@@ -638,7 +730,9 @@ inline csw_status fail(csw_call *call, std::string_view message, std::string_vie
     return csw_fail_text(call, message.data(), message.size(), detail.data(), detail.size());
 }
 
-inline std::string type_name(const std::type_info &type) {
+#if defined(__cpp_rtti)
+inline std::string type_name(const std::exception &thrown) {
+    const std::type_info &type = typeid(thrown);
 #if defined(__GNUC__)
     int status = 0;
     std::unique_ptr<char, void (*)(void *)> name(
@@ -647,11 +741,16 @@ inline std::string type_name(const std::type_info &type) {
 #endif
     return type.name();
 }
+#else
+inline std::string type_name(const std::exception &) {
+    return "";
+}
+#endif
 
 /// What no exception may leave: C code called it.
 template <class Function> csw_status guarded(csw_call *call, void *function) noexcept {
     try {
-        return invoke(call, *static_cast<const Function *>(function), typename signature<Function>::arguments());
+        return invoke(call, *static_cast<Function *>(function), typename signature<Function>::arguments());
     } catch (const cancelled &) {
         return CSW_ECANCELLED;
     } catch (const error &thrown) {
@@ -659,7 +758,7 @@ template <class Function> csw_status guarded(csw_call *call, void *function) noe
     } catch (const std::bad_alloc &) {
         return fail(call, "no memory", "");
     } catch (const std::exception &thrown) {
-        return fail(call, thrown.what(), type_name(typeid(thrown)));
+        return fail(call, thrown.what(), type_name(thrown));
     } catch (...) {
         return fail(call, "the task threw something that is no std::exception", "");
     }
@@ -690,7 +789,8 @@ public:
     subworker(const subworker &) = delete;
     subworker &operator=(const subworker &) = delete;
 
-    /// Makes a function, a lambda or another object with one operator() a task. Its types are the task's signature.
+    /// Makes a function, a lambda or another object with one operator() a task. Its types are the task's signature; it is kept, and
+    /// may change itself from call to call when it is not called at once.
     /// Throws csw::error when the labels are not as many as the function has, or the name is taken.
     template <class Function> subworker &task(const std::string &name, Function &&function, task_options options = {}) {
         using kept_type = std::decay_t<Function>;
@@ -718,12 +818,16 @@ private:
             using result_type = std::decay_t<typename detail::signature<Function>::result>;
             static_assert(detail::results<result_type>::is_checked);
             static_assert(
-                detail::is_rest_last(all()) && detail::count_of<detail::role::rest>(all()) <= 1,
-                "csw: csw::inputs takes all inputs that are left, so no input can follow it");
+                detail::is_in_order(all()) && detail::count_of<detail::role::rest>(all()) <= 1,
+                "csw: csw::inputs takes all inputs that are left, so no input can follow it; and only a std::optional "
+                "one can "
+                "follow a std::optional one");
             constexpr bool has_rest = detail::count_of<detail::role::rest>(all()) != 0;
-            std::size_t input_count = has_rest ? 0 : detail::count_of<detail::role::input>(all());
+            constexpr std::size_t input_count = detail::count_of<detail::role::input>(all());
+            // The library's own count has no room for what may be left out.
+            constexpr bool is_fixed = !has_rest && input_count == detail::required_count(all());
             std::vector<std::string> types = types_of_outputs<result_type>(all());
-            auto inputs = labels(name, "inputs", options.inputs, input_count);
+            auto inputs = labels(name, "inputs", options.inputs, is_fixed ? input_count : 0);
             auto outputs = labels(name, "outputs", options.outputs, types.size());
             std::vector<const char *> content_types;
             for (auto &one : types)
@@ -739,7 +843,7 @@ private:
             type.output_content_types = content_types.data();
             type.threads = options.threads;
             type.function = detail::guarded<Function>;
-            type.context = const_cast<std::remove_const_t<Function> *>(kept.get());
+            type.context = kept.get();
             if (csw_task(handle_, &type) != CSW_OK) throw error(csw_message(handle_));
             functions_.push_back(std::move(kept));
         }

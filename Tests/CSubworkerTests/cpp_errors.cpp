@@ -2,6 +2,7 @@
 #include <csubworker.hpp>
 
 #include <list>
+#include <optional>
 
 int main() {
     csw::subworker subworker;
@@ -17,6 +18,10 @@ int main() {
     subworker.task("rest", [](csw::inputs, int) {});
 #elif CASE == 6 // the elements of an input must be trivially copyable
     subworker.task("strings", [](csw::span<const std::string>) {});
+#elif CASE == 7 // only a std::optional one can
+    subworker.task("optional", [](std::optional<int>, int) {});
+#elif CASE == 8 // an argument of a task must be csw::span<const T>, std::string_view
+    subworker.task("written", [](csw::span<double>) {});
 #else
     subworker.task("good", [](int x) { return x; });
 #endif

@@ -23,4 +23,4 @@ while IFS= read -r line; do
     esac
     count=$((count + 1))
 done <"$3"
-[ $count = 6 ]
+[ $count = 8 ]

@@ -88,6 +88,55 @@ TEST("spans, vectors and texts are the bytes of the inputs") {
     host.shutdown();
 }
 
+TEST("structs and arrays of a fixed length are their bytes") {
+    struct Pixel {
+        std::uint8_t red, green, blue;
+        std::array<float, 2> at;
+    };
+    Host host(program);
+    uint32_t id = host.define("mirror", 2);
+    Given pixel{raw<Pixel>({{1, 2, 3, {4, 5}}}), ""}, weights{raw<double>({7, 8, 9}), "array/f8"};
+    auto made = outputs(host.run(id, "", inputs({pixel, weights})));
+    Pixel turned;
+    EXPECT_EQ(made[0].bytes.size(), sizeof turned);
+    std::memcpy(&turned, made[0].bytes.data(), sizeof turned);
+    EXPECT(turned.red == 3 && turned.green == 2 && turned.blue == 1 && turned.at[0] == 5 && turned.at[1] == 4);
+    EXPECT_EQ(made[0].contentType, "");
+    EXPECT_EQ(made[1].bytes, raw<double>({9, 7}));
+    EXPECT_EQ(made[1].contentType, "array/f8");
+    EXPECT_EQ(
+        host.run(id, "", inputs({{"abc", ""}, weights})).error,
+        "input 0 has 3 bytes instead of the 12 that its struct or array has");
+    EXPECT_EQ(
+        host.run(id, "", inputs({pixel, {weights.bytes, "array/i8"}})).error,
+        "input 1 is array/i8; the task takes array/f8");
+    host.shutdown();
+}
+
+TEST("inputs that are optional may be left out, from the last one on") {
+    Host host(program);
+    uint32_t id = host.define("perhaps");
+    Given one{"1", "json"}, two{"2", "json"}, three{"3", ""};
+    EXPECT_EQ(single(host.run(id, "", inputs({one}))), "1");
+    EXPECT_EQ(single(host.run(id, "", inputs({one, two}))), "1 2");
+    EXPECT_EQ(single(host.run(id, "", inputs({one, two, three}))), "1 2 3");
+    EXPECT_EQ(host.run(id).error, "task \"perhaps\" takes at least 1 inputs, but was given 0");
+    EXPECT_EQ(
+        host.run(id, "", inputs({one, two, three, three})).error,
+        "task \"perhaps\" takes at most 3 inputs, but was given 4");
+    host.shutdown();
+}
+
+TEST("a function may own things, keep state and be wrapped") {
+    Host host(program);
+    uint32_t id = host.define("count up");
+    EXPECT_EQ(single(host.run(id)), "1");
+    EXPECT_EQ(single(host.run(id)), "2");
+    EXPECT_EQ(single(host.run(host.define("captured"), "", inputs({{"1", "json"}}))), "owned1");
+    EXPECT_EQ(single(host.run(host.define("wrapped"), "", inputs({{"1", "json"}}))), "-1");
+    host.shutdown();
+}
+
 TEST("an array of other elements than the function takes is an error") {
     Host host(program);
     std::string x = raw<double>({1, 2}), y = raw<int64_t>({1, 2});

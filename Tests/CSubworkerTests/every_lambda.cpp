@@ -19,6 +19,11 @@ struct Point {
     float x, y;
 };
 
+struct Pixel {
+    std::uint8_t red, green, blue;
+    std::array<float, 2> at;
+};
+
 enum class Colour : std::uint8_t { red = 1, green = 2 };
 
 /// Counts how often an input is parsed.
@@ -61,6 +66,22 @@ int main() {
             turned.push_back({point.y, point.x});
         return turned;
     });
+    subworker.task("mirror", [](Pixel pixel, const std::array<double, 3> &weights) {
+        std::swap(pixel.red, pixel.blue);
+        std::swap(pixel.at[0], pixel.at[1]);
+        return std::make_tuple(pixel, std::array<double, 2>{weights[2], weights[0]});
+    });
+    subworker.task("perhaps", [](long a, std::optional<long> b, const std::optional<std::string> &c) {
+        return std::to_string(a) + (b ? " " + std::to_string(*b) : "") + (c ? " " + *c : "");
+    });
+    subworker.task("count up", [count = 0]() mutable { return ++count; });
+    subworker.task("captured", [word = std::make_unique<std::string>("owned")](long n) noexcept {
+        return *word + std::to_string(n);
+    });
+    subworker.task("wrapped", std::function<long(long)>([](long n) { return -n; }));
+#if defined(__cpp_lib_span)
+    subworker.task("halves", [](std::span<const double> x) { return std::make_pair(x.first(x.size() / 2), x.size()); });
+#endif
     subworker.task("double", [](csw::span<const float> x, csw::output<float> twice, csw::output<std::int32_t> sizes) {
         csw::span<float> out = twice.resize(x.size());
         for (std::size_t i = 0; i < x.size(); ++i)
