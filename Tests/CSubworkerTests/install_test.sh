@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs to an empty directory, moves it, and builds programs with nothing but what was installed: by pkg-config with the
-# shared and the static library, by CMake, and by a copy of the library in one file; and, with the sources, as a part of
-# another project. Each runs under a host.
+# shared and the static library, by CMake, and by a copy of the library in one file; by CMake from the build folder; and, with
+# the sources, as a part of another project. Each runs under a host.
 #   install_test.sh BUILD SOURCES GREET C_COMPILER CXX_COMPILER
 set -eu
 build=$1 sources=$2 greet=$3 c=$4 cxx=$5
@@ -46,6 +46,11 @@ END
 cmake -S . -B b -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$c" -DCMAKE_CXX_COMPILER="$cxx" >/dev/null
 cmake --build b >/dev/null
 "$greet" b/by_cmake b/by_cmake_static
+
+echo "find_package in the build folder"
+cmake -S . -B from_build -Dcsubworker_DIR="$build" -DCMAKE_C_COMPILER="$c" -DCMAKE_CXX_COMPILER="$cxx" >/dev/null
+cmake --build from_build >/dev/null
+"$greet" from_build/by_cmake from_build/by_cmake_static
 
 echo "add_subdirectory"
 mkdir sub
