@@ -6,6 +6,8 @@ struct APIClient {
     let host: String
     let port: UInt16
     let accessPath: String
+    /// Nobody said where the server is, and none is known.
+    private let isGuess: Bool
     private let token: String
 
     init(_ options: ServerAddressOptions) throws(CLIError) {
@@ -13,6 +15,7 @@ struct APIClient {
         let address = options.server ?? HostAndPort(host: started?.host ?? "localhost", port: started?.port)
         host = address.host
         port = address.port ?? 7210
+        isGuess = options.server == nil && started == nil
         do {
             accessPath = try options.access ?? AccessFile.path(inStateDirectory: stateDirectory())
             token = try AccessFile.load(path: accessPath).clientToken
@@ -29,7 +32,12 @@ struct APIClient {
 
     /// A connection whose requests may take any time; `timeoutSeconds` for those that must not.
     func connect(timeoutSeconds: Int = 0) throws(CLIError) -> HTTPConnection {
-        try HTTPConnection(host: host, port: port, timeoutSeconds: timeoutSeconds)
+        do throws(CLIError) {
+            return try HTTPConnection(host: host, port: port, timeoutSeconds: timeoutSeconds)
+        } catch {
+            if isGuess, case .noServer(let address, let reason) = error { throw .noneStarted(address, reason: reason) }
+            throw error
+        }
     }
 
     var headers: [(String, String)] { [("Authorization", "Bearer \(token)")] }
@@ -142,33 +150,20 @@ struct StatusAnswer: Decodable {
             case toClientsBytes = "to_clients_bytes"
         }
     }
-    struct Session: Decodable {
-        var session: UInt32
-        var name: String
-        var tasks: Int
-        var finished: Int
-        var failed: Int
-        var running: Int
-        var state: String
-        /// The most CPUs that a waiting task asks for and no worker has.
-        var missingCPUs: Int
-
-        enum CodingKeys: String, CodingKey {
-            case session, name, tasks, finished, failed, running, state
-            case missingCPUs = "missing_cpus"
-        }
-    }
     var version: String
     var epoch: Int
     var host: String
     var pid: Int32
+    /// Where workers join.
+    var controlPort: UInt16
     var uptimeSeconds: Double
     var workers: [Worker]
-    var sessions: [Session]
+    var sessions: [SessionAnswer]
     var transfers: Traffic
 
     private enum CodingKeys: String, CodingKey {
         case version, epoch, host, pid, workers, sessions, transfers
+        case controlPort = "control_port"
         case uptimeSeconds = "uptime_s"
     }
 }
@@ -187,16 +182,6 @@ struct SubmittedAnswer: Decodable {
         case tasks, objects
         case firstObject = "first_object"
     }
-}
-
-struct ObjectInfoAnswer: Decodable {
-    struct Object: Decodable {
-        var object: UInt32
-        var label: String?
-        var state: String
-        var kept: Bool?
-    }
-    var objects: [Object]
 }
 
 extension String {

@@ -12,12 +12,23 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
     case unknownHost(String, reason: String)
     case noServer(String, reason: String)
     case connectionLost(String, reason: String)
+    /// Nothing runs that `rain start` started, and nobody answers at the default address.
+    case noneStarted(String, reason: String)
+    /// A request of a client went to the port of workers, or the other way round.
+    case controlPort(String)
+    case clientPort(String)
+    case notControlPort(String, found: String)
     case badAnswer(String, reason: String)
     case refused(status: Int, message: String, accessPath: String)
     case taskFailed(String)
     case noSuchLabel(String, known: [String])
     case ambiguousLabel(String, objects: [UInt32])
+    case ambiguousObject(String, objects: [UInt32])
+    case noSuchObject(UInt32, session: UInt32, count: UInt32)
+    case notText
     case notKept(String)
+    case notDone(session: UInt32, seconds: Double)
+    case notAllFinished(session: UInt32, tasks: UInt32, failed: UInt32, cancelled: UInt32)
     case outputCut(reason: String)
 
     var description: String {
@@ -41,6 +52,16 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
             "there is no host \(host): \(reason)"
         case .noServer(let address, let reason):
             "no rain server at \(address): \(reason); start one with `rain start --simple`, or name another with --server HOST:PORT"
+        case .noneStarted(let address, let reason):
+            "nothing runs that `rain start` started, and at the default address \(address) nobody answers (\(reason)); start a server with "
+                + "`rain start --simple`, or name one with --server HOST:PORT"
+        case .controlPort(let address):
+            "\(address) is the port of workers; clients have another one: 7210, unless the server was told otherwise (its log says both)"
+        case .clientPort(let address):
+            "\(address) is the port of clients; workers have another one: 7211, unless the server was told otherwise "
+                + "(`rain status` shows it, and the server's log says both)"
+        case .notControlPort(let address, let found):
+            "\(address) is no port of a rain server: there is \(found); name the server's control port, 7211 unless it was told otherwise"
         case .connectionLost(let address, let reason):
             "the server at \(address) closed the connection: \(reason)"
         case .badAnswer(let address, let reason):
@@ -56,6 +77,17 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
                 + (known.isEmpty ? ": none has a label" : "; there are: \(known.joined(separator: ", "))")
         case .ambiguousLabel(let label, let objects):
             "the label \"\(label)\" is that of \(objects.count) objects (\(objects.map(String.init).joined(separator: ", "))): give them different labels"
+        case .ambiguousObject(let label, let objects):
+            "the label \"\(label)\" is that of \(objects.count) objects: name one by its number, "
+                + objects.prefix(10).map(String.init).joined(separator: ", ") + (objects.count > 10 ? "…" : "")
+        case .noSuchObject(let object, let session, let count):
+            "session \(session) has no object \(object)" + (count == 0 ? ": it has none" : ": its objects are 0 to \(count - 1)")
+        case .notText:
+            "this is no text, and stdout is a terminal: write it to a file with -o FILE, or pipe it on"
+        case .notDone(let session, let seconds):
+            "session \(session) is not done after \(seconds) s: `rain explain \(session)` says what it waits for"
+        case .notAllFinished(let session, let tasks, let failed, let cancelled):
+            "of \(tasks) tasks \(failed) failed and \(cancelled) were cancelled: `rain explain \(session)` says why"
         case .notKept(let label):
             "the object \"\(label)\" was dropped when nothing needed it any more: add \"keep\": true to that output"
         case .outputCut(let reason):

@@ -13,10 +13,14 @@ struct HTTPHead: Equatable {
 /// cost more start-up time than all the requests together.
 struct HTTPConnection: ~Copyable {
     let address: String
+    private let host: String
+    private let port: UInt16
     private let socket: Descriptor
     private var received: [UInt8] = []
     private var position = 0
     private var body = Body.none
+    /// It has answered as a server of clients does.
+    private var isAnswered = false
 
     private enum Body {
         case none
@@ -29,36 +33,12 @@ struct HTTPConnection: ~Copyable {
     /// - Parameter timeoutSeconds: how long an answer may pause; 0 waits for ever.
     init(host: String, port: UInt16, timeoutSeconds: Int = 0) throws(CLIError) {
         address = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
-        var hints = addrinfo()
-        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        hints.ai_flags = AI_ADDRCONFIG
-        var found: UnsafeMutablePointer<addrinfo>?
-        let code = getaddrinfo(host, String(port), &hints, &found)
-        guard code == 0 else { throw .unknownHost(host, reason: String(cString: gai_strerror(code))) }
-        defer { freeaddrinfo(found) }
-
-        var reason = "no address"
-        var candidate = found
-        while let info = candidate?.pointee {
-            candidate = info.ai_next
-            let raw = Glibc.socket(info.ai_family, info.ai_socktype | Int32(SOCK_CLOEXEC.rawValue), info.ai_protocol)
-            guard raw >= 0 else {
-                reason = errorText(errno)
-                continue
-            }
-            let descriptor = Descriptor(raw)
-            guard connect(raw, info.ai_addr, info.ai_addrlen) == 0 else {
-                reason = errorText(errno)
-                continue
-            }
-            var limit = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
-            setsockopt(raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-            var on: Int32 = 1
-            setsockopt(raw, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
-            socket = descriptor
-            return
-        }
-        throw .noServer(address, reason: reason)
+        (self.host, self.port) = (host, port)
+        socket = try connectedSocket(host: host, port: port)
+        var limit = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
+        setsockopt(socket.raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        var on: Int32 = 1
+        setsockopt(socket.raw, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
     }
 
     /// For `poll`; to be read by this connection alone.
@@ -85,7 +65,7 @@ struct HTTPConnection: ~Copyable {
 
     mutating func readHead() throws(CLIError) -> HTTPHead {
         while true {
-            let line = try readLine()
+            let line = try readStatusLine()
             let words = line.split(separator: " ", maxSplits: 2)
             guard words.count >= 2, words[0].hasPrefix("HTTP/1."), let status = Int(words[1]) else {
                 throw .badAnswer(address, reason: "it begins with \"\(line.prefix(60))\"")
@@ -102,6 +82,7 @@ struct HTTPConnection: ~Copyable {
                 default: break  // No other header concerns the command line.
                 }
             }
+            isAnswered = true
             if status / 100 == 1 { continue }
             if head.isChunked {
                 body = .chunked
@@ -156,6 +137,17 @@ struct HTTPConnection: ~Copyable {
         return all
     }
 
+    /// A peer of the control plane speaks first, and hangs up on a request: that is another port than it should be, not a broken one.
+    private mutating func readStatusLine() throws(CLIError) -> String {
+        do throws(CLIError) {
+            if position == received.count, try fill() > 0, received[position] == 0xFF { throw .controlPort(address) }
+            return try readLine()
+        } catch {
+            if case .connectionLost = error, !isAnswered, PortProbe(host: host, port: port) == .controlPlane { throw .controlPort(address) }
+            throw error
+        }
+    }
+
     private mutating func readLine() throws(CLIError) -> String {
         while true {
             if let end = received[position...].firstIndex(of: UInt8(ascii: "\n")) {
@@ -208,4 +200,37 @@ struct HTTPConnection: ~Copyable {
         }
         return true
     }
+}
+
+/// Connects to the first address of a host that takes it.
+/// - Parameter timeoutMilliseconds: for each of its addresses; 0 for as long as the kernel tries.
+func connectedSocket(host: String, port: UInt16, timeoutMilliseconds: Int = 0) throws(CLIError) -> Descriptor {
+    var hints = addrinfo()
+    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    hints.ai_flags = AI_ADDRCONFIG
+    var found: UnsafeMutablePointer<addrinfo>?
+    let code = getaddrinfo(host, String(port), &hints, &found)
+    guard code == 0 else { throw .unknownHost(host, reason: String(cString: gai_strerror(code))) }
+    defer { freeaddrinfo(found) }
+
+    var reason = "no address"
+    var candidate = found
+    while let info = candidate?.pointee {
+        candidate = info.ai_next
+        let raw = Glibc.socket(info.ai_family, info.ai_socktype | Int32(SOCK_CLOEXEC.rawValue), info.ai_protocol)
+        guard raw >= 0 else {
+            reason = errorText(errno)
+            continue
+        }
+        let descriptor = Descriptor(raw)
+        // Linux holds `connect` to it, too.
+        var limit = timeval(tv_sec: timeoutMilliseconds / 1000, tv_usec: timeoutMilliseconds % 1000 * 1000)
+        setsockopt(raw, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        guard connect(raw, info.ai_addr, info.ai_addrlen) == 0 else {
+            reason = errno == EINPROGRESS ? "no answer" : errorText(errno)
+            continue
+        }
+        return descriptor
+    }
+    throw .noServer(host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)", reason: reason)
 }

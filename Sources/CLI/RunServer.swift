@@ -19,9 +19,9 @@ struct RunServer: ParsableCommand {
 
     @Option(help: "The address to listen on; * for every network.")
     var host = "127.0.0.1"
-    @Option(help: "The port of clients; 0 for any that is free.")
+    @Option(help: "The port of clients; 0 for any that is free; default: 7210.", transform: parsed(ValueForm.port))
     var port: UInt16 = 7210
-    @Option(help: "The port of workers; 0 for any that is free.")
+    @Option(help: "The port of workers; 0 for any that is free; default: 7211.", transform: parsed(ValueForm.port))
     var controlPort: UInt16 = 7211
     @Option(help: ArgumentHelp("Where the journal and uploaded data are; default: work/server in the state directory.", valueName: "directory"))
     var workDir: String?
@@ -31,6 +31,8 @@ struct RunServer: ParsableCommand {
     var readyFile: String?
     @Option(help: .hidden)
     var readyFd: Int32?
+
+    func validate() throws { try checkPorts(clients: port, workers: controlPort) }
 
     func run() throws {
         let state = try stateDirectory()

@@ -22,16 +22,20 @@ struct RunWorker: ParsableCommand {
             and a table [subworkers.NAME] with a command for each subworker. Options count more than the file.
             """)
 
-    @Argument(help: ArgumentHelp("The server, and its control port if it is not 7211.", valueName: "server[:port]"))
-    var server: HostAndPort?
+    @Argument(
+        help: ArgumentHelp("The server, and its control port if it is not 7211.", valueName: "server[:port]"),
+        transform: parsed(ValueForm.server))
+    var server: HostAndPort? = nil
     @Option(
         help: ArgumentHelp(
             "A configuration file; default: rain/worker.toml in $XDG_CONFIG_HOME or ~/.config, if it is there.", valueName: "file"))
     var config: String?
-    @Option(help: ArgumentHelp("How many CPUs tasks may use; default: detect.", valueName: "n|detect"))
-    var cpus: CPUCount?
-    @Option(help: ArgumentHelp("How much memory data may take, such as 4G; what is more goes to disk; default: half of the machine's.", valueName: "bytes"))
-    var storeMemory: ByteCount?
+    @Option(help: ArgumentHelp("How many CPUs tasks may use; default: detect.", valueName: "n|detect"), transform: parsed(ValueForm.cpuCount))
+    var cpus: CPUCount? = nil
+    @Option(
+        help: ArgumentHelp("How much memory data may take, such as 4G; what is more goes to disk; default: half of the machine's.", valueName: "bytes"),
+        transform: parsed(ValueForm.bytes))
+    var storeMemory: ByteCount? = nil
     @Option(help: ArgumentHelp("Where data that has no room in memory goes; default: a directory below work in the state directory.", valueName: "directory"))
     var workDir: String?
     @Option(help: ArgumentHelp("Where worker.log and the logs of subworkers go; default: the log is written to stderr.", valueName: "directory"))
@@ -44,7 +48,7 @@ struct RunWorker: ParsableCommand {
     var readyFd: Int32?
     @Option(help: ArgumentHelp("The server's access file; default: access.toml in the state directory.", valueName: "file"))
     var access: String?
-    @Option(help: ArgumentHelp("A subworker that this worker offers; may be repeated.", valueName: "name=command"))
+    @Option(help: ArgumentHelp("A subworker that this worker offers; may be repeated.", valueName: "name=command"), transform: parsed(ValueForm.subworker))
     var subworker: [SubworkerOption] = []
     @Option(help: ArgumentHelp("Declarations of C functions that are tasks of this worker (see rain ffi); may be repeated.", valueName: "file"))
     var ffi: [String] = []
@@ -61,6 +65,8 @@ struct RunWorker: ParsableCommand {
         defer { if workDir == nil, file.workDirectory == nil { _ = rain_remove_tree(AT_FDCWD, work) } }
         if logDirectory != nil { try writeLog(to: logs, role: .worker) }
         try Installation.readDeclarations(file.declarations + ffi)
+        // `rain start` knows the port.
+        if readyFd == nil { try checkControlPort(server.host, server.port ?? 7211) }
         let code = try runWorker(
             WorkerOptions(
                 serverHost: server.host, controlPort: server.port ?? 7211, cpus: (cpus ?? file.cpus)?.count ?? availableCPUs(), workDirectory: work,

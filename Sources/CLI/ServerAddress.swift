@@ -34,8 +34,10 @@ struct HostAndPort: Equatable, ExpressibleByArgument {
 
 /// The options of every command that speaks to a running server.
 struct ServerAddressOptions: ParsableArguments {
-    @Option(name: .long, help: ArgumentHelp("The server; default: the one that `rain start` started, else localhost:7210.", valueName: "host[:port]"))
-    var server: HostAndPort?
+    @Option(
+        name: .long, help: ArgumentHelp("The server; default: the one that `rain start` started, else localhost:7210.", valueName: "host[:port]"),
+        transform: parsed(ValueForm.server))
+    var server: HostAndPort? = nil
     @Option(name: .long, help: ArgumentHelp("The server's access file; default: access.toml in the state directory.", valueName: "file"))
     var access: String?
 }

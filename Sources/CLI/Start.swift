@@ -17,21 +17,21 @@ struct Start: ParsableCommand {
 
     @Flag(help: "One worker with all CPUs of this machine.")
     var simple = false
-    @Option(help: ArgumentHelp("Workers with these numbers of CPUs.", valueName: "[n,…]"))
-    var localWorkers: CPUList?
-    @Option(help: ArgumentHelp("With --simple: the CPUs of its worker; default: all of this machine.", valueName: "n"))
-    var cpus: UInt32?
+    @Option(help: ArgumentHelp("Workers with these numbers of CPUs.", valueName: "[n,…]"), transform: parsed(ValueForm.cpuList))
+    var localWorkers: CPUList? = nil
+    @Option(help: ArgumentHelp("With --simple: the CPUs of its worker; default: all of this machine.", valueName: "n"), transform: parsed(ValueForm.cpus))
+    var cpus: UInt32? = nil
     @Option(help: "The address that the server listens on; * for every network.")
     var host = "127.0.0.1"
-    @Option(help: "The port of clients; 0 for any that is free.")
+    @Option(help: "The port of clients; 0 for any that is free; default: 7210.", transform: parsed(ValueForm.port))
     var port: UInt16 = 7210
-    @Option(help: "The port of workers; 0 for any that is free.")
+    @Option(help: "The port of workers; 0 for any that is free; default: 7211.", transform: parsed(ValueForm.port))
     var controlPort: UInt16 = 7211
     @Option(
         help: ArgumentHelp(
             "How much memory the data of each worker may take, such as 4G; what is more goes to disk; default: half of the machine's, shared out.",
-            valueName: "bytes"))
-    var storeMemory: ByteCount?
+            valueName: "bytes"), transform: parsed(ValueForm.bytes))
+    var storeMemory: ByteCount? = nil
     @Option(help: ArgumentHelp("Where each process gets a directory for its data; default: work in the state directory.", valueName: "directory"))
     var workDir: String?
     @Option(help: ArgumentHelp("Where the logs go; default: log in the state directory.", valueName: "directory"))
@@ -49,8 +49,9 @@ struct Start: ParsableCommand {
             guard simple else { throw ValidationError("--cpus is for --simple; with --local-workers say the CPUs there: [2,2]") }
             guard cpus > 0 else { throw ValidationError("--cpus 0: a worker needs at least one") }
         }
+        try checkPorts(clients: port, workers: controlPort)
         for text in subworker where SubworkerOption(argument: text) == nil {
-            throw ValidationError("--subworker \(text): say it as name=command, for example wc=./wordcount")
+            throw ValidationError("--subworker \(text): \(ValueForm.subworker)")
         }
     }
 

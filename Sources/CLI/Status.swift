@@ -22,7 +22,7 @@ struct Status: ParsableCommand {
         if json {
             try printJSON(body, client)
         } else {
-            printTable(try client.decode(StatusAnswer.self, body), client)
+            printStatus(try client.decode(StatusAnswer.self, body), client)
         }
     }
 
@@ -34,61 +34,50 @@ struct Status: ParsableCommand {
         try writeAll(place.dropLast() + port + body.dropFirst() + [UInt8(ascii: "\n")], to: STDOUT_FILENO, path: "stdout")
     }
 
-    private func printTable(_ status: StatusAnswer, _ client: APIClient) {
-        print("server    \(client.url)   rain \(status.version), pid \(status.pid) on \(status.host), up \(duration(status.uptimeSeconds))")
+    private func printStatus(_ status: StatusAnswer, _ client: APIClient) {
+        print("server    \(client.url)   rain \(status.version), pid \(status.pid) on \(status.host), up \(durationText(status.uptimeSeconds))")
+        print("joining   workers join with `rain worker \(workerAddress(status, client))`")
         print("access    \(client.accessPath)")
         let moved = status.transfers
         print(
-            "moved     uploads \(size(moved.uploadedBytes)), depot to workers \(size(moved.toWorkersBytes)), "
-                + "workers to server \(size(moved.fromWorkersBytes)), server to clients \(size(moved.toClientsBytes))")
+            "moved     uploads \(sizeText(moved.uploadedBytes)), depot to workers \(sizeText(moved.toWorkersBytes)), "
+                + "workers to server \(sizeText(moved.fromWorkersBytes)), server to clients \(sizeText(moved.toClientsBytes))")
         print("workers   \(status.workers.count)")
-        table(
+        printTable(
             ["id", "host", "pid", "cpus", "running", "queued", "objects", "pulled", "served", "store"],
             status.workers.map {
                 [
                     $0.worker, $0.host, "\($0.pid)", "\($0.cpus)", "\($0.running)", "\($0.queued)", "\($0.objects)",
-                    size($0.transfers?.pulledBytes), size($0.transfers?.servedBytes), $0.store ?? "",
+                    sizeText($0.transfers?.pulledBytes), sizeText($0.transfers?.servedBytes), $0.store ?? "",
                 ]
             })
         print("sessions  \(status.sessions.count)")
-        table(
-            ["id", "name", "state", "tasks", "running", "finished", "failed"],
-            status.sessions.map {
-                ["\($0.session)", $0.name, $0.state, "\($0.tasks)", "\($0.running)", "\($0.finished)", "\($0.failed)"]
-            })
-        let largest = status.workers.map(\.cpus).max() ?? 0
-        for session in status.sessions where session.missingCPUs > 0 {
-            print("session \(session.session) waits for a worker with \(session.missingCPUs) CPUs; the largest has \(largest)")
+        SessionAnswer.printSessions(status.sessions)
+        if status.workers.isEmpty {
+            print("There is no worker, so nothing runs: \(status.joinAdvice(client))")
+            return
+        }
+        for session in status.sessions where session.state == "open" {
+            for line in status.obstacles(of: session, client) { print("session \(session.session): \(line)") }
         }
     }
+}
 
-    /// "?" for a worker that did not answer.
-    private func size(_ bytes: UInt64?) -> String {
-        guard let bytes else { return "?" }
-        var value = Double(bytes)
-        var unit = 0
-        while value >= 1000, unit < 4 {
-            value /= 1000
-            unit += 1
-        }
-        let name = ["B", "kB", "MB", "GB", "TB"][unit]
-        let tenths = Int((value * 10).rounded())
-        return unit == 0 || tenths >= 100 ? "\(Int(value.rounded())) \(name)" : "\(tenths / 10).\(tenths % 10) \(name)"
+extension StatusAnswer {
+    /// How a worker on this machine joins the server.
+    func joinAdvice(_ client: APIClient) -> String {
+        "start one with `rain worker \(workerAddress(self, client))`, on another machine with the server's name and its access file"
     }
 
-    private func duration(_ seconds: Double) -> String {
-        let whole = Int(seconds)
-        if whole < 120 { return "\(whole) s" }
-        if whole < 7200 { return "\(whole / 60) min" }
-        return "\(whole / 3600) h"
+    /// Why tasks of a session can't begin on the workers that there are, a line each; none when they only wait for their turn.
+    func obstacles(of session: SessionAnswer, _ client: APIClient) -> [String] {
+        // The server says it after a while; who asks shall know at once.
+        if session.waiting > 0, workers.isEmpty { return ["waits for a worker, and there is none: \(joinAdvice(client))"] }
+        return session.hints ?? []
     }
+}
 
-    private func table(_ titles: [String], _ rows: [[String]]) {
-        guard !rows.isEmpty else { return }
-        let widths = titles.indices.map { column in ([titles] + rows).map { $0[column].count }.max() ?? 0 }
-        for row in [titles] + rows {
-            let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
-            print(("  " + cells.joined(separator: "  ")).trimmedEnd)
-        }
-    }
+/// Where workers reach the server that this client reaches.
+private func workerAddress(_ status: StatusAnswer, _ client: APIClient) -> String {
+    "\(client.host.contains(":") ? "[\(client.host)]" : client.host):\(status.controlPort)"
 }

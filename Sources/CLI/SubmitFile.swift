@@ -17,8 +17,8 @@ struct SubmitFile: ParsableCommand {
 
                 rain submit graph.ndjson --wait --get greeting=-
 
-            Without --wait the session is a detached one: it goes on by itself, and its number is printed. A task that \
-            fails ends the command with status 1 and tells why.
+            Without --wait the session is a detached one: it goes on by itself, and its number is printed, for `rain wait`, \
+            `rain get` and `rain close`. A task that fails ends the command with status 1 and tells why.
             """)
 
     @Argument(help: "The file; - for stdin.")
@@ -29,10 +29,12 @@ struct SubmitFile: ParsableCommand {
     @Option(
         help: ArgumentHelp(
             "When all is done, write the object with that label to a file (- for stdout); may be repeated. Implies --wait.",
-            valueName: "label=path"))
+            valueName: "label=path"), transform: parsed(ValueForm.labelAndPath))
     var get: [LabelAndPath] = []
-    @Option(help: ArgumentHelp("With --wait: for how long a server that is gone may be started again.", valueName: "seconds"))
-    var reconnect = 60
+    @Option(
+        help: ArgumentHelp("With --wait: for how long a server that is gone may be started again; default: 60.", valueName: "seconds"),
+        transform: parsed(ValueForm.seconds))
+    var reconnect: Int = 60
     @Option(help: "The session's name, shown to people; default: the file's name.")
     var sessionName: String?
 
@@ -136,30 +138,9 @@ struct SubmitFile: ParsableCommand {
             }
             guard found.count == 1 else { throw .ambiguousLabel(wanted.label, objects: found.map(\.object)) }
             guard object.state != "dropped" else { throw .notKept(wanted.label) }
-            try download(client, "/api/v1/sessions/\(session)/objects/\(object.object)/content", to: wanted.path, &connection)
+            try client.download("/api/v1/sessions/\(session)/objects/\(object.object)/content", to: wanted.path, &connection)
             count += 1
         }
-    }
-
-    private func download(_ client: APIClient, _ path: String, to file: String, _ connection: inout HTTPConnection) throws(CLIError) {
-        let head = try connection.request("GET", path, headers: client.headers)
-        guard head.status == 200 else { return try client.check(head, connection.readBody()) }
-        if file == "-" {
-            var isBegun = false
-            do throws(CLIError) {
-                while let part = try connection.nextPart() {
-                    isBegun = true
-                    try writeAll(part, to: STDOUT_FILENO, path: "stdout")
-                }
-            } catch {
-                // What is printed can't be taken back, to be printed again.
-                throw isBegun && error.mayPass ? .outputCut(reason: "\(error)") : error
-            }
-            return
-        }
-        let target = try NewFile(file, mode: 0o666)
-        while let part = try connection.nextPart() { try target.write(part) }
-        try target.finish()
     }
 }
 

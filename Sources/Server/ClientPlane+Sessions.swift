@@ -65,6 +65,8 @@ extension ClientPlane {
                 writer.string(about.host)
                 writer.key("pid")
                 writer.integer(about.pid)
+                writer.key("control_port")
+                writer.integer(about.controlPort)
                 writer.key("uptime_s")
                 writer.decimal(Instant.now.since(about.started) / 1_000_000, decimals: 3)
                 writer.key("workers")

@@ -259,6 +259,8 @@ struct ServerDescription: Sendable {
     var version: String
     var host: String
     var pid: Int32
+    /// Where workers join.
+    var controlPort: UInt16
     var started: Instant
 }
 

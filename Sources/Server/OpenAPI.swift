@@ -49,6 +49,7 @@ enum OpenAPI {
                             "epoch": {"type": "integer", "minimum": 0, "maximum": 4294967295},
                             "host": {"type": "string"},
                             "pid": {"type": "integer", "minimum": 0},
+                            "control_port": {"type": "integer", "minimum": 1, "maximum": 65535, "description": "Where workers join."},
                             "uptime_s": {"type": "number"},
                             "workers": {"type": "array", "items": {"$ref": "#/components/schemas/Worker"}},
                             "sessions": {"type": "array", "items": {"$ref": "#/components/schemas/Session"}},
@@ -64,7 +65,7 @@ enum OpenAPI {
                               "required": ["uploaded_bytes", "from_workers_bytes", "to_workers_bytes", "to_clients_bytes"]
                             }
                           },
-                          "required": ["version", "epoch", "host", "pid", "uptime_s", "workers", "sessions", "transfers"]
+                          "required": ["version", "epoch", "host", "pid", "control_port", "uptime_s", "workers", "sessions", "transfers"]
                         }
                       }
                     }

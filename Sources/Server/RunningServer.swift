@@ -67,7 +67,8 @@ package final class RunningServer: Sendable {
         let plane = ClientPlane(
             inbox: inbox, depot: depot, sessions: sessions, holders: HolderClient(loop: http.loop, dataSecret: dataSecret, traffic: traffic),
             traffic: traffic, token: Array(access.access.clientToken.utf8), dataSecret: dataSecret,
-            about: ServerDescription(version: options.version, host: Self.hostName(), pid: getpid(), started: started), logger: logger)
+            about: ServerDescription(version: options.version, host: Self.hostName(), pid: getpid(), controlPort: control.port, started: started),
+            logger: logger)
         (port, httpTask) = try http.start(host: host, port: options.port, plane: plane)
         // Only now, for port 0: nobody was told before.
         core.depotEndpoint.port = port

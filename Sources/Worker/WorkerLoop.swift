@@ -121,7 +121,11 @@ struct WorkerLoop: ~Copyable {
             isHandshakeFailureTold = false
             if !isReady {
                 isReady = true
+                let cpus = shell.options.cpus
+                writeNote("\(welcome.worker) with \(cpus) CPU\(cpus == 1 ? "" : "s") has joined the server \(server); its store: \(shell.store.kind)")
                 tellReady(welcome.worker)
+            } else {
+                writeNote("\(welcome.worker) is connected to the server \(server) again")
             }
         case .refused(let reason): end = .refused("the server \(server) refused this worker: \(reason)")
         case .defineTemplate, .forgetSession, .startSubworker, .call, .recall, .dropCached, .cancelCall, .stopSubworker, .grant, .runJob, .stopJob, .fetch,
