@@ -159,8 +159,8 @@ static uint64_t hash_of(const char *bytes, size_t size) {
     return hash;
 }
 
-/* The text of `"declarations"` in a configuration; NULL where it has none. */
-static const char *declarations_of(csw_bytes config, scratch *memory, size_t *size) {
+/* A text in a configuration; NULL where it has none of this name. */
+static const char *text_of(csw_bytes config, const char *name, scratch *memory, size_t *size) {
     json from = {.at = config.data, .end = (const char *)config.data + config.size};
     bool is_first = true, is_broken = false;
     if (json_peek(&from) != JSON_OBJECT || !json_enter(&from)) return NULL;
@@ -168,10 +168,14 @@ static const char *declarations_of(csw_bytes config, scratch *memory, size_t *si
         size_t key_size;
         const char *key = json_key(&from, memory, &key_size);
         if (key == NULL) return NULL;
-        if (strcmp(key, "declarations") == 0) return json_string(&from, memory, size);
+        if (strcmp(key, name) == 0) return json_string(&from, memory, size);
         if (!json_skip(&from)) return NULL;
     }
     return NULL;
+}
+
+static const char *declarations_of(csw_bytes config, scratch *memory, size_t *size) {
+    return text_of(config, "declarations", memory, size);
 }
 
 /* Splits `libm/cos`; false when there is no slash. */
@@ -206,11 +210,13 @@ static function *make_entry(
         return NULL;
     }
     bool is_split = split(method, &self->call_memory, &library, &name);
+    size_t directory_size;
+    const char *directory = text_of(csw_call_config(call), "directory", &self->call_memory, &directory_size);
     const decl_function *declared = is_split ? decl_find(&made->declarations, library, name) : NULL;
     for (uint32_t i = 0; declared != NULL && i < made->declarations.library_count; i += 1) {
         const decl_library *found = made->declarations.libraries[i];
         if (strcmp(found->name, library) != 0) continue;
-        made->function = function_make(found, declared, NULL, &made->memory, &problem);
+        made->function = function_make(found, declared, directory, &made->memory, &problem);
         if (made->function == NULL) *status = csw_fail(call, "%s", problem.text);
         return made->function;
     }

@@ -97,13 +97,30 @@ static bool is_broken_json(problem *problem) {
     return problem_set(problem, "the JSON is broken");
 }
 
+/* As C initialises an array of characters: with the text, then zeros; the NUL may be what has no room. */
+static bool characters_from_json(
+    const decl_field *field, json *from, scratch *memory, unsigned char *out, problem *problem) {
+    size_t size;
+    const char *text = json_string(from, memory, &size);
+    if (text == NULL) return is_broken_json(problem);
+    if (size > field->count)
+        return problem_set(
+            problem, "the text for '%s' has %zu bytes, but it has %u", field->name, size, (unsigned)field->count);
+    memset(out, 0, field->count);
+    memcpy(out, text, size);
+    return true;
+}
+
 static bool field_from_json(
     const decl_field *field, json *from, scratch *memory, unsigned char *out, problem *problem) {
     out += field->offset;
     if (!field->is_array) return value_from_json(field->type, from, memory, out, problem);
+    bool is_text = field->type->size == 1 && (field->type->kind == DECL_SIGNED || field->type->kind == DECL_UNSIGNED);
+    if (is_text && json_peek(from) == JSON_STRING) return characters_from_json(field, from, memory, out, problem);
     uint64_t count;
     if (json_peek(from) != JSON_LIST || !value_count_json(*from, &count) || count != field->count)
-        return problem_set(problem, "'%s' must be a list of %u", field->name, (unsigned)field->count);
+        return problem_set(
+            problem, "'%s' must be a list of %u%s", field->name, (unsigned)field->count, is_text ? ", or a text" : "");
     return value_list_from_json(field->type, from, memory, &out, problem);
 }
 

@@ -170,9 +170,9 @@ static void run_type(const struct type_row *type) {
 #define MULTIPLY                                                                                                       \
     "void multiply(int rows, int columns, const double matrix[rows][columns], const double vector[columns], double "   \
     "out[rows]);"
-#define LARGE                                                                                                          \
-    "{\"name\": [72, 101, 108, 108, 111], \"corners\": [{\"x\": 1, \"y\": 2}, {\"x\": 3, \"y\": 4}], \"number\": 7, "  \
-    "\"weight\": 1.5}"
+#define NAMED(name)                                                                                                    \
+    "{\"name\": " name ", \"corners\": [{\"x\": 1, \"y\": 2}, {\"x\": 3, \"y\": 4}], \"number\": 7, \"weight\": 1.5}"
+#define LARGE NAMED("[72, 101, 108, 108, 111]")
 
 static const row rows[] = {
     {"double mix(int8_t a, double b, uint16_t c, float d, int e, double f, unsigned long g, float h, int64_t i, double "
@@ -320,14 +320,21 @@ static const row rows[] = {
      "47656c6c6f000000000000000000f03f000000000000004000000000000010400000000000001040080000000000000000004040"
      "00000000",
      0},
+    {"struct large grow(struct large l, double by);", "[" NAMED("\"Hel\"") ", 1]", NULL,
+     "array/{name:i1[5]@0,corners:{x:f8@0,y:f8@8}16[2]@8,number:i8@40,weight:f4@48}56[]:"
+     "47656c0000000000000000000000f03f000000000000004000000000000010400000000000001040080000000000000000004040"
+     "00000000",
+     0},
+    {"struct large grow(struct large l, double by);", "[" NAMED("\"Hellos\"") ", 1]", NULL,
+     "!the text for 'name' has 6 bytes, but it has 5", 0},
     {"struct large grow(struct large l, double by);", "[1]",
      "array/{name:i1[5]@0,corners:{x:f8@0,y:f8@8}16[2]@8,number:i8@40,weight:f4@48}56[]:"
      "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcd",
      "array/{name:i1[5]@0,corners:{x:f8@0,y:f8@8}16[2]@8,number:i8@40,weight:f4@48}56[]:"
      "4762636465666768696a6b6c6d6e6f707172737475767778797a6162636465666768696a6b6c6d6e70707172737475767778f97a61626364",
      0},
-    {"struct large grow(struct large l, double by);", "[{\"name\": [1, 2]}, 1]", NULL, "!'name' must be a list of 5",
-     0},
+    {"struct large grow(struct large l, double by);", "[{\"name\": [1, 2]}, 1]", NULL,
+     "!'name' must be a list of 5, or a text", 0},
     {"double norm1(const struct point *p);", "[{\"x\": 1, \"y\": 2}]", NULL, "array/f8[]:3", 0},
     {"void middle(const struct point points[n], size_t n, struct point *out);",
      "[[{\"x\": 1, \"y\": 2}, {\"x\": 3, \"y\": 2}]]", NULL,

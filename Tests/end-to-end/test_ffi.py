@@ -382,6 +382,14 @@ def test_a_worker_is_given_declarations_in_files(tmp_path, test_library, monkeyp
         running.finish()
 
 
+def test_a_library_beside_its_declarations_is_found(session, tmp_path, test_library):
+    (tmp_path / "libraries").mkdir()
+    (tmp_path / "libraries/libtest.so").symlink_to(test_library)
+    own = tmp_path / "own.ffi"
+    own.write_text('library own = "./libraries/libtest.so" { int same_int(int x); }')
+    assert load(session, load_declarations(own)["own"].same_int(7)) == [7]
+
+
 def test_a_worker_with_a_wrong_declarations_file_does_not_start(stopped, tmp_path):
     wrong = tmp_path / "wrong.ffi"
     wrong.write_text('library m = "libm.so.6" {\n    double cos(dubble x);\n}\n')

@@ -45,16 +45,18 @@ def load_declarations(source) -> dict:
     """The libraries of a declarations file: `{name: library}`, with a function for each declaration as an attribute.
 
     Args:
-        source: a path, or the declarations themselves as a str with a '{' in it.
+        source: a path, or the declarations themselves as a str with a '{' in it. A library whose file is a relative path
+            with a slash is looked for beside that path, or from the current directory.
     """
     if isinstance(source, str) and "{" in source:
-        text, title = source, "declarations"
+        text, title, directory = source, "declarations", "."
     else:
         title = os.fspath(source)
+        directory = os.path.dirname(title)
         with open(source, encoding="utf-8") as file:
             text = file.read()
     libraries = {}
-    config = to_json({"declarations": text})
+    config = to_json({"declarations": text, "directory": os.path.abspath(directory)})
     for description in _describe(text, title):
         library = libraries.setdefault(description["library"], _LoadedLibrary())
         setattr(library, description["name"], Function(description, config, None, 1))
