@@ -45,8 +45,8 @@ def load_declarations(source) -> dict:
     """The libraries of a declarations file: `{name: library}`, with a function for each declaration as an attribute.
 
     Args:
-        source: a path, or the declarations themselves as a str with a '{' in it. A library whose file is a relative path
-            with a slash is looked for beside that path, or from the current directory.
+        source: a path, or the declarations themselves as a str with a '{' in it. A library whose file is a relative
+            path with a slash is looked for beside that path, or from the current directory.
     """
     if isinstance(source, str) and "{" in source:
         text, title, directory = source, "declarations", "."
