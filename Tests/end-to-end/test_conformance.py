@@ -118,6 +118,10 @@ def test_what_is_wrong_is_found(compiled):
     ]:
         status, text = check(*command, **options)
         assert status == 1 and reason in text, (reason, text)
+    # A call that does not as it should says nothing about what else is tried with it.
+    wrong = {"method": "join", "inputs": ["a"], "outputs": 1, "expect": ["b"]}
+    text = check(compiled("subject.c"), call=wrong)[1]
+    assert text.count("FAIL") == 1 and "the call failed, see above" in text
     # The tail of its log tells what happened.
     assert "oh no" in check("sh", "-c", "echo oh no >&2; exit 1")[1]
 

@@ -15,6 +15,8 @@ package struct ConformanceOptions: Sendable {
     /// A call that runs until it is cancelled.
     package var endless: SampleCall?
     package var timeoutNanoseconds: UInt64 = 10_000_000_000
+    /// Why what needs the call is not tried.
+    var withoutCall = "needs --call"
     static let inlineBytesMax = 64 * 1024
 
     package init(command: [String], name: String) {
@@ -42,6 +44,7 @@ package struct ConformanceResult: Equatable, Sendable {
     _ options: ConformanceOptions, report: (ConformanceResult) -> Void = { _ in }
 ) -> [ConformanceResult] {
     var results: [ConformanceResult] = []
+    var options = options
     for trial in Trial.all {
         let verdict: ConformanceResult.Verdict
         do throws(ConformanceFailure) {
@@ -52,6 +55,8 @@ package struct ConformanceResult: Equatable, Sendable {
         results.append(result)
         // Whoever doesn't get this far gets nowhere.
         if trial.isFirst, verdict != .passed { break }
+        // What the others would say of it says nothing about them.
+        if trial.isOfCall, case .failed = verdict { (options.call, options.withoutCall) = (nil, "the call failed, see above") }
     }
     return results
 }
@@ -59,6 +64,8 @@ package struct ConformanceResult: Equatable, Sendable {
 struct Trial: Sendable {
     let title: String
     var isFirst = false
+    /// It says whether the sample call does as it should.
+    var isOfCall = false
     /// - Returns: why there was nothing to try, if so.
     let run: @Sendable (ConformanceOptions) throws(ConformanceFailure) -> String?
 }

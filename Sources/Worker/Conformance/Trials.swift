@@ -12,8 +12,8 @@ extension Trial {
         Trial(title: "ends with exit code 0 on shutdown", run: shutsDown),
         Trial(title: "ends when the stream does", run: meetsEndOfStream),
         Trial(title: "answers a ping", run: answersPing),
+        Trial(title: "answers a call with outputs as declared", isOfCall: true, run: answersCall),
         Trial(title: "understands messages that come in pieces", run: takesPieces),
-        Trial(title: "answers a call with outputs as declared", run: answersCall),
         Trial(title: "takes inputs by path", run: takesPaths),
         Trial(title: "takes inputs by descriptor, if it says so", run: takesDescriptors),
         Trial(title: "remembers inputs, if it says so", run: remembers),
@@ -32,8 +32,6 @@ extension Trial {
         Trial(title: "takes no harm from what is no message", run: meetsGarbage),
         Trial(title: "takes no harm from calls that can't be", run: meetsBadCalls),
     ]
-
-    private static let noCall = "needs --call"
 
     // MARK: Life
 
@@ -118,7 +116,7 @@ extension Trial {
     // MARK: Calls
 
     private static func answersCall(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         let expected = try run.outputs(try run.run(call), of: call)
         try run.expect(call, expected, "called again")
@@ -130,7 +128,7 @@ extension Trial {
     }
 
     private static func takesPaths(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         guard !call.values.isEmpty else { return "the call has no inputs" }
         let run = try WelcomedSubject(options)
         let expected = try run.outputs(try run.run(call), of: call)
@@ -145,7 +143,7 @@ extension Trial {
     }
 
     private static func takesDescriptors(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         guard run.registration.takesDescriptors else { return "it does not say `descriptors`" }
         guard !call.values.isEmpty else { return "the call has no inputs" }
@@ -186,7 +184,7 @@ extension Trial {
     }
 
     private static func remembers(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         guard run.registration.hasCaching else { return "it does not say `caching`" }
         guard !call.values.isEmpty else { return "the call has no inputs" }
@@ -214,7 +212,7 @@ extension Trial {
     }
 
     private static func takesMany(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         let expected = try run.outputs(try run.run(call), of: call)
         for count in 0..<100 { try run.expect(call, expected, "at call \(count)", slot: UInt8(count % 64)) }
@@ -223,7 +221,7 @@ extension Trial {
     }
 
     private static func takesQueue(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         guard run.usesPage else { return "it does not say `controlPage`" }
         let expected = try run.outputs(try run.run(call), of: call)
@@ -242,7 +240,7 @@ extension Trial {
     }
 
     private static func dropsRecalled(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         guard run.usesPage else { return "it does not say `controlPage`" }
         let expected = try run.outputs(try run.run(call), of: call)
@@ -261,7 +259,7 @@ extension Trial {
     }
 
     private static func comparesTickets(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         guard run.usesPage else { return "it does not say `controlPage`" }
         let expected = try run.outputs(try run.run(call), of: call)
@@ -291,7 +289,7 @@ extension Trial {
     }
 
     private static func takesLargeInput(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard var call = options.call else { return noCall }
+        guard var call = options.call else { return options.withoutCall }
         guard !call.inputs.isEmpty else { return "the call has no inputs" }
         call.inputs[0] = [UInt8](repeating: 0x20, count: 32 << 20)
         call.varies = true
@@ -302,7 +300,7 @@ extension Trial {
     }
 
     private static func takesManyInputs(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard var call = options.call else { return noCall }
+        guard var call = options.call else { return options.withoutCall }
         call.inputs += (0..<1000).map { Array("input \($0)".utf8) }
         call.varies = true
         let run = try WelcomedSubject(options)
@@ -312,7 +310,7 @@ extension Trial {
     }
 
     private static func takesManyOutputs(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard var call = options.call else { return noCall }
+        guard var call = options.call else { return options.withoutCall }
         call.outputs += (0..<1000).map { OutputSpec(label: "more\($0)") }
         call.varies = true
         let run = try WelcomedSubject(options)
@@ -322,7 +320,7 @@ extension Trial {
     }
 
     private static func asksForMemory(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options, creditBytes: 1)
         let expected = try run.outputs(try run.run(call), of: call)
         guard run.subject.reserveCount > 0 else { return "its outputs are no files, or it never asks" }
@@ -380,7 +378,7 @@ extension Trial {
     }
 
     private static func meetsEndInCall(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
-        guard let call = options.call else { return noCall }
+        guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         try run.send([try run.makeCall(call, slot: 0)])
         run.subject.closeSocket()
