@@ -194,6 +194,20 @@ def test_attributes_travel(paper, session):
         other.output.attributes = {}
 
 
+def test_retries_and_rerun_travel(paper, session):
+    # From one place of a program, so that they would share a template.
+    made = [tasks.Concat((blob("x"),)) for _ in range(4)]
+    made[1].retries = 2
+    made[2].rerun = "never"
+    made[2].retries = 2
+    made[3].retries = 2
+    session.submit()
+    policies = [{name: t[name] for name in ("retries", "rerun") if name in t} for t in paper.templates()]
+    assert policies == [{}, {"retries": 2}, {"retries": 2, "rerun": "never"}]
+    assert [row[0] for row in paper.rows()] == [0, 1, 2, 1]
+    assert (made[0].retries, made[0].rerun, made[2].retries, made[2].rerun) == (0, "on_loss", 2, "never")
+
+
 def test_a_general_task_takes_any_type(paper, session):
     task = Task(
         "count/words", [("text", blob("x"))], ["counts", "total"], config={"a": 1}, arguments=[2], cpus=2, name="n"

@@ -35,7 +35,7 @@ class Batch:
                 add(self._constant_line(*node))
                 continue
             template_id = None
-            if not node._attributes:
+            if not node._attributes and node._policy is None:
                 template_id = node._template.ids.get(node._keep_mask)
             if template_id is None:
                 template_id = self._template_id(node, lines)
@@ -46,14 +46,17 @@ class Batch:
         self.body = ("\n".join(lines) + "\n").encode()
 
     def _template_id(self, task, lines) -> int:
-        """The number of the template with what tasks of their own have: kept outputs, attributes."""
-        attributes = to_json(task._attributes) if task._attributes else None
-        key = (task._keep_mask, attributes) if attributes else task._keep_mask
+        """The number of the template with what tasks of their own have: kept outputs, attributes, retries."""
+        own = {"attributes": task._attributes} if task._attributes else {}
+        if task._policy is not None:
+            own.update(sorted(task._policy.items()))
+        fields = to_json(own)[1:-1]
+        key = (task._keep_mask, fields) if fields else task._keep_mask
         template_id = task._template.ids.get(key)
         if template_id is None:
             template_id = task._template.ids[key] = self.next_template
             self.next_template += 1
-            lines.append(task._template.line(task._keep_mask, attributes))
+            lines.append(task._template.line(task._keep_mask, fields))
             self._new_templates.append((task._template, key))
         return template_id
 

@@ -13,6 +13,9 @@ from ..common.states import DataObjectState, TaskState
 from .info import Spec
 from .template import Template, call_site, describe_site, to_json
 
+#: What a server takes.
+RETRIES_MAX = 1_000_000
+
 #: While arguments are pickled: `collector`, which turns data objects into placeholders.
 pickling = threading.local()
 
@@ -159,7 +162,7 @@ class Task:
 
     __slots__ = (
         "_session", "_id", "_template", "_inputs", "_row", "_name", "_first_output", "_output", "_keep_mask", "_info",
-        "_attributes",
+        "_attributes", "_policy",
     )  # fmt: skip
 
     def __init__(
@@ -228,6 +231,7 @@ class Task:
         self._keep_mask = 0
         self._info = None
         self._attributes = None
+        self._policy = None
         session._add_task(self, len(template.outputs))
 
     @property
@@ -308,6 +312,33 @@ class Task:
         if self.state is not None:
             raise RainException("attributes can't be changed after the submit")
         self._attributes = value
+
+    @property
+    def retries(self) -> int:
+        """How many times it runs again when its process crashes; 0 unless set, before the submit."""
+        return (self._policy or {}).get("retries", 0)
+
+    @retries.setter
+    def retries(self, value: int):
+        if type(value) is not int or not 0 <= value <= RETRIES_MAX:
+            raise RainException(f"retries is a number from 0 to {RETRIES_MAX}, not {value!r}")
+        self._set_policy("retries", value)
+
+    @property
+    def rerun(self) -> str:
+        """Whether it may run again when its worker is lost: "on_loss", or "always" or "never", before the submit."""
+        return (self._policy or {}).get("rerun", "on_loss")
+
+    @rerun.setter
+    def rerun(self, value: str):
+        if value not in ("always", "on_loss", "never"):
+            raise RainException(f"rerun is 'always', 'on_loss' or 'never', not {value!r}")
+        self._set_policy("rerun", value)
+
+    def _set_policy(self, name, value):
+        if self.state is not None:
+            raise RainException(f"{name} can't be changed after the submit")
+        self._policy = {**(self._policy or {}), name: value}
 
     @property
     def spec(self) -> Spec:

@@ -98,10 +98,11 @@ class Template:
         self.constants = constants
         self.cpus = cpus
         self.attributes = attributes
-        #: The template's number in its session, by (mask of kept outputs, JSON of attributes).
+        #: The template's number in its session, by (mask of kept outputs, fields of its tasks' own).
         self.ids = {}
 
-    def line(self, keep_mask, attributes_json) -> str:
+    def line(self, keep_mask, own_fields) -> str:
+        """As the server reads it; `own_fields` are those that its tasks differ in, as JSON without the braces."""
         fields = [f'"type":{to_json(self.type)}']
         if self.name:
             fields.append(f'"name":{to_json(self.name)}')
@@ -125,6 +126,6 @@ class Template:
         if self.cpus != 1:
             fields.append(f'"cpus":{self.cpus}')
         fields.append(f'"origin":{to_json(describe_site(self.frames))}')
-        if attributes_json:
-            fields.append(f'"attributes":{attributes_json}')
+        if own_fields:
+            fields.append(own_fields)
         return '{"template":{' + ",".join(fields) + "}}"
