@@ -18,9 +18,11 @@ extension Scheduler {
     }
 
     /// The first worker from `start` on that has a CPU for which no task is there or on its way.
-    package func idleWorker(from start: Int) -> Int? {
+    ///
+    /// - Parameter demand: of a task that it could take; `nil` for any.
+    package func idleWorker(from start: Int, for demand: Demand? = nil) -> Int? {
         for index in loads.indices.dropFirst(start) {
-            if let load = loads[index], load.assignedCPUs + load.incomingCPUs < UInt64(load.cpus) { return index }
+            if let load = loads[index], demand.map({ canTake(load, $0) }) ?? true, load.assignedCPUs + load.incomingCPUs < UInt64(load.cpus) { return index }
         }
         return nil
     }
@@ -42,8 +44,9 @@ extension Scheduler {
     }
 
     /// Whether a task that would wait so long where it is queued begins sooner on another worker.
-    package func isSooner(on worker: Int, cpus: UInt32, missingBytes: UInt64, than waitNanoseconds: UInt64) -> Bool {
-        guard let load = loads[worker], load.cpus >= cpus else { return false }
+    package func isSooner(on worker: Int, _ demand: Demand, missingBytes: UInt64, than waitNanoseconds: UInt64) -> Bool {
+        let cpus = demand.cpus
+        guard let load = loads[worker], canTake(load, demand) else { return false }
         var then = load
         then.assignedCPUs += load.incomingCPUs
         then.assignedCount += load.incomingCount

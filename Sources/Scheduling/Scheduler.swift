@@ -8,6 +8,8 @@ package struct Scheduler: Sendable {
     /// One worker as the scheduler sees it.
     package struct Load: Equatable, Sendable {
         package var cpus: UInt32
+        /// Of workers that offer the same subworkers.
+        var kind: Int
         /// CPUs asked for by the tasks that it has and that have no outcome.
         package var assignedCPUs: UInt64 = 0
         package var assignedCount: UInt32 = 0
@@ -20,7 +22,10 @@ package struct Scheduler: Sendable {
         package internal(set) var outgoingCount: UInt32 = 0
         /// When the worker last gave a task back, done or not, or had a CPU without one.
         package internal(set) var movedAt = Instant(nanoseconds: 0)
-        package init(cpus: UInt32) { self.cpus = cpus }
+        init(cpus: UInt32, kind: Int) {
+            self.cpus = cpus
+            self.kind = kind
+        }
     }
 
     /// Two round trips over a network with a margin: with less, short tasks leave workers idle.
@@ -34,33 +39,38 @@ package struct Scheduler: Sendable {
 
     /// By worker index; `nil` for one that is gone.
     package internal(set) var loads: ContiguousArray<Load?> = []
+    private var offers = Offers()
 
     package init() {}
 
+    /// - Parameter subworkers: names of those that it offers.
     /// - Returns: the index of the new worker: the number of all that ever joined.
-    package mutating func join(cpus: UInt32) -> Int {
-        loads.append(Load(cpus: cpus))
+    package mutating func join(cpus: UInt32, subworkers: [String] = []) -> Int {
+        loads.append(Load(cpus: cpus, kind: offers.kind(of: subworkers)))
         return loads.count - 1
     }
 
     /// A worker that had left is back, under the same index and with nothing to do.
-    package mutating func rejoin(_ worker: Int, cpus: UInt32) { loads[worker] = Load(cpus: cpus) }
+    package mutating func rejoin(_ worker: Int, cpus: UInt32, subworkers: [String] = []) {
+        loads[worker] = Load(cpus: cpus, kind: offers.kind(of: subworkers))
+    }
 
     package mutating func leave(_ worker: Int) { loads[worker] = nil }
 
     /// The worker that would begin the task first, counting what it waits for and what it has to fetch.
     ///
     /// - Parameters:
-    ///   - cpus: what the task occupies.
+    ///   - demand: what the task occupies and who runs it.
     ///   - totalBytes: size of all its inputs.
     ///   - localBytes: how much of that each worker has, by index; empty when no worker has any.
-    /// - Returns: an index, the lowest on a tie so that a run can be replayed; `nil` when every queue is full.
+    /// - Returns: an index, the lowest on a tie so that a run can be replayed; `nil` when every queue that it could join is full.
     /// - Complexity: O(workers), no allocation.
-    package func place(cpus: UInt32, totalBytes: UInt64, localBytes: ContiguousArray<UInt64>) -> Int? {
+    package func place(_ demand: Demand, totalBytes: UInt64, localBytes: ContiguousArray<UInt64>) -> Int? {
+        let cpus = demand.cpus
         var best: Int?
         var bestCost = UInt64.max
         for index in loads.indices {
-            guard let load = loads[index], load.cpus >= cpus, hasRoom(load, cpus: cpus) else { continue }
+            guard let load = loads[index], canTake(load, demand), hasRoom(load, cpus: cpus) else { continue }
             let local = localBytes.isEmpty ? 0 : localBytes[index]
             let cost = begin(load, cpus: cpus, missingBytes: totalBytes > local ? totalBytes - local : 0)
             if cost < bestCost {
@@ -92,11 +102,24 @@ package struct Scheduler: Sendable {
         return true
     }
 
-    package func fits(cpus: UInt32) -> Bool {
-        for load in loads {
-            if let load, load.cpus >= cpus { return true }
-        }
-        return false
+    /// Who runs tasks of a subworker that is not the session's own.
+    package func runner(_ subworker: String) -> Demand.Runner { offers.runner(subworker) }
+
+    func canTake(_ load: Load, _ demand: Demand) -> Bool { load.cpus >= demand.cpus && offers.offers(load.kind, demand.runner) }
+
+    package func canTake(_ worker: Int, _ demand: Demand) -> Bool { loads[worker].map { canTake($0, demand) } ?? false }
+
+    /// How many of the workers that there are could take the task, full or not.
+    package func fit(_ demand: Demand) -> Fit {
+        var (takes, refuses) = (false, false)
+        for case .some(let load) in loads { if canTake(load, demand) { takes = true } else { refuses = true } }
+        return takes ? (refuses ? .some : .all) : .nobody
+    }
+
+    /// Whether there is a worker at all.
+    package var isEmpty: Bool {
+        for case .some in loads { return false }
+        return true
     }
 
     package mutating func assign(_ worker: Int, cpus: UInt32, expectedNanoseconds: UInt64, at now: Instant = Instant(nanoseconds: 0)) {

@@ -84,8 +84,8 @@ extension JSONWriter {
             writer.bool(status.isDetached)
             writer.key("opened")
             writer.integer(status.openedUnixSeconds)
-            writer.key("missing_cpus")
-            writer.integer(status.missingCPUs)
+            writer.key("hints")
+            writer.array(status.hints) { writer, text in writer.string(text) }
             writer.key("failure")
             writer.optional(status.failure)
         }
@@ -108,6 +108,8 @@ extension JSONWriter {
             writer.integer(status.queuedCount)
             writer.key("objects")
             writer.integer(status.objectCount)
+            writer.key("subworkers")
+            writer.array(status.description.subworkers) { writer, name in writer.string(name) }
             writer.key("store")
             writer.string(status.description.store)
             writer.key("endpoint")
@@ -180,6 +182,14 @@ extension JSONWriter {
         case .sessionFailed(_, let failure):
             raw("{\"session_failed\":")
             self.failure(failure)
+        case .hint(let number, let text):
+            raw("{\"hint\":")
+            object { writer in
+                writer.key("number")
+                writer.integer(number)
+                writer.key("message")
+                writer.string(text)
+            }
         case .closed(let reason):
             raw("{\"closed\":")
             string(reason)

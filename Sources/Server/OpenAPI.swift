@@ -590,13 +590,13 @@ enum OpenAPI {
                   "lease": {"type": "boolean"},
                   "detached": {"type": "boolean"},
                   "opened": {"type": "integer", "minimum": 0, "description": "In seconds since 1970."},
-                  "missing_cpus": {
-                    "type": "integer", "minimum": 0, "maximum": 4294967295,
-                    "description": "The most CPUs that a waiting task asks for and no worker has; 0 when every task fits somewhere."
+                  "hints": {
+                    "type": "array", "items": {"type": "string"},
+                    "description": "Why tasks wait that nothing but a person can help: no worker, none that is large enough, none that offers their subworker."
                   },
                   "failure": {"oneOf": [{"$ref": "#/components/schemas/Failure"}, {"type": "null"}]}
                 },
-                "required": ["session", "name", "tasks", "objects", "finished", "failed", "cancelled", "running", "state", "lease", "detached", "opened", "missing_cpus", "failure"]
+                "required": ["session", "name", "tasks", "objects", "finished", "failed", "cancelled", "running", "state", "lease", "detached", "opened", "hints", "failure"]
               },
               "Worker": {
                 "type": "object",
@@ -608,6 +608,7 @@ enum OpenAPI {
                   "running": {"type": "integer", "minimum": 0},
                   "queued": {"type": "integer", "minimum": 0},
                   "objects": {"type": "integer", "minimum": 0},
+                  "subworkers": {"type": "array", "items": {"type": "string"}, "description": "Those that it offers to every session."},
                   "store": {"type": "string"},
                   "endpoint": {"type": "string"},
                   "transfers": {
@@ -625,7 +626,7 @@ enum OpenAPI {
                     }
                   }
                 },
-                "required": ["worker", "host", "pid", "cpus", "running", "queued", "objects", "store", "endpoint"]
+                "required": ["worker", "host", "pid", "cpus", "running", "queued", "objects", "subworkers", "store", "endpoint"]
               },
               "Task": {
                 "type": "object",

@@ -220,6 +220,7 @@ struct Reactor: ~Copyable {
         case .endLease(let session, let lease): leases.removeValue(forKey: LeaseKey(session: session, lease: lease))?.end()
         case .send(let peer, let frame): try send(frame, to: peer)
         case .closePeer(let peer): peers.close(peer)
+        case .claimBlob(let hash): depot.claim(hash)
         case .releaseBlob(let hash): depot.release(hash)
         case .note(let note): log(note)
         }
@@ -261,7 +262,7 @@ struct Reactor: ~Copyable {
             sessions.close(session)
             logger.info("\(note)")
         case .workerJoined, .workerReturned, .restored: logger.info("\(note)")
-        case .workerLost, .peerRefused, .sessionFailed, .taskTooLarge: logger.warning("\(note)")
+        case .workerLost, .peerRefused, .sessionFailed, .hint: logger.warning("\(note)")
         }
     }
 }

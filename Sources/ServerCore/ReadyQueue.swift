@@ -19,7 +19,20 @@ struct ReadyQueue: Sendable {
         front.append(task)
     }
 
+    /// Puts all of another queue before its own.
+    mutating func prepend(_ other: ReadyQueue) {
+        var all = other
+        for task in front.reversed() { all.append(task..<task + 1) }
+        for range in ranges[start...] { all.append(range) }
+        self = all
+    }
+
     var first: UInt32? { front.last ?? (start == ranges.count ? nil : ranges[start].lowerBound) }
+
+    /// Whether there is a task of which that is true: looks at tasks in their order.
+    func contains(where isTrue: (UInt32) -> Bool) -> Bool {
+        front.contains(where: isTrue) || ranges[start...].contains { $0.contains(where: isTrue) }
+    }
 
     mutating func removeFirst() {
         guard front.popLast() == nil else { return }

@@ -54,7 +54,7 @@ extension ServerCore {
             // It could begin, and be lost with the news of it, while it is thought to wait: whoever may run once waits here.
             sessions[slot]!.templates[template].rerun != .never,
             sessions[slot]!.durations[template].expectedNanoseconds <= Self.aheadNanosecondsMax,
-            let load = scheduler.loads[worker], load.cpus >= sessions[slot]!.templates[template].resources.cpus
+            scheduler.canTake(worker, sessions[slot]!.demand(ofTemplate: template))
         else { return false }
         let inputs = sessions[slot]!.tasks.inputRange(ofRow: UInt32(row))
         guard inputs.count <= Self.aheadInputCountMax else { return false }

@@ -74,7 +74,7 @@ extension ServerCore {
     mutating func endHandover(of worker: Int, into effects: inout ContiguousArray<ServerEffect>) {
         guard let handover = workers[worker]!.handover else { return }
         workers[worker]!.handover = nil
-        scheduler.rejoin(worker, cpus: workers[worker]!.description.cpus)
+        scheduler.rejoin(worker, cpus: workers[worker]!.description.cpus, subworkers: workers[worker]!.description.subworkers)
         isHere(worker)
         let begun = Set(handover.begunAttempts)
         var runningCount = 0
@@ -101,7 +101,7 @@ extension ServerCore {
             }
             remake(slot, gone, lostWith: "worker \(id) does not have", into: &effects)
         }
-        takeBackOversized()
+        lookAtMisfits()
         effects.append(.note(.workerReturned(workers[worker]!.id, runningTasks: runningCount, objects: handover.heldObjects.count)))
         // Another may have finished it meanwhile.
         for attempt in handover.begunAttempts where current(attempt, on: worker) == nil { sendAfterCommit(.cancel(attempt), to: worker) }

@@ -1,3 +1,4 @@
+import Link
 import Scheduling
 import TaskModel
 
@@ -65,6 +66,11 @@ extension ServerCore {
             if state == .assigned || state == .running {
                 let worker = Int(tasks.worker[Int(task)])
                 precondition(workers[worker] != nil, "task \(task) is on a worker that is gone")
+                let runner = session.template(of: task).runner
+                let isOffered =
+                    runner == "builtin" || session.options.subworkers.contains { $0.name == runner }
+                    || workers[worker]!.description.subworkers.contains(String(runner))
+                precondition(isOffered, "task \(task) is on a worker that does not offer \(runner)")
                 if !tasks.ahead.contains(task), !tasks.awaited.contains(task) { assignedOf[worker] += 1 }
                 if state == .running { runningOf[worker] += 1 }
                 precondition(!tasks.awaited.contains(task) || (state == .assigned && isAway(worker)), "task \(task) is awaited from nobody")
@@ -88,7 +94,7 @@ extension ServerCore {
             "session \(session.id): outcomes are miscounted")
         guard session.isOpen else { return }
         precondition(session.newlyFinished.isEmpty && session.newlyCancelled.isEmpty && session.newLines.isEmpty, "news are not told")
-        precondition(session.ready.isEmpty || placeable.contains(slotOfSession[session.id]!), "session \(session.id) has ready tasks and no turn")
+        precondition(!session.hasPlaceable || placeable.contains(slotOfSession[session.id]!), "session \(session.id) has ready tasks and no turn")
         for object in 0..<session.objects.count {
             let index = Int(object)
             precondition(

@@ -9,7 +9,8 @@ extension ServerCore {
         for _ in 0..<placeable.count {
             let slot = placeable.removeFirst()
             guard hasSession(slot) else { continue }
-            while let task = sessions[slot]!.ready.first {
+            placeHeldBack(slot, into: &effects)
+            queue: while let task = sessions[slot]!.ready.first {
                 guard sessions[slot]!.tasks.state[Int(task)] == .ready else {
                     sessions[slot]!.ready.removeFirst()  // Cancelled while it waited.
                     continue
@@ -19,51 +20,123 @@ extension ServerCore {
                     sessions[slot]!.outOfReach.append(task..<task + 1)
                     continue
                 }
-                guard let worker = chooseWorker(slot, task) else {
-                    if setAside(slot, task, into: &effects) { continue }
-                    break
+                let demand = sessions[slot]!.demand(of: task)
+                if !sessions[slot]!.heldBack.isEmpty, sessions[slot]!.isHeldBack(demand) {
+                    holdBack(slot, task, demand)
+                    continue
+                }
+                guard let worker = chooseWorker(slot, task, demand) else {
+                    switch scheduler.fit(demand) {
+                    case .nobody: if !isOfferedNow(slot, task, demand) { setAside(slot, task) }
+                    case .some: holdBack(slot, task, demand)
+                    case .all: break queue
+                    }
+                    continue
                 }
                 sessions[slot]!.ready.removeFirst()
                 assign(slot, task, to: worker, into: &effects)
             }
-            if !sessions[slot]!.ready.isEmpty { placeable.insert(slot) }
+            if sessions[slot]!.hasPlaceable { placeable.insert(slot) }
             if scheduler.isFull { return }
         }
     }
 
-    /// A task that no worker is large enough for makes way for those behind it, until another worker joins.
-    private mutating func setAside(_ slot: Int, _ task: UInt32, into effects: inout ContiguousArray<ServerEffect>) -> Bool {
-        let template = Int(sessions[slot]!.tasks.template(of: task))
-        let cpus = sessions[slot]!.templates[template].resources.cpus
-        guard !scheduler.fits(cpus: cpus) else { return false }
-        if sessions[slot]!.oversized.isEmpty {
-            let largest = scheduler.loads.reduce(0) { max($0, $1?.cpus ?? 0) }
-            effects.append(.note(.taskTooLarge(TaskID(session: sessions[slot]!.id, index: task), cpus: cpus, largest: largest)))
-        }
-        sessions[slot]!.ready.removeFirst()
-        sessions[slot]!.oversized.append(task..<task + 1)
-        sessions[slot]!.oversizedCPUs = max(sessions[slot]!.oversizedCPUs, cpus)
-        return true
-    }
-
-    /// A worker has joined that may be large enough.
-    mutating func takeBackOversized() {
-        for slot in sessions.indices where hasSession(slot) {
-            sessions[slot]!.oversizedCPUs = 0
-            while let task = sessions[slot]!.oversized.first {
-                sessions[slot]!.oversized.removeFirst()
-                sessions[slot]!.ready.append(task..<task + 1)
-                placeable.insert(slot)
+    /// Tasks that some workers can't take, and for which the others had no room.
+    private mutating func placeHeldBack(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
+        var position = 0
+        while position < sessions[slot]!.heldBack.count {
+            let demand = sessions[slot]!.heldBack[position].demand
+            while let task = sessions[slot]!.heldBack[position].queue.first {
+                guard sessions[slot]!.tasks.state[Int(task)] == .ready else {
+                    sessions[slot]!.heldBack[position].queue.removeFirst()
+                    continue
+                }
+                if !away.isEmpty, isOutOfReach(slot, task) {
+                    sessions[slot]!.heldBack[position].queue.removeFirst()
+                    sessions[slot]!.outOfReach.append(task..<task + 1)
+                    continue
+                }
+                guard let worker = chooseWorker(slot, task, demand) else { break }
+                sessions[slot]!.heldBack[position].queue.removeFirst()
+                assign(slot, task, to: worker, into: &effects)
+            }
+            if sessions[slot]!.heldBack[position].queue.isEmpty {
+                sessions[slot]!.heldBack.remove(at: position)
+            } else if scheduler.fit(demand) == .nobody {
+                // The workers that could take them are gone.
+                let rest = sessions[slot]!.heldBack.remove(at: position).queue
+                sessions[slot]!.ready.prepend(rest)
+            } else {
+                position += 1
             }
         }
     }
 
-    private func chooseWorker(_ slot: Int, _ task: UInt32) -> Int? {
+    /// The workers that could take the first task of the queue are full: those behind it that others can take go on.
+    private mutating func holdBack(_ slot: Int, _ task: UInt32, _ demand: Demand) {
+        sessions[slot]!.ready.removeFirst()
+        sessions[slot]!.holdBack(task, demand)
+    }
+
+    /// A task that no worker can take makes way for those behind it, until another worker joins.
+    private mutating func setAside(_ slot: Int, _ task: UInt32) {
+        sessions[slot]!.ready.removeFirst()
+        sessions[slot]!.misfits.append(task..<task + 1)
+        let template = sessions[slot]!.tasks.template(of: task)
+        if !sessions[slot]!.needs[Int(template)].isMisfit {
+            sessions[slot]!.needs[Int(template)].isMisfit = true
+            sessions[slot]!.misfitTemplates.append(template)
+        }
+    }
+
+    /// Nobody had offered what the template needs when it came; now somebody has.
+    private mutating func isOfferedNow(_ slot: Int, _ task: UInt32, _ demand: Demand) -> Bool {
+        guard demand.runner == .nobody else { return false }
+        return resolve(slot, sessions[slot]!.tasks.template(of: task))
+    }
+
+    /// A worker has joined: it may offer what nobody did, and take what no other could.
+    mutating func lookAtMisfits() {
+        for slot in sessions.indices where hasSession(slot) {
+            guard !sessions[slot]!.misfits.isEmpty else { continue }
+            for template in sessions[slot]!.misfitTemplates { resolve(slot, template) }
+            let mayFit = sessions[slot]!.misfitTemplates.contains { scheduler.fit(sessions[slot]!.demand(ofTemplate: Int($0))) != .nobody }
+            if mayFit { takeBackMisfits(slot) }
+        }
+    }
+
+    private mutating func takeBackMisfits(_ slot: Int) {
+        for template in sessions[slot]!.misfitTemplates { sessions[slot]!.needs[Int(template)].isMisfit = false }
+        sessions[slot]!.misfitTemplates = []
+        while let task = sessions[slot]!.misfits.first {
+            sessions[slot]!.misfits.removeFirst()
+            sessions[slot]!.ready.append(task..<task + 1)
+        }
+        placeable.insert(slot)
+    }
+
+    /// Looks again for who can run the template's tasks, if nobody could.
+    ///
+    /// - Returns: whether that is known now.
+    @discardableResult
+    private mutating func resolve(_ slot: Int, _ template: UInt32) -> Bool {
+        guard sessions[slot]!.needs[Int(template)].runner == .nobody else { return false }
+        let runner = runner(of: sessions[slot]!.templates[Int(template)], sessions[slot]!.options)
+        sessions[slot]!.needs[Int(template)].runner = runner
+        return runner != .nobody
+    }
+
+    /// The same order as on the worker: what it does itself, the session's subworkers, then its own.
+    func runner(of template: TaskTemplate, _ options: SessionOptions) -> Demand.Runner {
+        let name = template.runner
+        if name == "builtin" || options.subworkers.contains(where: { $0.name == name }) { return .everyWorker }
+        return scheduler.runner(String(name))
+    }
+
+    private func chooseWorker(_ slot: Int, _ task: UInt32, _ demand: Demand) -> Int? {
         let row = sessions[slot]!.tasks.row[Int(task)]
-        let template = Int(sessions[slot]!.tasks.rowTemplate[Int(row)])
-        let cpus = sessions[slot]!.templates[template].resources.cpus
         let inputs = sessions[slot]!.tasks.inputRange(ofRow: row)
-        guard !inputs.isEmpty else { return scheduler.place(cpus: cpus, totalBytes: 0, localBytes: []) }
+        guard !inputs.isEmpty else { return scheduler.place(demand, totalBytes: 0, localBytes: []) }
         var local = ContiguousArray<UInt64>(repeating: 0, count: workers.count)
         var total: UInt64 = 0
         for position in inputs {
@@ -75,7 +148,7 @@ extension ServerCore {
             local[Int(first)] &+= size
             if let more = sessions[slot]!.objects.moreHolders[object] { for holder in more { local[Int(holder)] &+= size } }
         }
-        return scheduler.place(cpus: cpus, totalBytes: total, localBytes: local)
+        return scheduler.place(demand, totalBytes: total, localBytes: local)
     }
 
     mutating func assign(_ slot: Int, _ task: UInt32, to worker: Int, into effects: inout ContiguousArray<ServerEffect>) {

@@ -164,7 +164,14 @@ extension ServerCore {
 
     mutating func sessionStatus(_ request: RequestID, _ id: SessionID, into effects: inout ContiguousArray<ServerEffect>) {
         guard let slot = findSession(id, for: request, into: &effects) else { return }
-        reply(request, .sessionStatus(sessions[slot]!.status), into: &effects)
+        reply(request, .sessionStatus(sessionStatus(slot)), into: &effects)
+    }
+
+    /// With what it waits for now: whoever asks needs no time of grace.
+    private func sessionStatus(_ slot: Int) -> SessionStatus {
+        var status = sessions[slot]!.status
+        status.hints = causes(slot).map(\.text)
+        return status
     }
 
     mutating func status(_ request: RequestID, into effects: inout ContiguousArray<ServerEffect>) {
@@ -176,7 +183,7 @@ extension ServerCore {
                     worker: worker.id, description: worker.description, runningCount: worker.runningCount,
                     queuedCount: load.assignedCount - worker.runningCount, objectCount: worker.objectCount))
         }
-        let sessionStatuses = sessions.compactMap { $0?.status }.sorted { $0.session < $1.session }
+        let sessionStatuses = sessions.indices.filter { hasSession($0) }.map { sessionStatus($0) }.sorted { $0.session < $1.session }
         reply(request, .status(ServerStatus(epoch: epoch, workers: statuses, sessions: sessionStatuses)), into: &effects)
     }
 }

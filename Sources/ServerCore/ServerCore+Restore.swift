@@ -133,7 +133,7 @@ extension ServerCore {
     }
 
     private mutating func restoreWorker(_ id: WorkerID, _ incarnation: UInt64, _ place: UInt64, _ description: WorkerDescription) {
-        let worker = scheduler.join(cpus: description.cpus)
+        let worker = scheduler.join(cpus: description.cpus, subworkers: description.subworkers)
         scheduler.leave(worker)
         nextWorker = max(nextWorker, id.rawValue &+ 1)
         workerIDs.append(id)

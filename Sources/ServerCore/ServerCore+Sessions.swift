@@ -46,6 +46,7 @@ extension ServerCore {
         _ = sessions[slot]!.newlyFinished.take()
         _ = sessions[slot]!.newlyCancelled.take()
         sessions[slot]!.newLines = []
+        sessions[slot]!.repeatHints()
         reply(request, .lease(lease: lease), into: &effects)
         let lines = sessions[slot]!.outcomeLines()
         if !lines.isEmpty { emit(.leaseLines(id, lease: lease, lines), into: &effects) }
@@ -112,7 +113,10 @@ extension ServerCore {
             sessions[slot]!.cancelledCount += 1
         }
         sessions[slot]!.ready.removeAll()
-        sessions[slot]!.oversized.removeAll()
+        sessions[slot]!.heldBack = []
+        sessions[slot]!.misfits.removeAll()
+        sessions[slot]!.misfitTemplates = []
+        sessions[slot]!.hints = []
         sessions[slot]!.outOfReach.removeAll()
         for object in 0..<sessions[slot]!.objects.count {
             forgetHolders(slot, object)

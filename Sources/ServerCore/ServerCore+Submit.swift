@@ -209,6 +209,8 @@ extension ServerCore {
     /// Appends the checked submit to the session's columns.
     private mutating func take(_ submit: Submit, _ receipt: SubmitReceipt, into slot: Int) {
         sessions[slot]!.templates.append(contentsOf: submit.templates)
+        let options = sessions[slot]!.options
+        for template in submit.templates { sessions[slot]!.needs.append(Session.Need(runner: runner(of: template, options))) }
         sessions[slot]!.durations.append(contentsOf: repeatElement(LearnedDuration(), count: submit.templates.count))
         let rows = submit.rows
         var uploadIndex = 0

@@ -32,7 +32,7 @@ extension ServerCore {
     private struct Candidate {
         var given: WorkerEntry.Given
         var slot: Int
-        var cpus: UInt32
+        var demand: Demand
         var microseconds: UInt64
     }
 
@@ -46,19 +46,21 @@ extension ServerCore {
         var inputLooks = 0
         var kept: ContiguousArray<WorkerEntry.Given> = []
         for candidate in candidates {
-            let own = Scheduler.work(cpus: candidate.cpus, candidate.microseconds * 1000)
+            let own = Scheduler.work(cpus: candidate.demand.cpus, candidate.microseconds * 1000)
             let wait = max(stall, (total > own ? total - own : 0) / UInt64(max(1, load.cpus)))
-            guard let target = idle, queuedCPUs > UInt64(load.cpus), inputLooks < Self.inputLookCountMax,
+            let cpus = candidate.demand.cpus
+            guard let target = idle.flatMap({ scheduler.canTake($0, candidate.demand) ? $0 : scheduler.idleWorker(from: 0, for: candidate.demand) }),
+                queuedCPUs > UInt64(load.cpus), inputLooks < Self.inputLookCountMax,
                 scheduler.isSooner(
-                    on: target, cpus: candidate.cpus, missingBytes: missingBytes(candidate, on: target, &inputLooks), than: wait)
+                    on: target, candidate.demand, missingBytes: missingBytes(candidate, on: target, &inputLooks), than: wait)
             else {
                 kept.append(candidate.given)
                 continue
             }
             ask(candidate, from: worker, for: target)
             total = total > own ? total - own : 0
-            queuedCPUs -= UInt64(candidate.cpus)
-            if scheduler.loads[target].map({ $0.assignedCPUs + $0.incomingCPUs >= UInt64($0.cpus) }) ?? true {
+            queuedCPUs -= UInt64(cpus)
+            if target == idle, scheduler.loads[target].map({ $0.assignedCPUs + $0.incomingCPUs >= UInt64($0.cpus) }) ?? true {
                 // Others that have nothing to do come first; when there is none, this one may have a queue too.
                 idle = scheduler.idleWorker(from: target + 1) ?? scheduler.idleWorker(from: 0) ?? target
             }
@@ -74,11 +76,12 @@ extension ServerCore {
         while candidates.count < Self.lookCountMax, let given = workers[worker]!.given.popLast() {
             guard let slot = slotIfQueued(given, on: worker) else { continue }
             let template = Int(sessions[slot]!.tasks.template(of: given.task))
-            let cpus = sessions[slot]!.templates[template].resources.cpus
+            let demand = sessions[slot]!.demand(ofTemplate: template)
+            let cpus = demand.cpus
             let assumed = UInt64(sessions[slot]!.tasks.expectedMicroseconds[Int(given.task)])
             let known = UInt64(UInt32(clamping: sessions[slot]!.durations[template].expectedNanoseconds / 1000))
             total = total - Scheduler.work(cpus: cpus, assumed * 1000) + Scheduler.work(cpus: cpus, known * 1000)
-            candidates.append(Candidate(given: given, slot: slot, cpus: cpus, microseconds: known))
+            candidates.append(Candidate(given: given, slot: slot, demand: demand, microseconds: known))
         }
         return candidates
     }
@@ -112,7 +115,7 @@ extension ServerCore {
     private mutating func ask(_ candidate: Candidate, from worker: Int, for target: Int) {
         let microseconds = UInt32(clamping: candidate.microseconds)
         sessions[candidate.slot]!.tasks.askedBack[candidate.given.task] = AskedBack(worker: UInt32(target), microseconds: microseconds)
-        scheduler.expect(target, from: worker, cpus: candidate.cpus, expectedNanoseconds: UInt64(microseconds) * 1000)
+        scheduler.expect(target, from: worker, cpus: candidate.demand.cpus, expectedNanoseconds: UInt64(microseconds) * 1000)
         send(.revoke(attempt(candidate.slot, candidate.given.task)), to: worker)
     }
 

@@ -38,6 +38,9 @@ extension ServerCore {
                 "the worker speaks version \(hello.protocolVersion) of the control protocol, this server \(linkProtocolVersion): install the same Rain on both",
                 now: now, into: &effects)
         }
+        guard hello.description.subworkers.reduce(0, { $0 + $1.utf8.count + 1 }) <= SubmitLimits.textBytesMax else {
+            return refusePeer(peer, "a worker with more than \(SubmitLimits.textBytesMax) bytes of names of subworkers", now: now, into: &effects)
+        }
         guard hello.description.cpus <= 1_000_000 else {
             return refusePeer(peer, "a worker of \(hello.description.cpus) cpus", now: now, into: &effects)
         }
@@ -60,7 +63,7 @@ extension ServerCore {
                 effects.append(.closePeer(old))
             }
         } else {
-            worker = scheduler.join(cpus: hello.description.cpus)
+            worker = scheduler.join(cpus: hello.description.cpus, subworkers: hello.description.subworkers)
             let id = WorkerID(nextWorker)
             nextWorker += 1
             workerIDs.append(id)
@@ -73,7 +76,7 @@ extension ServerCore {
             if hello.place != 0 { workerOfPlace[hello.place] = worker }
             append(.workerJoined(id, incarnation: hello.incarnation, place: hello.place, hello.description), into: &effects)
             effects.append(.note(.workerJoined(id, hello.description)))
-            takeBackOversized()
+            lookAtMisfits()
         }
         workers[worker]!.peer = peer
         workerOfPeer[peer] = worker
@@ -119,7 +122,10 @@ extension ServerCore {
         }
         for worker in workers.indices where workers[worker] != nil { addressed.insert(worker) }  // Some have to be shown life.
         for slot in sessions.indices where hasSession(slot) {
-            if sessions[slot]!.isOpen { resumePostponed(slot) }
+            if sessions[slot]!.isOpen {
+                resumePostponed(slot)
+                updateHints(slot, into: &effects)
+            }
             guard let deadline = sessions[slot]?.leaseDeadline, now.nanoseconds >= deadline.nanoseconds + lateness else { continue }
             close(slot, reason: "its client is gone", into: &effects)
         }

@@ -30,8 +30,8 @@ package enum Note: Equatable, Sendable, CustomStringConvertible {
     case sessionOpened(SessionID, name: String)
     case sessionClosed(SessionID, reason: String)
     case sessionFailed(SessionID, task: TaskID, message: String)
-    /// Told once for all such tasks of a session.
-    case taskTooLarge(TaskID, cpus: UInt32, largest: UInt32)
+    /// Tasks of the session wait for what only a person can do.
+    case hint(SessionID, String)
 
     package var description: String {
         switch self {
@@ -45,8 +45,7 @@ package enum Note: Equatable, Sendable, CustomStringConvertible {
         case .sessionOpened(let id, let name): "session \(id) opened" + (name.isEmpty ? "" : ": \(name)")
         case .sessionClosed(let id, let reason): "session \(id) closed: \(reason)"
         case .sessionFailed(let id, let task, let message): "session \(id) failed at task \(task): \(message)"
-        case .taskTooLarge(let task, let cpus, let largest):
-            "task \(task) waits: it asks for \(cpus) cpus, but the largest worker has \(largest); lower the request or add a worker"
+        case .hint(let id, let text): "session \(id): \(text)"
         }
     }
 }
@@ -95,6 +94,8 @@ package enum LeaseLine: Equatable, Sendable {
     /// The first failure of a session that fails as a whole; nothing follows but `closed`.
     case sessionFailed(UInt32, TaskFailure)
     case closed(reason: String)
+    /// Tasks wait for what only a person can do; numbered in the session, so that one that is told again is known.
+    case hint(UInt32, String)
 }
 
 /// A failed task as a client sees it: the error with the task's name and where it was made.
@@ -218,13 +219,13 @@ package struct SessionStatus: Equatable, Sendable {
     /// Needs no lease.
     package var isDetached: Bool
     package var openedUnixSeconds: UInt64
-    /// The most CPUs that a waiting task asks for and no worker has; 0 when every task fits somewhere.
-    package var missingCPUs: UInt32
+    /// Why tasks wait that nothing but a person can help.
+    package var hints: [String]
     package var failure: TaskFailure?
     package init(
         session: SessionID, name: String, taskCount: UInt32, objectCount: UInt32, finishedCount: UInt32, failedCount: UInt32,
         cancelledCount: UInt32, runningCount: UInt32, isFailed: Bool, isClosing: Bool, hasLease: Bool, isDetached: Bool = false, openedUnixSeconds: UInt64 = 0,
-        missingCPUs: UInt32 = 0, failure: TaskFailure?
+        hints: [String] = [], failure: TaskFailure?
     ) {
         self.session = session
         self.name = name
@@ -239,7 +240,7 @@ package struct SessionStatus: Equatable, Sendable {
         self.hasLease = hasLease
         self.isDetached = isDetached
         self.openedUnixSeconds = openedUnixSeconds
-        self.missingCPUs = missingCPUs
+        self.hints = hints
         self.failure = failure
     }
 }

@@ -18,12 +18,23 @@ struct Session: Sendable {
     var tasks = TaskTable()
     var objects = ObjectTable()
     var ready = ReadyQueue()
-    /// Tasks that could run, but ask for more CPUs than any worker has.
-    var oversized = ReadyQueue()
+    /// What the tasks of each template ask of a worker, beside CPUs.
+    var needs: ContiguousArray<Need> = []
+    struct Need: Sendable {
+        var runner: Demand.Runner
+        /// Listed in `misfitTemplates`.
+        var isMisfit = false
+    }
+    /// Tasks that some workers can't take, and for which the others had no room; by what they ask for.
+    var heldBack: ContiguousArray<(demand: Demand, queue: ReadyQueue)> = []
+    /// Tasks that could run, but that no worker can take.
+    var misfits = ReadyQueue()
+    var misfitTemplates: ContiguousArray<UInt32> = []
+    /// Why tasks wait that nothing but a person can help.
+    var hints: ContiguousArray<Hint> = []
+    var hintCount: UInt32 = 0
     /// Tasks that could run, but for inputs of which only workers have copies that are yet to come back after a restart of the server.
     var outOfReach = ReadyQueue()
-    /// The most CPUs that one of them asks for.
-    var oversizedCPUs: UInt32 = 0
     /// Tasks that came back from a worker that was told to cancel them.
     var toCancel: ContiguousArray<UInt32> = []
     /// Tasks that wait a moment before they are tried again, and until when.
@@ -69,6 +80,22 @@ struct Session: Sendable {
 
     var isOpen: Bool { failure == nil && closeReason == nil }
     var hasOutcomeCount: UInt32 { finishedCount + failedCount + cancelledCount }
+
+    func demand(ofTemplate template: Int) -> Demand { Demand(cpus: templates[template].resources.cpus, runner: needs[template].runner) }
+    func demand(of task: UInt32) -> Demand { demand(ofTemplate: Int(tasks.template(of: task))) }
+
+    /// Whether tasks wait for more than their inputs.
+    var hasPlaceable: Bool { !ready.isEmpty || !heldBack.isEmpty }
+    func isHeldBack(_ demand: Demand) -> Bool { heldBack.contains { $0.demand == demand } }
+    mutating func holdBack(_ task: UInt32, _ demand: Demand) {
+        if let position = heldBack.firstIndex(where: { $0.demand == demand }) {
+            heldBack[position].queue.append(task..<task + 1)
+        } else {
+            var queue = ReadyQueue()
+            queue.append(task..<task + 1)
+            heldBack.append((demand, queue))
+        }
+    }
 
     func template(of task: UInt32) -> TaskTemplate { templates[Int(tasks.template(of: task))] }
 
@@ -134,7 +161,7 @@ struct Session: Sendable {
             session: id, name: options.name, taskCount: tasks.count, objectCount: objects.count, finishedCount: finishedCount,
             failedCount: failedCount, cancelledCount: cancelledCount, runningCount: runningCount, isFailed: failure != nil,
             isClosing: closeReason != nil, hasLease: lease != nil, isDetached: options.isDetached, openedUnixSeconds: options.openedUnixSeconds,
-            missingCPUs: oversized.isEmpty ? 0 : oversizedCPUs, failure: failure)
+            failure: failure)
     }
 
     /// What its lease has not been told; `nil` when that is nothing. In place: a copy of a session costs 3,000 instructions.

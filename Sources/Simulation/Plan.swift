@@ -6,6 +6,8 @@ import TaskModel
 package struct Plan: Sendable {
     package var seed: UInt64
     package var cpus: [UInt32]
+    /// Subworkers that each worker offers. One that is large enough for every task offers all.
+    var offers: [[String]]
     package var clients: [ClientPlan]
     package var faults: [Fault]
     /// How fast things are in this run.
@@ -85,6 +87,8 @@ package struct Plan: Sendable {
         crashPercent = isQuiet ? 0 : [0, 0, 1, 4][random.below(4)]
         var storeRandom = SeededGenerator(seed: seed, part: 3)
         stores = cpus.map { _ in Self.store(&storeRandom) }
+        var offerRandom = SeededGenerator(seed: seed, part: 4)
+        offers = Self.offers(&offerRandom, cpus)
         clients = []
         let clientCount = 1 + random.below(3)
         for client in 0..<clientCount {
@@ -98,6 +102,12 @@ package struct Plan: Sendable {
         }
         faults = faults.indices.filter { !reduction.withoutFaults.contains($0) }.map { faults[$0] }
         for client in clients.indices where reduction.withoutClients.contains(client) { clients[client].startMilliseconds = .max }
+    }
+
+    private static func offers(_ random: inout SeededGenerator, _ cpus: [UInt32]) -> [[String]] {
+        var offers = cpus.map { _ in random.chance(60) ? ["c", "d"] : [["c"], ["d"], [], ["d", "c"]][random.below(4)] }
+        if let largest = cpus.indices.max(by: { cpus[$0] < cpus[$1] }) { offers[largest] = ["c", "d"] }
+        return offers
     }
 
     private static func store(_ random: inout SeededGenerator) -> StorePlan {

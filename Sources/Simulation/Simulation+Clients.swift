@@ -318,6 +318,7 @@ extension Simulation {
         case .sessionFailed(_, let failure):
             try checkExcuse(failure, index)
             clients[index].failure = failure
+        case .hint: count("hints")
         case .closed(let reason):
             guard clients[index].hasClosed || isDiskFull else { throw Violation(.wrongAnswer, "session of client \(index) is closed: \(reason)") }
         }

@@ -36,6 +36,7 @@ final class VirtualWorker {
 
     let index: Int
     let cpus: UInt32
+    let offers: [String]
     /// Counts its processes; what was started in an earlier life is not heard any more.
     var life = 0
     var isAlive = false
@@ -69,20 +70,21 @@ final class VirtualWorker {
         var isSettled: Bool { acknowledged == outcomes.count - 1 && acknowledgedDown == sentDown }
     }
 
-    init(index: Int, cpus: UInt32, store storePlan: Plan.StorePlan) {
+    init(index: Int, cpus: UInt32, offers: [String], store storePlan: Plan.StorePlan) {
         self.index = index
         self.cpus = cpus
+        self.offers = offers
         self.storePlan = storePlan
         store = VirtualStore(memoryBytes: storePlan.memoryBytes, diskBytes: storePlan.diskBytes)
-        core = Self.makeCore(index: index, life: 0, cpus: cpus, storePlan)
+        core = Self.makeCore(index: index, life: 0, cpus: cpus, offers, storePlan)
     }
 
-    private static func makeCore(index: Int, life: Int, cpus: UInt32, _ storePlan: Plan.StorePlan) -> WorkerCore {
+    private static func makeCore(index: Int, life: Int, cpus: UInt32, _ offers: [String], _ storePlan: Plan.StorePlan) -> WorkerCore {
         let description = WorkerDescription(
             hostName: "host\(index)", processID: UInt32(life + 1), cpus: cpus, dataEndpoint: endpoint(index: index, life: life), store: "virtual")
         var core = WorkerCore(
             description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life), place: storePlan.hasPlace ? UInt64(index + 1) : 0,
-            subworkers: [SubworkerCommand(name: "c", arguments: ["c"]), SubworkerCommand(name: "d", arguments: ["d"])])
+            subworkers: offers.map { SubworkerCommand(name: $0, arguments: [$0]) })
         core.storeMemoryBytes = storePlan.memoryBytes
         return core
     }
@@ -93,7 +95,7 @@ final class VirtualWorker {
     func start() {
         life += 1
         isAlive = true
-        core = Self.makeCore(index: index, life: life, cpus: cpus, storePlan)
+        core = Self.makeCore(index: index, life: life, cpus: cpus, offers, storePlan)
     }
 
     /// Everything of the process is gone, and with it whatever it had started.

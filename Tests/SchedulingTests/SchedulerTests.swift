@@ -9,24 +9,24 @@ private func scheduler(_ cpus: UInt32...) -> Scheduler {
 
 @Test func `a task goes to the worker that has its inputs`() {
     let two = scheduler(2, 2)
-    #expect(two.place(cpus: 1, totalBytes: 1 << 30, localBytes: [0, 1 << 30]) == 1)
-    #expect(two.place(cpus: 1, totalBytes: 1 << 30, localBytes: [1 << 30, 1 << 29]) == 0)
+    #expect(two.place(Demand(cpus: 1), totalBytes: 1 << 30, localBytes: [0, 1 << 30]) == 1)
+    #expect(two.place(Demand(cpus: 1), totalBytes: 1 << 30, localBytes: [1 << 30, 1 << 29]) == 0)
 }
 
 @Test func `waiting for the data's worker is weighed against moving the data`() {
     var two = scheduler(1, 1)
     two.assign(1, cpus: 1, expectedNanoseconds: 40_000_000)
     // 1 KB moves in a microsecond: better than 40 ms in a queue.
-    #expect(two.place(cpus: 1, totalBytes: 1024, localBytes: [0, 1024]) == 0)
+    #expect(two.place(Demand(cpus: 1), totalBytes: 1024, localBytes: [0, 1024]) == 0)
     // 1 GB takes a second: better to wait.
-    #expect(two.place(cpus: 1, totalBytes: 1 << 30, localBytes: [0, 1 << 30]) == 1)
+    #expect(two.place(Demand(cpus: 1), totalBytes: 1 << 30, localBytes: [0, 1 << 30]) == 1)
 }
 
 @Test func `equal workers share tasks, the first one first`() {
     var three = scheduler(1, 1, 1)
     var counts = [0, 0, 0]
     for _ in 0..<6 {
-        let worker = three.place(cpus: 1, totalBytes: 0, localBytes: [])!
+        let worker = three.place(Demand(cpus: 1), totalBytes: 0, localBytes: [])!
         counts[worker] += 1
         three.assign(worker, cpus: 1, expectedNanoseconds: Scheduler.unknownNanoseconds)
     }
@@ -35,15 +35,35 @@ private func scheduler(_ cpus: UInt32...) -> Scheduler {
 
 @Test func `a worker gets no task that is larger than itself`() {
     let two = scheduler(1, 4)
-    #expect(two.place(cpus: 3, totalBytes: 0, localBytes: []) == 1)
-    #expect(two.place(cpus: 5, totalBytes: 0, localBytes: []) == nil)
-    #expect(!two.fits(cpus: 5) && two.fits(cpus: 4))
+    #expect(two.place(Demand(cpus: 3), totalBytes: 0, localBytes: []) == 1)
+    #expect(two.place(Demand(cpus: 5), totalBytes: 0, localBytes: []) == nil)
+    #expect(two.fit(Demand(cpus: 5)) == .nobody && two.fit(Demand(cpus: 4)) == .some && two.fit(Demand(cpus: 1)) == .all)
+}
+
+@Test func `a task goes to a worker that offers its subworker`() {
+    var three = Scheduler()
+    #expect(three.runner("gpu") == .nobody)
+    _ = three.join(cpus: 4, subworkers: ["py"])
+    _ = three.join(cpus: 2, subworkers: ["gpu", "py"])
+    _ = three.join(cpus: 1, subworkers: [])
+    let gpu = three.runner("gpu")
+    #expect(gpu != .nobody)
+    #expect(three.place(Demand(cpus: 1, runner: gpu), totalBytes: 1 << 30, localBytes: [1 << 30, 0, 0]) == 1, "wherever its inputs are")
+    #expect(three.place(Demand(cpus: 1, runner: .nobody), totalBytes: 0, localBytes: []) == nil)
+    #expect(three.fit(Demand(cpus: 1, runner: gpu)) == .some && three.fit(Demand(cpus: 3, runner: gpu)) == .nobody)
+    #expect(three.fit(Demand(cpus: 1)) == .all)
+    #expect(three.idleWorker(from: 0, for: Demand(cpus: 1, runner: gpu)) == 1)
+    three.leave(1)
+    #expect(three.fit(Demand(cpus: 1, runner: gpu)) == .nobody)
+    #expect(three.fit(Demand(cpus: 1, runner: three.runner("py"))) == .some)
+    three.rejoin(1, cpus: 2, subworkers: ["gpu"])
+    #expect(three.canTake(1, Demand(cpus: 1, runner: gpu)) && !three.canTake(1, Demand(cpus: 1, runner: three.runner("py"))))
 }
 
 @Test func `a queue is as deep as what is worked off in 50 ms, and at least two tasks a cpu`() {
     var short = scheduler(2)
     var count = 0
-    while let worker = short.place(cpus: 1, totalBytes: 0, localBytes: []) {
+    while let worker = short.place(Demand(cpus: 1), totalBytes: 0, localBytes: []) {
         short.assign(worker, cpus: 1, expectedNanoseconds: 1_000_000)
         count += 1
     }
@@ -52,7 +72,7 @@ private func scheduler(_ cpus: UInt32...) -> Scheduler {
 
     var long = scheduler(2)
     count = 0
-    while let worker = long.place(cpus: 1, totalBytes: 0, localBytes: []) {
+    while let worker = long.place(Demand(cpus: 1), totalBytes: 0, localBytes: []) {
         long.assign(worker, cpus: 1, expectedNanoseconds: 10_000_000_000)
         count += 1
     }
@@ -64,7 +84,7 @@ private func scheduler(_ cpus: UInt32...) -> Scheduler {
 @Test func `a worker that left gets nothing`() {
     var two = scheduler(2, 2)
     two.leave(0)
-    #expect(two.place(cpus: 1, totalBytes: 10, localBytes: [10, 0]) == 1)
+    #expect(two.place(Demand(cpus: 1), totalBytes: 10, localBytes: [10, 0]) == 1)
 }
 
 @Test func `durations are learned, recent ones count more, and none is below the cost of a task`() {

@@ -68,11 +68,14 @@ struct CoreHarness {
         return id
     }
 
-    mutating func join(_ peer: UInt64, cpus: UInt32 = 2, place: UInt64 = 0) -> PeerID {
+    mutating func join(_ peer: UInt64, cpus: UInt32 = 2, place: UInt64 = 0, subworkers: [String] = ["x"], predecessor: Predecessor? = nil) -> PeerID {
         let id = PeerID(peer)
         let description = WorkerDescription(
-            hostName: "n\(peer)", processID: 1, cpus: cpus, dataEndpoint: Endpoint(host: "127.0.0.1", port: UInt16(peer)), store: "test")
-        send(.frame(id, .hello(Hello(incarnation: peer, place: place, knownEpoch: nil, lastReceived: 0, description: description))))
+            hostName: "n\(peer)", processID: 1, cpus: cpus, dataEndpoint: Endpoint(host: "127.0.0.1", port: UInt16(peer)), store: "test",
+            subworkers: subworkers)
+        let hello = Hello(
+            incarnation: peer, place: place, knownEpoch: nil, lastReceived: 0, description: description, predecessor: predecessor)
+        send(.frame(id, .hello(hello)))
         sequences[id] = 0
         incarnations[id] = peer
         descriptions[peer] = (description, place)
@@ -125,6 +128,15 @@ struct CoreHarness {
     mutating func takeInbox(_ peer: PeerID) -> [ServerMessage] {
         defer { inbox[peer] = [] }
         return inbox[peer] ?? []
+    }
+
+    /// The time, with its ticks, while these workers show life.
+    mutating func pass(milliseconds: UInt64, _ alive: PeerID...) {
+        for _ in 0..<milliseconds / 250 {
+            now = now.advanced(byMilliseconds: 250)
+            for peer in alive { say(peer, []) }
+            send(.tick)
+        }
     }
 
     mutating func takeAssignments(_ peer: PeerID) -> [Assignment] {

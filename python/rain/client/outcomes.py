@@ -2,9 +2,10 @@
 
 import json
 import threading
+import warnings
 import weakref
 
-from ..common.errors import RainException, SessionException, TaskException
+from ..common.errors import RainException, RainWarning, SessionException, TaskException
 from ..common.states import TaskState
 from .http import ConnectionLost, Refused
 from .outage import Outage
@@ -46,6 +47,9 @@ class Outcomes:
         self.failures = {}
         self.failure = None
         self.closed_reason = None
+        #: What the server says on tasks that wait in vain: told already, and to be told.
+        self._known_hints = set()
+        self._hints = []
         self._lock = threading.Lock()
         self._news = threading.Condition()
         self._is_reading = False
@@ -130,9 +134,15 @@ class Outcomes:
                 self._is_reading = False
                 self._reading_count += 1
                 self._news.notify_all()
+        self._tell_hints()
         self.check_usable()
         if progress is not None:
             progress(*self.progress)
+
+    def _tell_hints(self):
+        """Once all news are taken in: a program may make exceptions of warnings."""
+        while self._hints:
+            warnings.warn(f"session {self._session_id}: {self._hints.pop(0)}", RainWarning, stacklevel=5)
 
     def take_waiting(self):
         """Takes in what has come already, without waiting."""
@@ -147,7 +157,7 @@ class Outcomes:
         try:
             while self.closed_reason is None and not self._is_reading and self._lease.has_bytes():
                 self.advance()
-        except RainException:
+        except (RainException, RainWarning):
             pass  # The program hears of it when it next asks for something.
 
     def close(self):
@@ -217,6 +227,12 @@ class Outcomes:
             self.mark([[failure["task"], 1]], FAILED)
         if "session_failed" in news:
             self.fail(news["session_failed"])
+        if "hint" in news:
+            # A lease that is taken up again says them once more.
+            hint = (news["hint"]["number"], news["hint"]["message"])
+            if hint not in self._known_hints:
+                self._known_hints.add(hint)
+                self._hints.append(hint[1])
         if "closed" in news and self.closed_reason is None:
             self.closed_reason = news["closed"] or "the server closed it"
 
