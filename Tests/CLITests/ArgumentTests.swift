@@ -1,3 +1,4 @@
+import ArgumentParser
 import TaskModel
 import Testing
 
@@ -74,6 +75,39 @@ import Testing
         #expect(option?.label == "a=b")
         #expect(option?.path == "out.txt")
         for text in ["", "x", "=x", "x="] { #expect(LabelAndPath(argument: text) == nil, "\(text)") }
+    }
+
+    @Test func `tasks are named by numbers and ranges`() {
+        #expect(TaskRange(argument: "5") == TaskRange(first: 5, count: 1))
+        #expect(TaskRange(argument: "5-9") == TaskRange(first: 5, count: 5))
+        for text in ["", "-", "5-", "-5", "9-5", "x", "1-2-3", "4294967295", "99999999999"] { #expect(TaskRange(argument: text) == nil, "\(text)") }
+    }
+
+    @Test(
+        arguments: [
+            (["status", "--server", "n1:99999"], ValueForm.server), (["start", "--simple", "--port", "99999"], ValueForm.port),
+            (["server", "--control-port", "1,1"], ValueForm.port), (["worker", "n1", "--cpus", "none"], ValueForm.cpuCount),
+            (["start", "--local-workers", "2;2"], ValueForm.cpuList), (["worker", "n1", "--store-memory", "much"], ValueForm.bytes),
+            (["submit", "x", "--get", "out"], ValueForm.labelAndPath), (["close", "all"], ValueForm.session),
+            (["cancel", "1", "2..3"], ValueForm.tasks), (["wait", "1", "--timeout", "soon"], ValueForm.seconds),
+            (["worker", "n1", "--subworker", "wc"], ValueForm.subworker),
+        ])
+    func `a wrong value is refused with what would be right`(arguments: [String], form: String) {
+        do {
+            _ = try Rain.parseAsRoot(arguments)
+            Issue.record("it was taken")
+        } catch {
+            #expect(Rain.message(for: error).contains(form))
+        }
+    }
+
+    @Test func `names can't move the cursor`() {
+        #expect(shown("a\u{1b}[2Jb\nc é") == "a?[2Jb?c é")
+    }
+
+    @Test(arguments: [(0.4, "0 s"), (119, "119 s"), (7199, "119 min"), (7200, "2 h"), (172_800, "2 days"), (-5, "0 s")])
+    func `a time is told in the unit that fits`(seconds: Double, text: String) {
+        #expect(durationText(seconds) == text)
     }
 
     @Test func `a failure is told with everything that is known`() {

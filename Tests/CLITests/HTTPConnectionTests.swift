@@ -32,7 +32,7 @@ private struct OneAnswer {
     }
 }
 
-private enum Thread {
+enum Thread {
     static func start(_ body: @escaping @Sendable () -> Void) {
         final class Box { let body: () -> Void; init(_ body: @escaping () -> Void) { self.body = body } }
         var thread = pthread_t()
