@@ -12,12 +12,13 @@ from ..common import (
     TaskState,
 )
 from . import tasks
+from .active import active_session as get_active_session
 from .client import Client
 from .graph import DataObject, Task, blob, directory, pickled, to_dataobj
 from .io import Input, InputDir, Output, OutputDir, OutputSpec
 from .program import Program
 from .remote import Remote, remote
-from .session import Session, get_active_session
+from .session import Session
 
 __all__ = [
     "Client",

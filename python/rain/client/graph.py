@@ -10,8 +10,9 @@ from ..common.errors import RainException, TaskException
 from ..common.labeled_list import LabeledList
 from ..common.placeholder import take_input
 from ..common.states import DataObjectState, TaskState
-from .info import Spec
-from .template import Template, call_site, describe_site, to_json
+from .active import active_session
+from .info import ObjectInfo, Spec
+from .template import Template, call_site, describe_site, frames_at, to_json
 
 #: What a server takes.
 RETRIES_MAX = 1_000_000
@@ -33,6 +34,7 @@ class DataObject:
         self._position = position
         self.label = label
         self._content_type = content_type
+        #: An `ObjectInfo`; after a fetch, until somebody asks for it, its size and content type.
         self._info = None
         self._is_kept = False
         self._attributes = None
@@ -52,8 +54,9 @@ class DataObject:
     @property
     def content_type(self):
         """The declared content type, or what the task made of it when that is known."""
-        if self._info is not None and self._info.content_type:
-            return merge_content_types(self._content_type, self._info.content_type)
+        info = self.info
+        if info is not None and info.content_type:
+            return merge_content_types(self._content_type, info.content_type)
         return self._content_type
 
     @property
@@ -95,7 +98,13 @@ class DataObject:
     @property
     def info(self):
         """None before `update` or `fetch`."""
+        if self._info.__class__ is tuple:
+            self._info = ObjectInfo(*self._info, None, self)
         return self._info
+
+    def _made_attributes(self) -> dict:
+        """Those that its task gave it, for the `DataInstance` of a fetch."""
+        return self.info.user
 
     @property
     def state(self):
@@ -175,35 +184,43 @@ class Task:
     def _make(self, task_type, inputs, outputs, config, arguments, cpus, name, session):
         """Fills in a new task and adds it to its session; what templates share is found by its text."""
         session = session or active_session()
-        if isinstance(inputs, (DataObject, Task)):
-            inputs = (inputs,)
-        elif isinstance(inputs, (str, bytes)):
-            raise RainException("inputs are data objects; wrap this in blob()")
-        input_labels = ()
-        objects = []
-        ids = []
-        for value in inputs.items() if isinstance(inputs, LabeledList) else inputs:
-            if type(value) is tuple and len(value) == 2:
-                input_labels = input_labels or (None,) * len(objects)
-                label, value = value
-                input_labels += (check_label(label),)
-            elif input_labels:
-                input_labels += (None,)
-            if type(value) is not DataObject:
-                value = to_dataobj(value)
-            objects.append(value)
-            ids.append(str(session._own_id(value)))
+        objects, input_labels, ids = ((), (), "")
+        if inputs.__class__ is not tuple or inputs:
+            objects, input_labels, ids = self._own_inputs(session, inputs)
         config_json = None if config is None else to_json(config)
-        site, frames = call_site()
+        site, frame = call_site()
         is_simple = outputs.__class__ in (int, str)
         key = (task_type, config_json, input_labels, outputs if is_simple else self._declared(outputs), cpus, site)
         template = session._templates.get(key)
         if template is None:
             template = session._templates[key] = self._new_template(
-                task_type, frames, config_json, input_labels, self._declared(outputs), cpus
+                task_type, frames_at(frame), config_json, input_labels, self._declared(outputs), cpus
             )
-        row = f"[{','.join(ids)}],{'null' if arguments is None else to_json(arguments)}"
+        row = f"[{ids}],{'null' if arguments is None else to_json(arguments)}"
         self._begin(session, template, objects, row, name)
+
+    @staticmethod
+    def _own_inputs(session, inputs) -> tuple:
+        """(data objects, labels if one has any, numbers of the objects as text)."""
+        if isinstance(inputs, (DataObject, Task)):
+            inputs = (inputs,)
+        elif isinstance(inputs, (str, bytes)):
+            raise RainException("inputs are data objects; wrap this in blob()")
+        labels = ()
+        objects = []
+        ids = []
+        for value in inputs.items() if isinstance(inputs, LabeledList) else inputs:
+            if type(value) is tuple and len(value) == 2:
+                labels = labels or (None,) * len(objects)
+                label, value = value
+                labels += (check_label(label),)
+            elif labels:
+                labels += (None,)
+            if type(value) is not DataObject:
+                value = to_dataobj(value)
+            objects.append(value)
+            ids.append(str(session._own_id(value)))
+        return objects, labels, ",".join(ids)
 
     @staticmethod
     def _declared(outputs) -> tuple:
@@ -449,12 +466,6 @@ def directory(source, label="const_dir", session=None) -> DataObject:
 def pickled(value, label="pickle", session=None) -> DataObject:
     """A constant with a pickled value."""
     return blob(value, label, encode="pickle", session=session)
-
-
-def active_session():
-    from .session import get_active_session
-
-    return get_active_session()
 
 
 __all__ = ["DataObject", "DataObjectState", "Task", "TaskState", "blob", "directory", "pickled", "to_dataobj"]

@@ -9,7 +9,7 @@ from math import isfinite
 from ..common.array_type import FORMATS
 from ..common.errors import RainException
 from .graph import DataObject, Task, active_session
-from .template import Template, call_site, to_json
+from .template import Template, call_site, frames_at, to_json
 
 _CODES_OF_BYTES = ("i1", "u1", "b1")
 #: Longer lists go as data objects, so that rows stay short.
@@ -221,13 +221,13 @@ class Function:
         return to_json(values)
 
     def _template(self, session, labels) -> Template:
-        site, frames = call_site()
+        site, frame = call_site()
         key = (self, site, labels)
         template = session._templates.get(key)
         if template is None:
             template = session._templates[key] = Template(
                 self.task_type,
-                frames,
+                frames_at(frame),
                 name=self.name,
                 config=self._config,
                 input_labels=labels,

@@ -6,7 +6,7 @@ from ..common.directory import check_kind, is_directory_type
 from ..common.errors import RainException
 from .graph import DataObject, Task, active_session, to_dataobj
 from .io import Input, Output, OutputSpec
-from .template import Template, call_site, to_json
+from .template import Template, call_site, frames_at, to_json
 
 
 class Command:
@@ -204,13 +204,13 @@ class Program:
             unknown = sorted(data.keys() - self._labels)
             raise TypeError(f"the program has no input {unknown[0]!r}; it has {self._command.labels}")
         session = session or active_session()
-        site, frames = call_site()
+        site, frame = call_site()
         key = (self, site)
         template = session._templates.get(key)
         if template is None:
             template = session._templates[key] = Template(
                 "builtin/run",
-                frames,
+                frames_at(frame),
                 name=self.name,
                 config=self._config,
                 input_labels=self._command.labels,

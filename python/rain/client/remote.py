@@ -9,7 +9,7 @@ from ..common.errors import RainException
 from ..common.pickling import cloudpickle, dump, dump_parts
 from .graph import DataObject, Task, active_session, pickling, to_dataobj
 from .io import Input, Output, OutputSpec
-from .template import Template, call_site, to_json
+from .template import Template, call_site, frames_at, to_json
 
 #: Pickled arguments that are longer are objects of their own, so that the rows stay short.
 ARGUMENT_BYTES_MAX = 4096
@@ -213,12 +213,12 @@ class Remote:
         args, keywords = self._bind(None, *args, **keywords)
         if session is None:
             session = active_session()
-        site, frames = call_site()
+        site, frame = call_site()
         overrides = output if output is not None else outputs
         key = (self, site) if overrides is None else None
         template = session._templates.get(key)
         if template is None:
-            template = self._make_template(session, key, site, frames, overrides)
+            template = self._make_template(session, key, site, frame, overrides)
         function_inputs = session._functions[self].inputs
         if not keywords and not function_inputs:
             # The usual call has data objects alone; then there is nothing to pickle.
@@ -297,7 +297,7 @@ class Remote:
                 if spec[1]:
                     merge_content_types(obj.content_type, spec[1])
 
-    def _make_template(self, session, key, site, frames, overrides) -> Template:
+    def _make_template(self, session, key, site, frame, overrides) -> Template:
         function = session._functions.get(self)
         if function is None:
             function = session._functions[self] = self._send_function(session)
@@ -311,7 +311,7 @@ class Remote:
                 return template
         template = Template(
             self.task_type,
-            frames,
+            frames_at(frame),
             name=self.name,
             config=config,
             outputs=declarations,

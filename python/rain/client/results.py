@@ -8,7 +8,6 @@ from bisect import bisect_left
 from ..common.data_instance import DataInstance
 from ..common.directory import DirectoryInstance
 from ..common.errors import RainException, TaskException
-from .info import ObjectInfo
 from .outcomes import FINISHED, UNFINISHED
 
 #: Objects in one request: small ones come in one answer of a few MB at most.
@@ -94,7 +93,7 @@ class Results:
         row = self._ahead.pop(object_id, None)
         if row is None:
             ids = [object_id, *self._ids_after(object_id)]
-            rows = self._rows(ids)
+            rows = list(self._rows(ids))
             row = rows[0]
             for other in rows[1:]:
                 if other[1] == 0:
@@ -133,13 +132,16 @@ class Results:
             raise RainException(f"{obj!r} can't be fetched: it was not kept; call keep() before the submit")
         return object_id
 
-    def _rows(self, ids) -> list:
+    def _rows(self, ids):
+        """The server's rows on these objects, one by one: thousands at a time would keep the garbage collector busy."""
         body = json.dumps({"objects": ranges(ids)}).encode()
         answer = self._session._request("POST", "results", body, accept="application/x-rain-rows")
-        rows = list(parse_results(answer.body))
-        if [row[0] for row in rows] != ids:
-            raise RainException(f"the server sent other results than those {len(ids)} that were asked for")
-        return rows
+        rows = parse_results(answer.body)
+        for object_id in ids:
+            row = next(rows, (None,))
+            if row[0] != object_id:
+                raise RainException(f"the server sent other results than those {len(ids)} that were asked for")
+            yield row
 
     def _instance(self, obj, row) -> DataInstance:
         _, status, is_directory, content_type, size, data = row
@@ -147,9 +149,9 @@ class Results:
             data = self._session._request("GET", f"objects/{obj._id}/content").body
         elif status:
             raise self._missing(obj, status, data)
-        obj._info = info = ObjectInfo(size, content_type, None, obj)
+        obj._info = (size, content_type)
         instance = DirectoryInstance(data) if is_directory else DataInstance(data, content_type or obj._content_type)
-        instance._attributes_source = info
+        instance._attributes_source = obj
         if obj._task is not None and self._session._outcomes.states[obj._task._id] == UNFINISHED:
             self._session._outcomes.mark([[obj._task._id, 1]], FINISHED)
         return instance

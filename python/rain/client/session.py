@@ -6,6 +6,7 @@ import threading
 
 from ..common.errors import RainException, SessionException, TaskException
 from ..common.states import DataObjectState, TaskState
+from . import active
 from .batch import Batch
 from .graph import DataObject, Task, to_dataobj
 from .http import ConnectionLost
@@ -17,18 +18,6 @@ from .results import Results, ranges
 GRACE_SECONDS = 5
 #: What a failed task ends.
 ON_ERROR = ("fail_session", "fail_descendants")
-
-_stack = []
-_default = None
-
-
-def get_active_session():
-    """The session of the innermost `with`, else the default one."""
-    if _stack:
-        return _stack[-1]
-    if _default is not None:
-        return _default
-    raise RainException("no session is active: open one with `with client.new_session() as session:`")
 
 
 def python_environment() -> list:
@@ -123,9 +112,8 @@ class Session:
 
     def set_as_default(self):
         """Makes it the session that is used outside of any `with`."""
-        global _default
         self._outcomes.check_open()
-        _default = self
+        active.default = self
 
     def bind_only(self):
         """For `with`: makes the session active, and leaves it open at the end."""
@@ -133,11 +121,11 @@ class Session:
 
     def __enter__(self):
         self._outcomes.check_open()
-        _stack.append(self)
+        active.stack.append(self)
         return self
 
     def __exit__(self, kind, error, trace):
-        _stack.pop()
+        active.stack.pop()
         try:
             # A server that is gone is not waited for when the program has something else to say.
             self._close(self._patience if kind is None else 0)
@@ -150,9 +138,8 @@ class Session:
         self._close(self._patience)
 
     def _close(self, patience):
-        global _default
-        if _default is self:
-            _default = None
+        if active.default is self:
+            active.default = None
         if self._outcomes.closed_reason is not None:
             return
         self._outcomes.closed_reason = "it was closed"
@@ -284,7 +271,8 @@ class Session:
     # Building the graph.
 
     def _add_task(self, task, output_count):
-        self._outcomes.check_open()
+        if self._outcomes.closed_reason is not None:
+            self._outcomes.check_open()
         with self._lock:
             task._id = self._next_task
             task._first_output = self._next_object
@@ -319,8 +307,7 @@ class Session:
         return 0 <= node._id < (self._outcomes.submitted if isinstance(node, Task) else self._submitted_objects)
 
     def _keep(self, obj):
-        self._own_id(obj)
-        if self._is_submitted(obj):
+        if self._own_id(obj) < self._submitted_objects:
             raise RainException(f"{obj!r} is submitted: keep it before")
         self._set_kept(obj, True)
 
@@ -350,7 +337,7 @@ class Session:
             obj._task is None
             or self._outcomes.states[obj._task._id] == FINISHED
             or obj._info is not None
-            and obj._info.size is not None
+            and obj.info.size is not None
         ):
             return DataObjectState.finished
         return DataObjectState.unfinished
@@ -372,15 +359,18 @@ class Session:
             self.client._request("PUT", path, data, "application/octet-stream", patience=self._patience)
             batch.uploads.pop()
         self._request("POST", "submit", batch.body, "application/x-ndjson")
+        task_count = object_count = 0
         for node in batch.nodes:
             if type(node) is tuple:
-                self._submitted_objects += 1
+                object_count += 1
             else:
                 node._row = None
                 if node._keep_mask:
                     self._results.add_kept(node)
-                self._outcomes.submitted += 1
-                self._submitted_objects += len(node._template.outputs)
+                task_count += 1
+                object_count += len(node._template.outputs)
+        self._outcomes.submitted += task_count
+        self._submitted_objects += object_count
 
     def _void(self, batch):
         """Takes back a refused submit, and what was made after it."""
@@ -433,8 +423,8 @@ class _Binding:
 
     def __enter__(self):
         self._session._outcomes.check_open()
-        _stack.append(self._session)
+        active.stack.append(self._session)
         return self._session
 
     def __exit__(self, kind, error, trace):
-        _stack.pop()
+        active.stack.pop()

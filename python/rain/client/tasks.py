@@ -7,7 +7,7 @@ from ..common.errors import RainException
 from .graph import Task, active_session, to_dataobj
 from .io import Output, OutputDir
 from .program import command_of, split
-from .template import call_site, to_json
+from .template import call_site, frames_at, to_json
 
 __all__ = ["Concat", "Execute", "Load", "LoadDir", "MakeDirectory", "SliceDirectory", "Sleep", "Store"]
 
@@ -188,12 +188,13 @@ class Execute(Task):
 
     def _make_plain(self, words, stdout, name, session, cpus):
         """A program with words alone, as loops make them by the thousand: only their template is worked out."""
-        site, frames = call_site()
+        site, frame = call_site()
         key = (Execute, words[0], stdout, cpus, site)
         template = session._templates.get(key)
         if template is None:
             command = command_of(words[:1], stdout, None, (), (), False, None, is_program=False)
+            outputs = self._declared(command.outputs)
             template = session._templates[key] = self._new_template(
-                self.TASK_TYPE, frames, to_json(command.config), (), self._declared(command.outputs), cpus
+                self.TASK_TYPE, frames_at(frame), to_json(command.config), (), outputs, cpus
             )
         self._begin(session, template, (), f"[],{to_json(words[1:]) if len(words) > 1 else 'null'}", name)

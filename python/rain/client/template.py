@@ -21,27 +21,32 @@ def to_json(value) -> str:
 
 
 def call_site():
-    """Where the program is, outside of this package.
+    """Where the program is, outside of this package; for a function of this package.
 
     Returns:
-        (key, frames): a key that is equal for the same place, and (code, instruction) for up to six frames, innermost
-        first. Codes are kept by whoever keeps the frames, so that the key stays unique.
+        (key, frame): a key that is equal for the same place, and stays unique while somebody keeps its `frames_at`; and
+        the program's innermost frame, which nobody should keep.
     """
-    frame = sys._getframe(1)
+    frame = sys._getframe(2)
     while frame.f_globals.get("__package__") == __package__:
         frame = frame.f_back
     key = []
-    frames = []
+    at = frame
     for _ in range(ORIGIN_FRAMES_MAX):
-        code = frame.f_code
-        at = frame.f_lasti
-        key.append(id(code))
-        key.append(at)
-        frames.append((code, at))
-        frame = frame.f_back
-        if frame is None:
+        key += (id(at.f_code), at.f_lasti)
+        at = at.f_back
+        if at is None:
             break
-    return tuple(key), frames
+    return tuple(key), frame
+
+
+def frames_at(frame) -> list:
+    """(code, instruction) of a frame and those around it, up to six, innermost first."""
+    frames = []
+    while frame is not None and len(frames) < ORIGIN_FRAMES_MAX:
+        frames.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return frames
 
 
 def describe_site(frames) -> str:

@@ -52,7 +52,7 @@ class DataInstance:
         """The user's attributes, any JSON values by name."""
         if self._attributes is None:
             source = self._attributes_source
-            self._attributes = source.user if source is not None else {}
+            self._attributes = source._made_attributes() if source is not None else {}
         return self._attributes
 
     @attributes.setter

@@ -207,8 +207,7 @@ class InputAttributes:
     def __init__(self, text):
         self._text = text
 
-    @property
-    def user(self) -> dict:
+    def _made_attributes(self) -> dict:
         return json.loads(self._text)
 
 
