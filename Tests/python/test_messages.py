@@ -30,6 +30,63 @@ def test_a_cancelled_task_has_its_name_and_line(paper, paper_client):
         assert error.value.name == "joined"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("localhost", "abc"), "a port is a number from 1 to 65535, not 'abc'"),
+        (("localhost", 99999), "not 99999"),
+        (("localhost", None), "not None"),
+        (("localhost:7210",), r"Client\('localhost', 7210\)"),
+        (("",), "not ''"),
+        ((7210,), "not 7210"),
+    ],
+)
+def test_an_address_that_can_not_be(arguments, message):
+    with pytest.raises(RainException, match=message):
+        Client(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": 5}, "a session's name is a str, not 5"),
+        ({"grace": -1}, "grace is a number of seconds from 0"),
+        ({"grace": "1"}, "not '1'"),
+        ({"subworkers": ["./wc"]}, "a dict of commands by name"),
+    ],
+)
+def test_what_a_session_can_not_have(paper_client, options, message):
+    with pytest.raises(RainException, match=message):
+        paper_client.new_session(**options)
+
+
+@pytest.mark.parametrize("item", ["text", [None], [1]])
+def test_what_can_not_be_waited_for(paper_client, item):
+    with paper_client.new_session("x") as session:
+        with pytest.raises(RainException, match="can't be waited for: it is no task"):
+            session.wait(item)
+
+
+def test_a_closed_session_says_who_closed_it(paper_client):
+    session = paper_client.new_session("x")
+    session.close()
+    with pytest.raises(RainException, match="is closed: this program has closed it"):
+        session.submit()
+
+
+def test_the_decorator_needs_no_parentheses(paper_client):
+    @remote
+    def plain(ctx, value):
+        return value
+
+    with paper_client.new_session("x"):
+        assert plain("a").name == "plain"
+    with pytest.raises(RainException, match="is for functions"):
+        remote(int)
+    with pytest.raises(TypeError, match="outputs are a number, a label, an Output or a list of them, not 1.5"):
+        remote(outputs=1.5)(lambda ctx: None)
+
+
 LOCK = threading.Lock()
 
 

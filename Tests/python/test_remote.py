@@ -245,7 +245,7 @@ def test_large_arguments_are_objects(paper, session):
 def test_only_functions_are_remote():
     with pytest.raises(RainException, match="for functions"):
         remote()(print)
-    with pytest.raises(TypeError):
+    with pytest.raises(RainException, match="for functions"):
         remote(print)
     with pytest.raises(RainException, match="no parameter 'z'"):
 

@@ -153,6 +153,11 @@ def test_a_wrong_result_fails_the_task(host, result, outputs, text):
     assert "error = (" in message and text in message
 
 
+def test_a_result_that_can_not_be_encoded_is_named(host):
+    message = Task(host, lambda ctx: {1, 2}, config='{"encode":["json"]}')()
+    assert "output \\'out0\\', a value of type set, can\\'t be encoded as \\'json\\'" in message
+
+
 def test_a_result_must_fit_the_declared_type(host):
     message = Task(host, lambda ctx: "text", content_types=["json"])()
     assert "do not fit" in message

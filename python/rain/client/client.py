@@ -21,6 +21,22 @@ IDLE_CONNECTIONS_MAX = 4
 RECONNECT_SECONDS = 60
 
 
+def check_address(address, port) -> int:
+    """The port as a number."""
+    if not isinstance(address, str) or not address:
+        raise RainException(f"the address of a server is a host name or address, not {address!r}")
+    host, colon, rest = address.rpartition(":")
+    if colon and rest.isdigit() and ":" not in host:
+        raise RainException(f"{address!r} has a port in it: say it apart, Client({host!r}, {rest})")
+    try:
+        number = int(port)
+    except (TypeError, ValueError):
+        number = 0
+    if not 0 < number < 65536:
+        raise RainException(f"a port is a number from 1 to 65535, not {port!r}")
+    return number
+
+
 class Client:
     """A connection to a server.
 
@@ -36,7 +52,7 @@ class Client:
 
     def __init__(self, address="localhost", port=7210, *, reconnect=RECONNECT_SECONDS):
         self.address = address
-        self.port = port
+        self.port = check_address(address, port)
         self.reconnect = reconnect
         self._access_path = access_path()
         self._token = read_token(self._access_path)

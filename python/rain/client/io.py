@@ -125,6 +125,8 @@ class OutputSpec:
             outputs = (None,) * outputs
         elif isinstance(outputs, (str, Output)):
             outputs = (outputs,)
+        elif not hasattr(outputs, "__iter__"):
+            raise TypeError(f"outputs are a number, a label, an Output or a list of them, not {outputs!r}")
         self.outputs = [self._output(i, o) for i, o in enumerate(outputs)]
 
     @staticmethod

@@ -15,7 +15,7 @@ from .template import Template, call_site, frames_at, to_json
 ARGUMENT_BYTES_MAX = 4096
 
 
-def remote(*, outputs=None, inputs=None, auto_load=None, auto_encode=None, name=None, cpus=1):
+def remote(function=None, /, *, outputs=None, inputs=None, auto_load=None, auto_encode=None, name=None, cpus=1):
     """Makes a function of `(ctx, …)` one whose calls are tasks.
 
     Args:
@@ -25,6 +25,8 @@ def remote(*, outputs=None, inputs=None, auto_load=None, auto_encode=None, name=
         auto_encode: how results are turned into bytes, where their `Output` does not say.
         name: of the tasks; None for the function's.
         cpus: how many CPUs a call occupies.
+
+    `@remote` without parentheses is the same as `@remote()`.
     """
 
     def decorate(function):
@@ -32,7 +34,7 @@ def remote(*, outputs=None, inputs=None, auto_load=None, auto_encode=None, name=
             raise RainException(f"@remote() is for functions, not for {function!r}")
         return Remote(function, outputs, inputs, auto_load, auto_encode, name, cpus)
 
-    return decorate
+    return decorate if function is None else decorate(function)
 
 
 class _Collector:

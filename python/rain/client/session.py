@@ -16,6 +16,8 @@ from .results import Results, ranges
 
 #: For so long a session outlives a broken connection, where it has no grace time of its own.
 GRACE_SECONDS = 5
+#: The server counts milliseconds in 32 bits.
+GRACE_SECONDS_MAX = 4_000_000
 #: What a failed task ends.
 ON_ERROR = ("fail_session", "fail_descendants")
 
@@ -47,6 +49,12 @@ class Session:
     def __init__(self, client, name, default, on_error, subworkers, grace):
         self.client = client
         self.name = name
+        if not isinstance(name, str):
+            raise RainException(f"a session's name is a str, not {name!r}")
+        if grace is not None and not (isinstance(grace, (int, float)) and 0 <= grace <= GRACE_SECONDS_MAX):
+            raise RainException(f"grace is a number of seconds from 0 to {GRACE_SECONDS_MAX}, not {grace!r}")
+        if subworkers is not None and not hasattr(subworkers, "items"):
+            raise RainException(f"subworkers are a dict of commands by name: {{'wc': './wc'}}, not {subworkers!r}")
         if on_error not in ON_ERROR:
             raise RainException(f"on_error is {' or '.join(map(repr, ON_ERROR))}, not {on_error!r}")
         self._on_error = on_error
@@ -142,7 +150,7 @@ class Session:
             active.default = None
         if self._outcomes.closed_reason is not None:
             return
-        self._outcomes.closed_reason = "it was closed"
+        self._outcomes.closed_reason = "this program has closed it"
         try:
             self.client._request("DELETE", self._path, patience=patience)
         except TaskException:
@@ -185,7 +193,12 @@ class Session:
         if isinstance(items, (Task, DataObject)):
             items = (items,)
         for item in items:
-            task = item if isinstance(item, Task) else item._task
+            if isinstance(item, Task):
+                task = item
+            elif isinstance(item, DataObject):
+                task = item._task
+            else:
+                raise RainException(f"{item!r} can't be waited for: it is no task and no data object")
             if not self._is_submitted(item):
                 raise RainException(f"{item!r} can't be waited for: submit it first")
             if task is not None:

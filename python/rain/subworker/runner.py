@@ -272,7 +272,14 @@ def set_output(call, i, value, encode):
             check_declared(call, i, value._content_type)
             call.set_output(i, value._data, value._content_type, attributes)
     elif encode is not None:
-        parts, content_type = encode_parts(value, encode)
+        try:
+            parts, content_type = encode_parts(value, encode)
+        except RainException:
+            raise
+        except Exception as error:
+            raise RainException(
+                f"output '{call.output_label(i)}', {summary(value)}, can't be encoded as {encode!r}: {error}"
+            ) from error
         call.set_output(i, parts[0] if len(parts) == 1 else parts, content_type)
     elif kind is bytes:
         call.set_output(i, value)
