@@ -137,6 +137,8 @@ extension JSONWriter {
             if info.startedUnixMicroseconds == 0 { writer.raw("null") } else { writer.decimal(info.startedUnixMicroseconds, decimals: 6) }
             writer.key("duration_s")
             if info.startedUnixMicroseconds == 0 { writer.raw("null") } else { writer.decimal(info.durationNanoseconds, decimals: 9) }
+            writer.key("progress")
+            if let progress = info.progress { writer.object { $0.progress(progress) } } else { writer.raw("null") }
             writer.key("debug")
             writer.string(info.debug)
             writer.key("attributes")
@@ -167,6 +169,14 @@ extension JSONWriter {
         }
     }
 
+    /// Its members.
+    private mutating func progress(_ progress: Progress) {
+        key("fraction")
+        decimal(UInt64(progress.millionths), decimals: 6)
+        key("text")
+        string(progress.text)
+    }
+
     /// One line of a lease, with its end.
     mutating func line(_ line: LeaseLine) {
         switch line {
@@ -189,6 +199,20 @@ extension JSONWriter {
                 writer.integer(number)
                 writer.key("message")
                 writer.string(text)
+            }
+        case .progress(let list):
+            raw("{\"progress\":")
+            array(list) { writer, task in
+                writer.object { writer in
+                    writer.key("task")
+                    writer.integer(task.task)
+                    if let progress = task.progress {
+                        writer.progress(progress)
+                    } else {
+                        writer.key("fraction")
+                        writer.raw("null")
+                    }
+                }
             }
         case .closed(let reason):
             raw("{\"closed\":")

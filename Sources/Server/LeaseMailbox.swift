@@ -3,7 +3,8 @@ import Synchronization
 
 /// The lines of one lease, between the reactor that puts them and the HTTP request that takes them.
 ///
-/// A client that reads slowly costs little: what waits is joined, so that it grows with its content and not with the number of news.
+/// A client that reads slowly costs little: what waits is joined, so that it grows with its content and not with the number of news. Of each
+/// task's progress the newest is enough.
 final class LeaseMailbox: Sendable {
     enum News: Sendable {
         case lines([LeaseLine])
@@ -16,17 +17,30 @@ final class LeaseMailbox: Sendable {
 
     private struct State {
         var lines: [LeaseLine] = []
+        var progress: [TaskProgress] = []
+        /// Positions in `progress`, by task.
+        var progressOfTask: [UInt32: Int] = [:]
         var isBeatDue = false
         var isEnded = false
         var isLost = false
         var waiter: CheckedContinuation<News, Never>?
 
+        mutating func put(_ task: TaskProgress) {
+            if let position = progressOfTask[task.task] {
+                progress[position] = task
+            } else {
+                progressOfTask[task.task] = progress.count
+                progress.append(task)
+            }
+        }
+
         mutating func next() -> News? {
             if isLost { return .lost }
-            if !lines.isEmpty {
-                defer { lines = [] }
+            if !lines.isEmpty || !progress.isEmpty {
+                defer { (lines, progress, progressOfTask) = ([], [], [:]) }
                 isBeatDue = false
-                return .lines(lines)
+                // Outcomes later: they end it.
+                return .lines(progress.isEmpty ? lines : [.progress(progress)] + lines)
             }
             if isEnded { return .ended }
             if isBeatDue {
@@ -44,6 +58,8 @@ final class LeaseMailbox: Sendable {
                 if case .finished(let new) = line, case .finished(var old)? = state.lines.last {
                     old.appendJoining(new)
                     state.lines[state.lines.count - 1] = .finished(old)
+                } else if case .progress(let list) = line {
+                    for task in list { state.put(task) }
                 } else {
                     state.lines.append(line)
                 }

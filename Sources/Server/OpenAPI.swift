@@ -628,6 +628,15 @@ enum OpenAPI {
                 },
                 "required": ["worker", "host", "pid", "cpus", "running", "queued", "objects", "subworkers", "store", "endpoint"]
               },
+              "Progress": {
+                "type": "object",
+                "description": "How far a running task is, as it says itself.",
+                "properties": {
+                  "fraction": {"type": "number", "minimum": 0, "maximum": 1},
+                  "text": {"type": "string", "description": "A line on what it does."}
+                },
+                "required": ["fraction", "text"]
+              },
               "Task": {
                 "type": "object",
                 "properties": {
@@ -638,11 +647,12 @@ enum OpenAPI {
                   "worker": {"type": "string"},
                   "started": {"type": ["number", "null"], "description": "Seconds since 1970."},
                   "duration_s": {"type": ["number", "null"]},
-                  "debug": {"type": "string"},
+                  "progress": {"oneOf": [{"$ref": "#/components/schemas/Progress"}, {"type": "null"}]},
+                  "debug": {"type": "string", "description": "What the task wrote for debugging."},
                   "attributes": {"type": "object", "description": "The user's own attributes."},
                   "failure": {"oneOf": [{"$ref": "#/components/schemas/Failure"}, {"type": "null"}]}
                 },
-                "required": ["task", "name", "type", "state", "worker", "started", "duration_s", "debug", "attributes", "failure"]
+                "required": ["task", "name", "type", "state", "worker", "started", "duration_s", "progress", "debug", "attributes", "failure"]
               },
               "Object": {
                 "type": "object",

@@ -75,6 +75,7 @@ extension ServerCore {
                 if state == .running { runningOf[worker] += 1 }
                 precondition(!tasks.awaited.contains(task) || (state == .assigned && isAway(worker)), "task \(task) is awaited from nobody")
             }
+            precondition(tasks.progress[task] == nil || state == .running, "task \(task) makes progress and does not run")
             if !state.hasOutcome {
                 var missing: UInt32 = 0
                 for position in tasks.inputRange(ofRow: row) {

@@ -264,7 +264,7 @@ extension ServerCore {
         let state = sessions[slot]!.tasks.state[index]
         guard state == .assigned || state == .running else { return }
         forgetTakeBack(slot, task)
-        if !sessions[slot]!.tasks.progress.isEmpty { sessions[slot]!.tasks.progress[task] = nil }
+        if !sessions[slot]!.tasks.progress.isEmpty { forgetProgress(slot, task) }
         let worker = Int(sessions[slot]!.tasks.worker[index])
         if sessions[slot]!.tasks.ahead.remove(task) != nil {
             workers[worker]?.aheadCount -= 1

@@ -46,6 +46,7 @@ extension ServerCore {
         _ = sessions[slot]!.newlyFinished.take()
         _ = sessions[slot]!.newlyCancelled.take()
         sessions[slot]!.newLines = []
+        sessions[slot]!.newProgress = []
         sessions[slot]!.repeatHints()
         reply(request, .lease(lease: lease), into: &effects)
         let lines = sessions[slot]!.outcomeLines()

@@ -91,11 +91,23 @@ package enum LeaseLine: Equatable, Sendable {
     case finished([Range<UInt32>])
     case failed(UInt32, TaskFailure)
     case cancelled([Range<UInt32>])
+    /// How far running tasks are; each once.
+    case progress([TaskProgress])
     /// The first failure of a session that fails as a whole; nothing follows but `closed`.
     case sessionFailed(UInt32, TaskFailure)
     case closed(reason: String)
     /// Tasks wait for what only a person can do; numbered in the session, so that one that is told again is known.
     case hint(UInt32, String)
+}
+
+package struct TaskProgress: Equatable, Sendable {
+    package var task: UInt32
+    /// `nil` when it is unknown again, since the task begins once more.
+    package var progress: Progress?
+    package init(task: UInt32, progress: Progress?) {
+        self.task = task
+        self.progress = progress
+    }
 }
 
 /// A failed task as a client sees it: the error with the task's name and where it was made.
@@ -152,9 +164,11 @@ package struct TaskInfo: Equatable, Sendable {
     package var debug: String
     package var attributes: [UInt8]
     package var failure: TaskFailure?
+    /// Of one that runs and says so.
+    package var progress: Progress?
     package init(
         task: UInt32, name: String, type: String, state: TaskState, worker: String = "", startedUnixMicroseconds: UInt64 = 0,
-        durationNanoseconds: UInt64 = 0, debug: String = "", attributes: [UInt8] = [], failure: TaskFailure? = nil
+        durationNanoseconds: UInt64 = 0, debug: String = "", attributes: [UInt8] = [], failure: TaskFailure? = nil, progress: Progress? = nil
     ) {
         self.task = task
         self.name = name
@@ -166,6 +180,7 @@ package struct TaskInfo: Equatable, Sendable {
         self.debug = debug
         self.attributes = attributes
         self.failure = failure
+        self.progress = progress
     }
 }
 

@@ -72,6 +72,8 @@ struct Session: Sendable {
     var newlyFinished = RangeList()
     var newlyCancelled = RangeList()
     var newLines: [LeaseLine] = []
+    /// Tasks of which progress came or went, some more than once.
+    var newProgress: ContiguousArray<UInt32> = []
 
     init(id: SessionID, options: SessionOptions) {
         self.id = id
@@ -119,8 +121,9 @@ struct Session: Sendable {
         return TaskInfo(
             task: task, name: name(of: task), type: template(of: task).type, state: tasks.state[index],
             worker: "", startedUnixMicroseconds: tasks.startedUnixMicroseconds[index],
-            durationNanoseconds: tasks.durationNanoseconds[index], debug: tasks.debug[task] ?? "",
-            attributes: tasks.attributes[task] ?? [], failure: tasks.errors[task].map { failure(of: task, $0) })
+            durationNanoseconds: tasks.durationNanoseconds[index], debug: tasks.debug[task] ?? tasks.errors[task]?.debug ?? "",
+            attributes: tasks.attributes[task] ?? [], failure: tasks.errors[task].map { failure(of: task, $0) },
+            progress: tasks.progress[task])
     }
 
     func info(ofObject object: UInt32) -> ObjectInfo {
@@ -166,21 +169,23 @@ struct Session: Sendable {
 
     /// What its lease has not been told; `nil` when that is nothing. In place: a copy of a session costs 3,000 instructions.
     mutating func takeNews() -> (session: SessionID, lease: UInt64?, lines: [LeaseLine])? {
-        if newlyFinished.isEmpty, newlyCancelled.isEmpty, newLines.isEmpty { return nil }
+        if newlyFinished.isEmpty, newlyCancelled.isEmpty, newLines.isEmpty, newProgress.isEmpty { return nil }
         var lines: [LeaseLine] = []
         if !newlyFinished.isEmpty { lines.append(.finished(newlyFinished.take())) }
         if !newlyCancelled.isEmpty { lines.append(.cancelled(newlyCancelled.take())) }
         lines += newLines
         newLines = []
-        return (id, lease, lines)
+        if !newProgress.isEmpty, let line = takeNewProgress() { lines.append(line) }
+        return lines.isEmpty ? nil : (id, lease, lines)
     }
 
-    /// Every outcome so far, as the first lines of a new lease.
+    /// Every outcome so far, and how far running tasks are, as the first lines of a new lease.
     func outcomeLines() -> [LeaseLine] {
         if let failure { return [.sessionFailed(failure.task, failure)] }
         var finished = RangeList()
         var cancelled = RangeList()
         var lines: [LeaseLine] = []
+        var running: [TaskProgress] = []
         for task in 0..<tasks.count {
             switch tasks.state[Int(task)] {
             case _ where tasks.remaking.contains(task) || tasks.heardFinished.contains(task): finished.append(task)
@@ -188,11 +193,13 @@ struct Session: Sendable {
             case .cancelled: cancelled.append(task)
             case .failed:
                 if let error = tasks.errors[task] { lines.append(.failed(task, failure(of: task, error))) }
-            case .waiting, .ready, .assigned, .running: break
+            case .running: if let progress = tasks.progress[task] { running.append(TaskProgress(task: task, progress: progress)) }
+            case .waiting, .ready, .assigned: break
             }
         }
         if !finished.isEmpty { lines.append(.finished(finished.take())) }
         if !cancelled.isEmpty { lines.append(.cancelled(cancelled.take())) }
+        if !running.isEmpty { lines.append(.progress(running)) }
         return lines
     }
 }

@@ -318,6 +318,10 @@ extension Simulation {
         case .sessionFailed(_, let failure):
             try checkExcuse(failure, index)
             clients[index].failure = failure
+        case .progress(let list):
+            for each in list where clients[index].heard[Int(each.task)] != nil {
+                throw Violation(.wrongAnswer, "client \(index) hears how far task \(each.task) is, which has ended")
+            }
         case .hint: count("hints")
         case .closed(let reason):
             guard clients[index].hasClosed || isDiskFull else { throw Violation(.wrongAnswer, "session of client \(index) is closed: \(reason)") }

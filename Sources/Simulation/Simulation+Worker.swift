@@ -147,6 +147,10 @@ extension Simulation {
                 queue.add(.reserve(worker: worker.index, life: worker.life, worker.processes[process].id, serial: call.serial), at: now + 1000)
             }
             queue.add(.callDone(worker: worker.index, life: worker.life, worker.processes[process].id, serial: call.serial), at: now + duration)
+            if random.chance(10) {
+                let at = now + random.microseconds(5...plan.taskMicrosecondsMax)
+                queue.add(.progress(worker: worker.index, life: worker.life, worker.processes[process].id, serial: call.serial), at: at)
+            }
         }
     }
 
@@ -185,6 +189,7 @@ extension Simulation {
             try tell(.aliased(token, error), worker)
             mayRepeat(.aliased(token, error), worker)
         case .reserve(_, _, let id, let serial): try reserve(id, serial, worker)
+        case .progress(_, _, let id, let serial): try report(id, serial, worker)
         case .spillDone(_, _, let replica): try finishSpill(replica, worker)
         case .again(_, _, let event): try tell(event, worker)
         default: preconditionFailure("no event of a worker")
@@ -198,6 +203,17 @@ extension Simulation {
             tasks: random.chance(50) ? [""] : ["f", "g"])
         worker.processes[process].capabilities = capabilities
         try tell(.subworkerRegistered(id, capabilities), worker)
+    }
+
+    /// A call says how far it is, and now and then once more.
+    private func report(_ id: SubworkerID, _ serial: UInt64, _ worker: VirtualWorker) throws(Violation) {
+        guard let process = worker.processIndex(id), let call = worker.processes[process].queue.first(where: { $0.serial == serial }) else { return }
+        count("progress")
+        let progress = Progress(millionths: UInt32(random.below(1_000_001)), text: "call \(serial)")
+        if random.chance(60) {
+            queue.add(.progress(worker: worker.index, life: worker.life, id, serial: serial), at: now + random.microseconds(5...plan.taskMicrosecondsMax))
+        }
+        try tell(.progress(id, [CallProgress(slot: call.request.slot, progress: progress)]), worker)
     }
 
     private func finishCall(_ id: SubworkerID, _ serial: UInt64, _ worker: VirtualWorker) throws(Violation) {

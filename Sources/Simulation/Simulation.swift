@@ -26,6 +26,7 @@ package final class Simulation {
         case fetchDone(worker: Int, life: Int, FetchToken)
         case aliasDone(worker: Int, life: Int, AliasToken)
         case reserve(worker: Int, life: Int, SubworkerID, serial: UInt64)
+        case progress(worker: Int, life: Int, SubworkerID, serial: UInt64)
         case spillDone(worker: Int, life: Int, Replica)
         case again(worker: Int, life: Int, WorkerEvent)
         case startWorker(Int)
@@ -156,7 +157,7 @@ package final class Simulation {
         case .connect(let worker, let life), .workerTick(let worker, let life), .register(let worker, let life, _),
             .callDone(let worker, let life, _, _), .recalled(let worker, let life, _, _), .subworkerEnd(let worker, let life, _, _),
             .jobDone(let worker, let life, _), .fetchDone(let worker, let life, _), .aliasDone(let worker, let life, _),
-            .reserve(let worker, let life, _, _), .spillDone(let worker, let life, _), .again(let worker, let life, _):
+            .reserve(let worker, let life, _, _), .progress(let worker, let life, _, _), .spillDone(let worker, let life, _), .again(let worker, let life, _):
             guard workers[worker].isAlive, workers[worker].life == life else { break }
             if workers[worker].frozenUntil > now {
                 queue.add(event, at: workers[worker].frozenUntil)

@@ -228,7 +228,7 @@ struct RandomShell {
             return end(index, Harness.crash)
         }
         if !processes[index].queue.isEmpty, random.chance(20) { return try reserve(index) }
-        if !processes[index].queue.isEmpty, random.chance(10) { return try report(index) }
+        if !processes[index].queue.isEmpty, random.chance(4) { return try report(index) }
         answer(index)
     }
 

@@ -24,6 +24,26 @@ static csw_status crash(csw_call *call, void *context) {
     return CSW_OK;
 }
 
+/* Tells how far it is, and goes on when there is a file of the name that its input has. */
+static csw_status steps(csw_call *call, void *context) {
+    (void)context;
+    csw_bytes name;
+    csw_status status = csw_input_bytes(call, 0, &name);
+    if (status != CSW_OK) return status;
+    char path[256];
+    snprintf(path, sizeof path, "%.*s", (int)name.size, (const char *)name.data);
+    csw_log(csw_call_subworker(call), CSW_LOG_DEBUG, "level %d", csw_log_level(csw_call_subworker(call)));
+    csw_debug(call, "waits for %s", path);
+    csw_progress(call, 0.25, "looking");
+    csw_progress(call, 0.5, "waiting \"here\"");
+    while (access(path, F_OK) != 0)
+        usleep(1000);
+    csw_debug(call, "found");
+    for (int i = 0; csw_input_count(call) == 2 && i < 2000; i += 1)
+        csw_debug(call, "%01023d", i);
+    return csw_output_printf(call, 0, "%d", csw_log_level(csw_call_subworker(call)));
+}
+
 /* Never looks whether it was cancelled. */
 static csw_status hang(csw_call *call, void *context) {
     (void)call;
@@ -38,6 +58,7 @@ int main(void) {
         {CSW_TASK, .name = "fail", .function = fail},
         {CSW_TASK, .name = "crash", .function = crash},
         {CSW_TASK, .name = "hang", .function = hang},
+        {CSW_TASK, .name = "steps", .function = steps},
     };
     csw_subworker *subworker = NULL;
     csw_open(NULL, &subworker);

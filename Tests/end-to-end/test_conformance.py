@@ -58,6 +58,8 @@ def test_a_subworker_in_c_passes(compiled):
     assert_passes(check(compiled("subject.c"), call=join, **errors), skipped=1)
     large = {"method": "large", "inputs": [""], "outputs": ["x"], "expect": [{"text": "x", "times": 1 << 20}]}
     assert_passes(check(compiled("subject.c"), call=large, **errors))
+    steps = {"method": "steps", "outputs": 1, "expect": ["walked"]}
+    assert_passes(check(compiled("subject.c"), call=steps, **errors), skipped=5)
 
 
 def test_a_subworker_in_cpp_passes(compiled):
@@ -73,6 +75,7 @@ def test_the_python_subworker_passes(tmp_path):
     import cloudpickle
 
     def shout(ctx, text):
+        ctx.progress(0.5, "half")
         return text.get_str().upper() + "!"
 
     def fail(ctx):
@@ -166,6 +169,12 @@ def test_a_subworker_in_perl_after_the_document_passes():
     large = {"method": "large", "inputs": ["x"], "outputs": ["x"], "expect": [{"text": "x", "times": 1 << 20}]}
     status, text = check(*perl, call=large, **errors)
     assert status == 0 and "ok    asks for memory beyond its credit" in text, text
+    steps = {"method": "steps", "outputs": 1, "expect": ["walked"]}
+    status, text = check(*perl, call=steps)
+    assert status == 0, text
+    status, text = check("env", "SUBJECT_IS_EAGER=1", *perl, call=steps)
+    assert status == 1 and "FAIL  tells progress only where it is taken" in text, text
+    assert "whose welcome does not have `takesProgress`" in text, text
 
 
 def test_the_ffi_subworker_passes():

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from cluster import RAIN, ROOT, ndjson, wait_for
+from cluster import RAIN, ROOT, ndjson, wait_for, wait_for_end
 from rain.client import Client, Task, blob, remote
 
 
@@ -51,8 +51,8 @@ def test_progress_of_c_and_python_functions_reaches_the_client(client, faults, s
         items = [Task("faults/steps", [blob(str(gates[0]))]), walk(blob(str(gates[1])))]
         assert items[0].progress is None
         session.submit()
-        assert wait_for(lambda: at(items[0], 0.5)) == (0.5, 'waiting "here"')
-        assert wait_for(lambda: at(items[1], 0.75)) == (0.75, "second half")
+        wait_for(lambda: items[0].progress == (0.5, 'waiting "here"'))
+        wait_for(lambda: items[1].progress == (0.75, "second half"))
         # Who holds no lease asks.
         answer = shared_cluster.post(f"/api/v1/sessions/{session.id}/info", {"tasks": [[0, 2]]})
         assert [task["progress"] for task in answer["tasks"]] == [
@@ -91,9 +91,11 @@ def test_progress_outlives_the_server(cluster, faults, tmp_path, monkeypatch):
         task = Task("faults/steps", [blob(str(tmp_path / "gate"))])
         session.submit()
         wait_for(lambda: at(task, 0.5))
-        os.kill(cluster.pid("server"), signal.SIGKILL)
+        server = cluster.pid("server")
+        os.kill(server, signal.SIGKILL)
+        assert wait_for_end(server, 10)
         wait_for(lambda: task.progress is None)
-        cluster.start("--local-workers", "[]")
+        assert cluster.rain("start", "--simple").returncode == 0
         wait_for(lambda: at(task, 0.5), seconds=20)
         (tmp_path / "gate").touch()
         session.wait_all()
@@ -123,22 +125,31 @@ def test_debug_lines_of_a_failed_task_are_in_its_info(shared_cluster, client, fa
     shared_cluster.call("DELETE", session)
 
 
-@pytest.mark.parametrize("level, number", [("error", b"1"), ("debug", b"4")])
-def test_subworkers_are_told_what_to_log(stopped, faults, tmp_path, monkeypatch, level, number):
+def test_subworkers_are_told_what_to_log(stopped, faults, tmp_path, monkeypatch):
+    """By the configuration file, and by an option."""
     monkeypatch.setenv("XDG_STATE_HOME", str(stopped.state))
-    stopped.start("--local-workers", "[]")
+    stopped.env["XDG_CONFIG_HOME"] = str(tmp_path)
+    (tmp_path / "rain").mkdir()
+    (tmp_path / "rain/worker.toml").write_text('log_level = "error"\n')
+    stopped.start("--local-workers", "[1]")
     ready, logs, gate = tmp_path / "ready", tmp_path / "logs", tmp_path / "gate"
     gate.touch()
-    options = ["--cpus", "1", "--log-level", level, "--log-dir", logs, "--ready-file", ready]
+    options = ["--cpus", "2", "--log-level", "debug", "--log-dir", logs, "--ready-file", ready]
     with subprocess.Popen([RAIN, "worker", f"127.0.0.1:{stopped.control_port}", *options], env=stopped.env) as worker:
         try:
-            wait_for(ready.exists)
+            wait_for(ready.exists, seconds=20)
             with Client("127.0.0.1", stopped.port).new_session("log", subworkers={"faults": faults}) as session:
-                task = Task("faults/steps", [blob(str(gate))])
-                task.output.keep()
+                items = [Task("faults/steps", [blob(str(gate))], cpus=2)]
+                items[0].keep_outputs()
                 session.submit()
-                assert task.output.fetch().get_bytes() == number
+                assert items[0].output.fetch().get_bytes() == b"4"
+                worker.terminate()
+                worker.wait(20)
+                items.append(Task("faults/steps", [blob(str(gate))]))
+                items[1].keep_outputs()
+                session.submit()
+                assert items[1].output.fetch().get_bytes() == b"1"
             (log,) = logs.glob("subworkers/faults-*.log")
-            assert ("faults: debug: level 4" in log.read_text()) == (level == "debug")
+            assert "faults: debug: level 4" in log.read_text()
         finally:
-            worker.terminate()
+            worker.kill()

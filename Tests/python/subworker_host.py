@@ -72,12 +72,12 @@ class Host:
             assert data, f"the subworker ended: {self.log.read_text()}"
             self._received += data
 
-    def welcome(self, inline_bytes_max=65536) -> str:
+    def welcome(self, inline_bytes_max=65536, takes_progress=False) -> str:
         """Answers the registration; returns it."""
         registration = self.receive()
         self.send(
             f'(welcome = (protocolVersion = 1, workerName = "test", stagingDirectory = {text(str(self.staging))}, '
-            f"inlineBytesMax = {inline_bytes_max}))"
+            f"inlineBytesMax = {inline_bytes_max}, takesProgress = {'true' if takes_progress else 'false'}))"
         )
         return registration
 

@@ -11,6 +11,7 @@ import pytest
 from rain.client import (
     Client,
     DataObjectState,
+    Progress,
     RainException,
     SessionException,
     Task,
@@ -317,6 +318,52 @@ def test_waiting_is_local(paper, session):
     assert heard[-1] == (4, 4) == session.progress
     session.wait(items)
     assert len(paper.requests) == asked
+
+
+def test_progress_comes_over_the_lease(paper, session):
+    items = [tasks.Concat(()) for _ in range(3)]
+    assert items[0].progress is None
+    session.submit()
+    assert items[0].progress is None
+    paper.say(lease=1)
+    paper.say(progress=[{"task": 0, "fraction": 0.25, "text": "reading"}, {"task": 1, "fraction": 1, "text": ""}])
+    paper.finish(2)
+    items[2].wait()
+    assert items[0].progress == Progress(0.25, "reading") and items[0].progress.text == "reading"
+    assert items[1].progress == (1.0, "") and items[2].progress is None
+    paper.say(progress=[{"task": 0, "fraction": None}, {"task": 2, "fraction": 0.1, "text": "too late"}])
+    heard = []
+    paper.say(progress=[{"task": 1, "fraction": 0.5, "text": "b"}])
+    timer = threading.Timer(0.2, lambda: paper.finish(1))
+    timer.start()
+    session.wait([items[1]], progress=lambda *state: heard.append((*state, items[1].progress)))
+    timer.join()
+    assert (1, 3, (0.5, "b")) in heard and heard[-1] == (2, 3, None)
+    assert [item.progress for item in items] == [None, None, None]
+
+
+def test_progress_can_be_read_without_waiting(paper, session):
+    item = tasks.Concat(())
+    session.submit()
+    paper.say(lease=1)
+    paper.say(progress=[{"task": 0, "fraction": 0.25, "text": ""}])
+    deadline = time.monotonic() + 5
+    while item.progress is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert item.progress.fraction == 0.25
+    paper.say(session_failed={"task": 0, "message": "no"})
+    with pytest.raises(TaskException):
+        item.wait()
+    assert item.progress is None
+
+
+def test_progress_of_tasks_that_there_are_not_is_refused(paper, session):
+    item = tasks.Concat(())
+    session.submit()
+    paper.say(lease=1)
+    paper.say(progress=[{"task": 7, "fraction": 0.25, "text": ""}])
+    with pytest.raises(RainException, match="a task that it does not have"):
+        item.wait()
 
 
 def test_many_threads_wait_at_once(paper, session):

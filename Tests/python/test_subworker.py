@@ -179,6 +179,32 @@ def test_an_exception_has_its_last_line_traceback_and_debug_lines(host):
     assert value_of(Task(host, lambda ctx: "alive", 2)()) == b"alive"
 
 
+def test_progress_is_told_where_it_is_taken(tmp_path, host):
+    def f(ctx):
+        ctx.progress(0.25, "reading")
+        ctx.progress(0.25, "reading")
+        ctx.progress(2)
+        return "done"
+
+    assert value_of(Task(host, f)()) == b"done"
+    (tmp_path / "other").mkdir()
+    taking = Host(tmp_path / "other")
+    try:
+        taking.welcome(takes_progress=True)
+        first = Task(taking, f)()
+        assert first.count("slot") == 1 and '(slot = 0, millionths = 250000, text = "reading")' in first
+        assert "millionths = 1000000" in taking.receive()
+        assert value_of(taking.receive()) == b"done"
+        for wrong in (
+            lambda ctx: ctx.progress("half"),
+            lambda ctx: ctx.progress(0.5, 5),
+            lambda ctx: ctx.progress(0.5, "a\0b"),
+        ):
+            assert "error = (" in Task(taking, wrong, 2)()
+    finally:
+        taking.kill()
+
+
 def test_sys_exit_does_not_end_the_process(host):
     import sys
 

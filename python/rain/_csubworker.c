@@ -387,6 +387,17 @@ static PyObject *call_debug(PyObject *self, PyObject *argument) {
     return text == NULL ? NULL : call_outcome(call, csw_debug_text(call, text, (size_t)size));
 }
 
+PyDoc_STRVAR(
+    call_progress_doc, "progress(fraction, text)\n--\n\nTells how far the task is, from 0 to 1, and a line on what it does.");
+
+static PyObject *call_progress(PyObject *self, PyObject *arguments) {
+    csw_call *call = open_call(self);
+    double fraction;
+    const char *text;
+    if (call == NULL || !PyArg_ParseTuple(arguments, "ds", &fraction, &text)) return NULL;
+    return call_outcome(call, csw_progress(call, fraction, text));
+}
+
 static PyObject *call_set_attributes(PyObject *self, PyObject *argument) {
     csw_call *call = open_call(self);
     Py_ssize_t size;
@@ -442,6 +453,7 @@ static PyMethodDef call_methods[] = {
     {"set_output_path", call_set_output_path, METH_VARARGS, call_set_output_path_doc},
     {"pass_input", call_pass_input, METH_VARARGS, call_pass_input_doc},
     {"debug", call_debug, METH_O, PyDoc_STR("Adds a line to the task's debug text.")},
+    {"progress", call_progress, METH_VARARGS, call_progress_doc},
     {"set_attributes", call_set_attributes, METH_O, PyDoc_STR("JSON text of the task's own attributes.")},
     {"finish", call_finish, METH_NOARGS, call_finish_doc},
     {"fail", call_fail, METH_VARARGS, call_fail_doc},

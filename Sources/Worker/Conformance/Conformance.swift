@@ -87,7 +87,7 @@ final class WelcomedSubject {
         let outputCount: Int
     }
 
-    init(_ options: ConformanceOptions, creditBytes: UInt64 = 16 << 20) throws(ConformanceFailure) {
+    init(_ options: ConformanceOptions, creditBytes: UInt64 = 16 << 20, takesProgress: Bool = true) throws(ConformanceFailure) {
         subject = try Subject(options)
         guard case .register(let registration) = try subject.next("register") else { throw ConformanceFailure("its first message is not `register`") }
         self.registration = registration
@@ -95,7 +95,7 @@ final class WelcomedSubject {
             .welcome(
                 SubworkerWelcome(
                     workerName: "rain subworker check", stagingDirectory: subject.stagingDirectory,
-                    inlineBytesMax: UInt32(ConformanceOptions.inlineBytesMax), creditBytes: creditBytes)))
+                    inlineBytesMax: UInt32(ConformanceOptions.inlineBytesMax), creditBytes: creditBytes, takesProgress: takesProgress)))
     }
 
     // MARK: Calls

@@ -25,6 +25,7 @@ extension Trial {
         Trial(title: "survives a call with 1,000 inputs", run: takesManyInputs),
         Trial(title: "survives a call with 1,000 outputs", run: takesManyOutputs),
         Trial(title: "asks for memory beyond its credit, and takes no for an answer", run: asksForMemory),
+        Trial(title: "tells progress only where it is taken, and of its own calls", run: tellsProgress),
         Trial(title: "answers a method that it doesn't have with an error", run: refusesUnknownMethod),
         Trial(title: "says what failed, and goes on", run: reportsErrors),
         Trial(title: "stops a call that is cancelled", run: cancels),
@@ -331,6 +332,23 @@ extension Trial {
         }
         run.subject.refusal = nil
         try run.expect(call, expected, "after it was refused memory")
+        try run.shutDown()
+        return nil
+    }
+
+    private static func tellsProgress(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
+        guard let call = options.call else { return options.withoutCall }
+        let deaf = try WelcomedSubject(options, takesProgress: false)
+        _ = try deaf.outputs(try deaf.run(call), of: call)
+        try deaf.ping()
+        guard deaf.subject.progress.isEmpty else { throw ConformanceFailure("it told progress to a worker whose welcome does not have `takesProgress`") }
+        try deaf.shutDown()
+        let run = try WelcomedSubject(options)
+        _ = try run.outputs(try run.run(call, slot: 5), of: call)
+        try run.ping()
+        if let strange = run.subject.progress.first(where: { $0.slot != 5 }) {
+            throw ConformanceFailure("it told progress of slot \(strange.slot); its only call was in slot 5")
+        }
         try run.shutDown()
         return nil
     }

@@ -32,6 +32,15 @@ static csw_status large(csw_call *call, void *context) {
     return status;
 }
 
+static csw_status steps(csw_call *call, void *context) {
+    (void)context;
+    for (int step = 0; step <= 4; ++step) {
+        csw_status status = csw_progress(call, step / 4.0, step % 2 == 0 ? "even" : "odd");
+        if (status != CSW_OK) return status;
+    }
+    return csw_output_printf(call, 0, "walked");
+}
+
 static csw_status fail(csw_call *call, void *context) {
     (void)context;
     return csw_fail(call, "there are %d reasons", 2);
@@ -60,8 +69,8 @@ int main(void) {
     static const struct {
         const char *name;
         csw_function *function;
-    } tasks[] = {{"join", join},       {"large", large}, {"fail", fail},
-                 {"endless", endless}, {"crash", crash}, {"count", count}};
+    } tasks[] = {{"join", join},   {"large", large}, {"fail", fail},  {"endless", endless},
+                 {"crash", crash}, {"count", count}, {"steps", steps}};
     csw_subworker *subworker;
     csw_open(NULL, &subworker);
     for (size_t index = 0; index < sizeof tasks / sizeof *tasks; ++index) {

@@ -3,6 +3,7 @@
 #
 #   join      all inputs, one behind the other
 #   large     a megabyte of the first byte of its input
+#   steps     tells its progress twice, also where nobody takes it when SUBJECT_IS_EAGER is set
 #   fail      an error
 #   endless   runs until it is cancelled
 use strict;
@@ -194,7 +195,7 @@ sub finish {
 
 # ---- The subworker ----
 
-my ($socket, $staging, $inline_max, $credit, %templates, @waiting);
+my ($socket, $staging, $inline_max, $credit, $takes_progress, %templates, @waiting);
 my $file_count = 0;
 
 sub next_message { return @waiting ? shift @waiting : read_message($socket); }
@@ -232,6 +233,23 @@ sub reserve {
     }
 }
 
+sub progress {
+    my ($slot, $millionths, $text) = @_;
+    return if !$takes_progress && !$ENV{SUBJECT_IS_EAGER};
+    my (undef, $pointer) = begin(4);
+    my ($progress) = put_structs($pointer, 1, 1, 1);
+    put($progress, 'VV', $slot, $millionths);
+    put_text($progress + 8, $text);
+    finish($socket);
+}
+
+sub steps {
+    my ($slot) = @_;
+    progress($slot, 250_000, 'first step');
+    progress($slot, 500_000, 'second step');
+    return 'walked';
+}
+
 # Runs until a `cancel` names the slot; what else comes waits.
 sub endless {
     my ($slot) = @_;
@@ -246,6 +264,7 @@ sub endless {
 my %methods = (
     join => sub { my ($call) = @_; return join('', map { input_bytes($_) } structs($call, 1)); },
     large => sub { my ($call) = @_; my ($input) = structs($call, 1); return substr(input_bytes($input), 0, 1) x (1 << 20); },
+    steps => sub { my ($call) = @_; return steps(number($call, 0, 4)); },
     fail => sub { die { message => 'it was asked to fail' }; },
     endless => sub { my ($call) = @_; return \endless(number($call, 0, 4)); },
 );
@@ -315,6 +334,7 @@ sub main {
             my $version = number($welcome, 0, 2);
             die "the worker speaks version $version of the protocol, this program version 1\n" if $version != 1;
             ($staging, $inline_max, $credit) = (text($welcome, 1), number($welcome, 4, 4), number($welcome, 8, 8));
+            $takes_progress = number($welcome, 2, 1) & 1;
         } elsif ($kind == 1) {
             die 'refused: ' . text($root, 0) . "\n";
         } elsif ($kind == 2) {

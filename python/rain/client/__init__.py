@@ -15,6 +15,7 @@ from . import tasks
 from .active import active_session as get_active_session
 from .client import Client
 from .graph import DataObject, Task, blob, directory, pickled, to_dataobj
+from .info import Progress
 from .io import Input, InputDir, Output, OutputDir, OutputSpec
 from .program import Program
 from .remote import Remote, remote
@@ -33,6 +34,7 @@ __all__ = [
     "OutputDir",
     "OutputSpec",
     "Program",
+    "Progress",
     "RainException",
     "RainWarning",
     "Remote",

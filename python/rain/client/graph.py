@@ -371,6 +371,14 @@ class Task:
         """A `TaskState`, as far as the program has heard; None before the submit."""
         return self._session._task_state(self)
 
+    @property
+    def progress(self):
+        """How far the task is, as it says itself: a `Progress` with `fraction` and `text`.
+
+        The newest that has come, without waiting; None when the task does not run or says nothing.
+        """
+        return self._session._outcomes.progress_of(self._id)
+
     def keep_outputs(self):
         """Keeps every output; see `DataObject.keep`."""
         for output in self.outputs:

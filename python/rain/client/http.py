@@ -281,14 +281,18 @@ class LineStream:
             return False  # It is closed.
         return bool(poll.poll(0))
 
-    def wait_for_end(self, timeout):
-        """Waits until the other side has ended the stream, whatever may be read until then, or for so many seconds."""
+    def wait_for_end(self, timeout) -> bool:
+        """Waits until the other side has ended the stream, whatever may be read until then, or for so many seconds.
+
+        Returns:
+            whether it has.
+        """
         poll = select.poll()
         try:
             poll.register(self.sock, HANG_UP)
         except (OSError, ValueError):
-            return  # It is closed.
-        poll.poll(timeout * 1000)
+            return True  # It is closed.
+        return bool(poll.poll(timeout * 1000))
 
     def _take_head(self) -> bool:
         end = self._data.find(b"\r\n\r\n")

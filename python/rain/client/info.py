@@ -1,4 +1,6 @@
-"""`spec` and `info` of tasks and data objects."""
+"""`spec`, `info` and `progress` of tasks and data objects."""
+
+from typing import NamedTuple
 
 
 class Spec:
@@ -21,10 +23,26 @@ class Spec:
         return getattr(self._node, name)
 
 
+class Progress(NamedTuple):
+    """How far a running task is, as it says itself."""
+
+    #: From 0 to 1.
+    fraction: float
+    #: A line on what it does; may be empty.
+    text: str = ""
+
+    @classmethod
+    def of(cls, record):
+        """From the server's record; None when it knows nothing."""
+        if not record or record.get("fraction") is None:
+            return None
+        return cls(float(record["fraction"]), record.get("text") or "")
+
+
 class TaskInfo:
     """What became of a task, as of the last `update`."""
 
-    __slots__ = ("state", "worker", "start_time", "duration", "debug", "user", "error")
+    __slots__ = ("state", "worker", "start_time", "duration", "progress", "debug", "user", "error")
 
     def __init__(self, record: dict):
         self.state = record.get("state")
@@ -34,6 +52,8 @@ class TaskInfo:
         self.start_time = record.get("started")
         #: Seconds, or None.
         self.duration = record.get("duration_s")
+        #: A `Progress` while it runs, or None.
+        self.progress = Progress.of(record.get("progress"))
         #: Lines that the task wrote for debugging.
         self.debug = (record.get("debug") or "").removesuffix("\n")
         #: Attributes that the task gave itself.

@@ -8,6 +8,7 @@ import weakref
 from ..common.errors import RainException, RainWarning, SessionException, TaskException
 from ..common.states import TaskState
 from .http import ConnectionLost, Refused
+from .info import Progress
 from .outage import Outage
 
 #: The server writes to the lease every 10 s at least.
@@ -29,6 +30,7 @@ class Outcomes:
         states: one byte for each task.
         submitted: how many tasks the server has taken.
         unfinished: how many of `states` are UNFINISHED.
+        task_progress: how far running tasks are that say so.
         failures: as the server sent them, by task, in order.
         failure: the one that ended the session, or None.
         closed_reason: None while the session is open.
@@ -44,6 +46,7 @@ class Outcomes:
         self.states = bytearray()
         self.submitted = 0
         self.unfinished = 0
+        self.task_progress = {}
         self.failures = {}
         self.failure = None
         self.closed_reason = None
@@ -82,11 +85,37 @@ class Outcomes:
                     )
                 self.unfinished -= states.count(UNFINISHED, first, first + count)
                 states[first : first + count] = bytes((state,)) * count
+            if self.task_progress:
+                for task in [task for task in self.task_progress if states[task] != UNFINISHED]:
+                    del self.task_progress[task]
+
+    def note_progress(self, records):
+        for record in records:
+            task = record["task"]
+            if not 0 <= task < len(self.states):
+                raise RainException(f"the lease of session {self._session_id} speaks of a task that it does not have")
+            progress = Progress.of(record)
+            with self._lock:
+                if progress is None or self.states[task] != UNFINISHED:
+                    self.task_progress.pop(task, None)
+                else:
+                    self.task_progress[task] = progress
+
+    def progress_of(self, task_id):
+        """The newest that has come, without waiting; None when nothing is known."""
+        # A lease that broke is taken up again by the thread that looks after it: that takes time.
+        if self.closed_reason is None and self.failure is None and not self._lease.wait_for_end(0):
+            try:
+                self.take_waiting()
+            except RainException:
+                pass  # The program hears of it when it next waits.
+        return self.task_progress.get(task_id)
 
     def fail(self, failure):
         """The session has failed as a whole."""
         if self.failure is None:
             self.failure = failure
+            self.task_progress.clear()
             task = failure.get("task")
             if isinstance(task, int) and 0 <= task < len(self.states):
                 self.mark([[task, 1]], FAILED)
@@ -180,6 +209,7 @@ class Outcomes:
         except BaseException:
             # Interrupted, perhaps with bytes in hand: a lease taken up anew begins with all that it had said.
             self._lease.close()
+            self.task_progress.clear()
             self._lease = self._client._stream(self._path)
             raise
         self._lease.close()
@@ -198,6 +228,7 @@ class Outcomes:
             self._lose(last)
 
     def _open_lease(self, outage):
+        self.task_progress.clear()  # The new lease begins with all that is known.
         while True:
             try:
                 return self._client._stream(self._path)
@@ -225,6 +256,8 @@ class Outcomes:
             failure = news["failed"]
             self.failures.setdefault(failure["task"], failure)
             self.mark([[failure["task"], 1]], FAILED)
+        if "progress" in news:
+            self.note_progress(news["progress"])
         if "session_failed" in news:
             self.fail(news["session_failed"])
         if "hint" in news:

@@ -75,6 +75,15 @@ class Context:
         """
         self._call.debug(message.format(*args, **keywords) if args or keywords else str(message))
 
+    def progress(self, fraction, text=""):
+        """Tells how far the task is, which the client sees in `task.progress`; as often as you like.
+
+        Args:
+            fraction: from 0 to 1.
+            text: one line on what the task does.
+        """
+        self._call.progress(fraction, text)
+
     def blob(self, value, content_type=None, encode=None) -> DataInstance:
         """A result with a content type, encoding or attributes of its own; as `rain.client.blob`."""
         if encode is not None and content_type is not None:
