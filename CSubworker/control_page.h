@@ -15,7 +15,14 @@ typedef struct csw_control_slot {
     uint32_t reserved[11];
 } csw_control_slot;
 
-enum { CSW_SLOT_FREE = 0, CSW_SLOT_QUEUED = 1, CSW_SLOT_RUNNING = 2, CSW_SLOT_DONE = 3, CSW_SLOT_RECALLED = 4 };
+enum {
+    CSW_SLOT_FREE = 0,
+    CSW_SLOT_QUEUED = 1,
+    CSW_SLOT_RUNNING = 2,
+    CSW_SLOT_DONE = 3,
+    CSW_SLOT_RECALLED = 4,
+    CSW_SLOT_AT_FAULT = 5
+};
 
 typedef enum csw_taken { CSW_TAKEN, CSW_TAKEN_NOT, CSW_TAKEN_WRONGLY } csw_taken;
 

@@ -2,6 +2,7 @@
 #include "pool.h"
 #include "calls.h"
 #include "clock.h"
+#include "fault.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -39,6 +40,7 @@ typedef struct csw_lane {
     csw_pool *pool;
     pthread_t thread;
     bool is_single; /* runs the tasks that are not thread-safe */
+    alignas(16) unsigned char fault_stack[CSW_FAULT_STACK_BYTES];
 } csw_lane;
 
 struct csw_pool {
@@ -238,7 +240,11 @@ static void run_job(csw_pool *pool, csw_job *job) {
     csw_taken taken = csw_call_take(call);
     if (taken == CSW_TAKEN) {
         csw_status status = CSW_ECANCELLED;
-        if (!csw_cancelled(call)) status = csw_call_is_runnable(call) ? csw_call_run(call) : CSW_ETASK;
+        if (!csw_cancelled(call)) {
+            csw_fault_watch(call->slot);
+            status = csw_call_is_runnable(call) ? csw_call_run(call) : CSW_ETASK;
+            csw_fault_watch(NULL);
+        }
         answer_job(pool, job, status);
         return;
     }
@@ -252,6 +258,7 @@ static void run_job(csw_pool *pool, csw_job *job) {
 static void *run_lane(void *argument) {
     csw_lane *lane = argument;
     csw_pool *pool = lane->pool;
+    csw_fault_use_stack(lane->fault_stack);
     pthread_mutex_lock(&pool->lock);
     while (!pool->is_over) {
         csw_job *job = take_job(pool, lane);
@@ -270,6 +277,7 @@ static void *run_lane(void *argument) {
         }
     }
     pthread_mutex_unlock(&pool->lock);
+    csw_fault_use_stack(NULL);
     return NULL;
 }
 
@@ -418,6 +426,7 @@ csw_pool *csw_pool_open(csw_subworker *subworker, size_t threads, bool is_mixed)
     }
     pool->subworker = subworker;
     pool->lanes = lanes;
+    csw_fault_install();
     /* Without attributes these can't fail. */
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->has_shared, NULL);

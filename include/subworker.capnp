@@ -16,8 +16,10 @@
 #
 # The control page is one shared page of 64 slots of 64 bytes. A call names its slot; its first word is atomic:
 #   0 free   1 queued (the worker, before it sends)   2 running   3 done (the subworker)   4 recalled (the worker)
+#   5 at fault (the subworker, if it can, as it crashes: it is this one of the running calls that makes it)
 # A subworker takes a call by compare-and-swap from 1 to 2; when it finds 4 it drops the call without an answer. So queued
-# calls can be taken back, and when the process dies only what was running is charged for it. Little-endian, by byte offset:
+# calls can be taken back, and when the process dies only what was running is charged for it, or of that only what is at
+# fault. Little-endian, by byte offset:
 #   0 state  u32    4 cancel u32 (not 0: stop soon)    8 progress u32 (millionths)    12 heartbeat u32 (any change is life)
 #  16 ticket u32
 # A recalled slot may be used again at once, though its old call is still on the way: the worker then writes another ticket

@@ -1,4 +1,5 @@
 import Link
+import ServerCore
 import TaskModel
 import WorkerCore
 
@@ -16,14 +17,18 @@ extension Simulation {
             throw Violation(.ranTwice, "\(job.attempt) on workers \(other >> 32) and \(worker.index)")
         }
         if takenBack.contains(job.attempt) { throw Violation(.ranTwice, "\(job.attempt) begins after it was given back") }
+        let graph = try graph(of: job.attempt.task.session)
+        let mayRunOnce = graph.templates[graph.templateOf[Int(job.attempt.task.index)]].rerun == .never
+        if ranOn[job.attempt] != nil, mayRunOnce { throw Violation(.ranTwice, "\(job.attempt) begins again, which must not run twice") }
         if ranOn[job.attempt] == nil {
             beginCounts[job.attempt.task, default: 0] += 1
-            let graph = try graph(of: job.attempt.task.session)
             let begunBefore = beginCounts[job.attempt.task]! - 1
-            if begunBefore > retryCounts[job.attempt.task] ?? 0, graph.templates[graph.templateOf[Int(job.attempt.task.index)]].rerun == .never {
+            if begunBefore > retryCounts[job.attempt.task] ?? 0, mayRunOnce {
                 throw Violation(.ranTwice, "\(job.attempt), which must not run twice")
             }
-            if journal.isDone(job.attempt.task), !hasLostWorker, counts["failed fetches"] == nil {
+            // A worker that is cut off has not heard that the server was restarted and forgot what had not begun.
+            let knowsServer = worker.traffic.epoch == server.epoch
+            if journal.isDone(job.attempt.task), !hasLostWorker, counts["failed fetches"] == nil, knowsServer {
                 throw Violation(.ranAgain, "\(job.attempt) begins after its task has finished")
             }
         }

@@ -243,18 +243,24 @@ extension Simulation {
     func endSubworker(_ id: SubworkerID, isCrash: Bool, _ worker: VirtualWorker) throws(Violation) {
         guard let index = worker.processIndex(id) else { return }
         let process = worker.processes.remove(at: index)
-        if isCrash {
-            count("subworker crashes")
-            if process.queue.isEmpty || process.capabilities == nil { hasFutileCrash = true }
-        }
+        if isCrash { count("subworker crashes") }
         var running = SlotSet()
+        var begun = SlotSet()
         let hasPage = process.capabilities?.hasControlPage ?? false
-        for call in process.queue where !hasPage || call.begunAt != nil {
-            running.insert(call.request.slot)
-            if isCrash { crashedTasks.insert(call.request.job.attempt.task) }
+        // Results that are lost with their process, and calls that ran beside the one which made it crash.
+        let isInnocent = process.queue.map { $0.begunAt != nil && isCrash && hasPage && random.chance(30) }
+        for (call, isInnocent) in zip(process.queue, isInnocent) where !hasPage || call.begunAt != nil {
+            if isInnocent {
+                begun.insert(call.request.slot)
+                count("innocent calls in crashes")
+            } else {
+                running.insert(call.request.slot)
+                if isCrash { crashedTasks.insert(call.request.job.attempt.task) }
+            }
         }
+        if running.isEmpty { hasFutileCrash = true }
         let evidence = TaskError(.crash, "killed by signal 11", signal: 11)
-        try tell(.subworkerEnded(id, evidence: evidence, running: running), worker)
+        try tell(.subworkerEnded(id, evidence: evidence, running: running, begun: begun), worker)
     }
 
     private func finishJob(_ token: JobToken, _ worker: VirtualWorker) throws(Violation) {

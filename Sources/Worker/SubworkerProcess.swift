@@ -83,6 +83,24 @@ final class SubworkerProcess {
         templateNumbers[template] = templateCount
         return (templateCount, true)
     }
+
+    /// What it leaves: the calls that are charged for its end, and those that had begun besides.
+    func unansweredCalls() -> (running: SlotSet, begun: SlotSet) {
+        var (running, atFault, done) = (SlotSet(), SlotSet(), SlotSet())
+        for slot in 0..<UInt8(ControlPage.slotCount) where calls[Int(slot)] != nil {
+            guard usesPage else {
+                running.insert(slot)
+                continue
+            }
+            switch page.state(Int(slot)) {
+            case .running: running.insert(slot)
+            case .atFault: atFault.insert(slot)
+            case .done: done.insert(slot)
+            case .free, .queued, .recalled: break
+            }
+        }
+        return atFault.isEmpty ? (running, done) : (atFault, SlotSet(bits: running.bits | done.bits))
+    }
     func forgetTemplates(of session: SessionID) { templateNumbers = templateNumbers.filter { $0.key.session != session } }
 
     /// Appends one message; those without descriptors ride behind the one before.
@@ -104,7 +122,7 @@ final class ControlPage {
     static let slotCount = 64
     static let sizeBytes = 4096
     private static let slotWords = 16
-    enum State: UInt32 { case free = 0, queued, running, done, recalled }
+    enum State: UInt32 { case free = 0, queued, running, done, recalled, atFault }
 
     let descriptor: Descriptor
     private let words: UnsafeMutablePointer<UInt32>

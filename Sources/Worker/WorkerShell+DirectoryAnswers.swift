@@ -49,7 +49,7 @@ extension WorkerShell {
             endedSubworkers[id]!.acceptingCount -= 1
         } else {
             endedSubworkers[id] = nil
-            events.append(.subworkerEnded(id, evidence: ended.evidence, running: ended.running))
+            events.append(.subworkerEnded(id, evidence: ended.evidence, running: ended.running, begun: ended.begun))
         }
     }
 }
@@ -59,6 +59,7 @@ struct EndedSubworker {
     var acceptingCount: Int
     let evidence: TaskError
     let running: SlotSet
+    let begun: SlotSet
 }
 
 extension Store {

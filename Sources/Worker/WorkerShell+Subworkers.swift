@@ -101,10 +101,7 @@ extension WorkerShell {
         kill(-subworker.pid, SIGKILL)
         if subworker.isSocketOpen { readAll(subworker) }
         socketEnded(subworker)
-        var running = SlotSet()
-        for slot in 0..<ControlPage.slotCount where subworker.calls[slot] != nil {
-            if !subworker.usesPage || subworker.page.state(slot) == .running { running.insert(UInt8(slot)) }
-        }
+        let (running, begun) = subworker.unansweredCalls()
         subworkers[id] = nil
         if store.discard(subworker.stagingName, from: store.staging) { hasNewTrash = true }
         if store.discard(subworker.stagingName, from: store.tasks) { hasNewTrash = true }
@@ -112,9 +109,9 @@ extension WorkerShell {
         let evidence = evidence(subworker, ended)
         keepLog(of: subworker, isMentioned: ended.signal != 0 || ended.exit_code != 0 || subworker.verdict != nil)
         if subworker.acceptingCount > 0 {
-            endedSubworkers[id] = EndedSubworker(acceptingCount: subworker.acceptingCount, evidence: evidence, running: running)
+            endedSubworkers[id] = EndedSubworker(acceptingCount: subworker.acceptingCount, evidence: evidence, running: running, begun: begun)
         } else {
-            events.append(.subworkerEnded(id, evidence: evidence, running: running))
+            events.append(.subworkerEnded(id, evidence: evidence, running: running, begun: begun))
         }
     }
 

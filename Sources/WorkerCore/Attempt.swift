@@ -44,7 +44,8 @@ struct Attempt: TableRow {
     /// A process has worked on it, which is gone: it may have changed the world, so it stays here.
     var hasBegun = false
     var isStartReported = false
-    var crashCount: UInt32 = 0
+    /// How each process ended that died of it.
+    var crashes: ContiguousArray<TaskError> = []
     /// It found no room in memory: it works on disk now.
     var isOnDisk = false
     /// Memory that is kept for what it makes while it runs as a job.
@@ -64,6 +65,7 @@ struct Attempt: TableRow {
         arguments = []
         name = ""
         inputs = []
+        crashes = []
     }
 
     /// Whether a process works on it, or the store on its outputs.

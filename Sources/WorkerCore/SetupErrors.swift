@@ -91,13 +91,24 @@ enum ContractErrors {
                 ? "\(name) is a directory\(source), but its task declares a file" : "\(name) is a file\(source), but its task declares a directory")
     }
 
-    static func poison(crashCount: UInt32, _ evidence: TaskError) -> TaskError {
-        var error = evidence
-        error.message = "crashed \(crashCount) times: \(evidence.message)"
+    /// The last crash of an attempt, with how each of those before ended and what its log said.
+    static func crashed(_ crashes: ContiguousArray<TaskError>, last: TaskError) -> TaskError {
+        guard crashes.count > 1 else { return last }
+        var error = last
+        error.message = "crashed \(crashes.count) times: \(last.message)"
+        error.detail = ""
+        for (index, crash) in crashes.enumerated() {
+            error.detail += "crash \(index + 1) of \(crashes.count): \(crash.message)\n"
+            error.detail += crash.detail
+            if let last = crash.detail.utf8.last, last != UInt8(ascii: "\n") { error.detail += "\n" }
+        }
         return error
     }
 
-    static func stoppedForAnother(_ attempt: AttemptID) -> TaskError {
-        TaskError(.preempted, "attempt \(attempt) may run only once, and its subworker was stopped for another task")
+    static func endedByAnother(_ attempt: AttemptID, _ evidence: TaskError) -> TaskError {
+        TaskError(
+            .preempted,
+            "attempt \(attempt) had begun and may run only once, but its subworker ended because of another task: \(evidence.message)",
+            detail: evidence.detail)
     }
 }

@@ -11,7 +11,7 @@ extension WorkerCore {
     }
 
     mutating func subworkerEnded(
-        _ id: SubworkerID, evidence: TaskError, running: SlotSet, into effects: inout ContiguousArray<WorkerEffect>
+        _ id: SubworkerID, evidence: TaskError, running: SlotSet, begun: SlotSet, into effects: inout ContiguousArray<WorkerEffect>
     ) {
         guard let handle = subworkerByID[id] else { return }
         let machine = subworkers[handle]
@@ -37,7 +37,8 @@ extension WorkerCore {
             guard let attempt = machine.attempt(in: slot), let sequence = machine.sequence(of: slot) else { continue }
             let wasRunning = running.contains(slot)
             isCharged = isCharged || (wasRunning && !wasStopped)
-            lost(attempt, sequence: sequence, wasRunning: wasRunning, wasStopped: wasStopped, evidence)
+            let isAtFault = wasRunning && !wasStopped
+            lost(attempt, sequence: sequence, hasBegun: wasRunning || begun.contains(slot), isAtFault: isAtFault, evidence)
         }
         // One that did no work and lost no call on the way says that the command is at fault.
         let isFutile = machine.answeredCount == 0 && !isCharged && (!wasStopped || machine.isOverdue)
@@ -46,23 +47,23 @@ extension WorkerCore {
     }
 
     /// The process under a call is gone.
-    private mutating func lost(_ attempt: AttemptHandle, sequence: UInt64, wasRunning: Bool, wasStopped: Bool, _ evidence: TaskError) {
+    private mutating func lost(_ attempt: AttemptHandle, sequence: UInt64, hasBegun: Bool, isAtFault: Bool, _ evidence: TaskError) {
         switch attempts[attempt].stop {
         case .sessionClosed:
             settle(attempt, .vanished)
         case .cancelled:
             settle(attempt, .cancelled)
-        case .no where !wasRunning:
+        case .no where !hasBegun:
             takeBack(attempt, sequence: sequence)
-        case .no where wasStopped:
-            // Not its fault. It begins once more, unless it may not.
+        case .no where !isAtFault:
+            // It begins once more, unless it may not.
             let mayRepeat = templates[attempts[attempt].template].template.rerun != .never
             if mayRepeat {
                 attempts[attempt].hasBegun = true
                 refuseRevoke(attempt)
                 requeue(attempt, sequence: sequence, inFront: true)
             } else {
-                settle(attempt, .failed(ContractErrors.stoppedForAnother(attempts[attempt].id)))
+                settle(attempt, .failed(ContractErrors.endedByAnother(attempts[attempt].id, evidence)))
             }
         case .no:
             charge(attempt, evidence)
@@ -78,17 +79,17 @@ extension WorkerCore {
 
     /// The attempt was running when its process died: it fails, or runs again while its template allows that.
     mutating func charge(_ attempt: AttemptHandle, _ evidence: TaskError) {
-        attempts[attempt].crashCount += 1
-        let crashCount = attempts[attempt].crashCount
+        attempts[attempt].crashes.append(evidence)
+        let crashes = attempts[attempt].crashes
         let template = attempts[attempt].template
         templates[template].learned.forget()
         let policy = templates[template].template
-        if crashCount <= policy.retryCountMax, policy.rerun != .never, crashCount < Self.poisonCrashCount {
+        if crashes.count <= Int(policy.retryCountMax), policy.rerun != .never, crashes.count < Self.poisonCrashCount {
             attempts[attempt].hasBegun = true
             refuseRevoke(attempt)
             requeue(attempt, sequence: takeSequence(), inFront: false)
         } else {
-            settle(attempt, .failed(crashCount > 1 ? ContractErrors.poison(crashCount: crashCount, evidence) : evidence))
+            settle(attempt, .failed(ContractErrors.crashed(crashes, last: evidence)))
         }
     }
 

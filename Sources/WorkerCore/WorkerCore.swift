@@ -11,7 +11,7 @@ package struct WorkerCore: Sendable {
     /// A warm process that nobody needed for so long ends.
     static let idleMillisecondsMax: UInt64 = 300_000
     /// An attempt under which so many processes died is not tried again, whatever its template allows.
-    static let poisonCrashCount: UInt32 = 3
+    static let poisonCrashCount = 3
 
     let description: WorkerDescription
     /// Subworkers of the worker's own configuration.
@@ -107,8 +107,8 @@ package struct WorkerCore: Sendable {
             progress(id, news)
         case .recalled(let id, let slots):
             recalled(id, slots, into: &effects)
-        case .subworkerEnded(let id, let evidence, let running):
-            subworkerEnded(id, evidence: evidence, running: running, into: &effects)
+        case .subworkerEnded(let id, let evidence, let running, let begun):
+            subworkerEnded(id, evidence: evidence, running: running, begun: begun, into: &effects)
         case .jobEnded(let token, let result):
             jobEnded(token, result, into: &effects)
         case .fetched(let token, let result):

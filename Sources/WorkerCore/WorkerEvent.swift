@@ -14,9 +14,10 @@ package enum WorkerEvent: Equatable, Sendable {
     case callsAnswered(SubworkerID, ContiguousArray<CallAnswer>)
     /// The answer to `recall`: the slots that were taken back before they began; the others will be answered.
     case recalled(SubworkerID, slots: SlotSet)
-    /// The process is gone and reaped: why, with signal and the tail of its log, and which unanswered calls its control page
-    /// showed as running; without a page, all of them.
-    case subworkerEnded(SubworkerID, evidence: TaskError, running: SlotSet)
+    /// The process is gone and reaped: why, with signal and the tail of its log; which unanswered calls its control page showed as
+    /// running, or as those that made it crash; without a page, all of them; and which others had begun: their results are lost, or
+    /// they ran beside the one that crashed.
+    case subworkerEnded(SubworkerID, evidence: TaskError, running: SlotSet, begun: SlotSet = SlotSet())
     /// A running call is about to make an output file of this size, or to let one grow to it; answered by `grant`. 0: it does not make it.
     case reserve(SubworkerID, slot: UInt8, file: UInt32, sizeBytes: UInt64)
     /// How far running calls are.

@@ -3,6 +3,7 @@
 #include <csubworker.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,6 +135,24 @@ static csw_status die(csw_call *call, void *context) {
     _exit(7);
 }
 
+static csw_status overflow(csw_call *call, volatile char *caller) {
+    volatile char frame[4096];
+    frame[0] = caller[0];
+    csw_status status = number(call) >= 0 ? overflow(call, frame) : CSW_OK;
+    return status + frame[0];
+}
+
+/* Ends the process in the way that the task's name says. */
+static csw_status crash(csw_call *call, void *context) {
+    (void)context;
+    const char *how = csw_call_method(call);
+    if (strcmp(how, "abort") == 0) abort();
+    if (strcmp(how, "exit") == 0) exit(7);
+    if (strcmp(how, "trap") == 0) __builtin_trap();
+    if (strcmp(how, "overflow") == 0) return overflow(call, (volatile char[]){0});
+    return raise(SIGSEGV) == 0 ? CSW_OK : CSW_EIO;
+}
+
 static csw_status nothing(csw_call *call, void *context) {
     (void)call, (void)context;
     return CSW_OK;
@@ -150,6 +169,11 @@ int main(int count, char **arguments) {
         {CSW_TASK, .name = "wait", .function = wait_for_cancel, .threads = 4},
         {CSW_TASK, .name = "die", .function = die, .threads = 4},
         {CSW_TASK, .name = "nothing", .function = nothing, .threads = 4},
+        {CSW_TASK, .name = "fault", .function = crash, .threads = 4},
+        {CSW_TASK, .name = "abort", .function = crash, .threads = 4},
+        {CSW_TASK, .name = "exit", .function = crash, .threads = 4},
+        {CSW_TASK, .name = "trap", .function = crash, .threads = 4},
+        {CSW_TASK, .name = "overflow", .function = crash, .threads = 4},
         {CSW_TASK, .name = "alone", .function = alone},
     };
     csw_subworker *subworker;

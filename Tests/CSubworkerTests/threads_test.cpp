@@ -343,6 +343,30 @@ TEST("a crash charges what was running, and nothing that was queued") {
     EXPECT_EQ(host.page[50].state.load(), 2u);
 }
 
+TEST("the call that makes the process crash is marked, and those beside it are not") {
+    for (const char *how : {"fault", "abort", "exit", "trap", "overflow"}) {
+        Host host(program);
+        send(host, 3, host.define("stay"), "60000");
+        waitFor(host, 1, 2);
+        host.call(50, host.define(how), "10");
+        host.waitForExit();
+        EXPECT_EQ(host.page[0].state.load(), 2u);
+        EXPECT_EQ(host.page[1].state.load(), 2u);
+        EXPECT_EQ(host.page[2].state.load(), 1u);
+        EXPECT_EQ(host.page[50].state.load(), 5u);
+    }
+}
+
+TEST("a fatal signal from outside is nobody's fault") {
+    Host host(program);
+    send(host, 2, host.define("stay"), "60000");
+    waitFor(host, 1, 2);
+    kill(host.child, SIGSEGV);
+    host.waitForExit();
+    for (uint32_t slot = 0; slot < 2; slot += 1)
+        EXPECT_EQ(host.page[slot].state.load(), 2u);
+}
+
 TEST("what runs is finished and sent at a shutdown, and what is queued is not begun") {
     Host host(program);
     send(host, 6, host.define("stay"), "50");

@@ -137,8 +137,10 @@ struct Harness {
     }
 
     @discardableResult
-    mutating func end(_ id: UInt32, running: SlotSet = SlotSet(), _ evidence: TaskError = Harness.crash) throws -> Round {
-        try handle(.subworkerEnded(SubworkerID(id), evidence: evidence, running: running))
+    mutating func end(
+        _ id: UInt32, running: SlotSet = SlotSet(), begun: SlotSet = SlotSet(), _ evidence: TaskError = Harness.crash
+    ) throws -> Round {
+        try handle(.subworkerEnded(SubworkerID(id), evidence: evidence, running: running, begun: begun))
     }
 
     static let crash = TaskError(.crash, "killed by signal 11", detail: "log", signal: 11)

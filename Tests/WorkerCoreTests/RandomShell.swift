@@ -178,8 +178,12 @@ struct RandomShell {
 
     private mutating func end(_ index: Int, _ evidence: TaskError) {
         var running = SlotSet()
+        var begun = SlotSet()
         let hasPage = processes[index].capabilities?.hasControlPage ?? false
-        for call in processes[index].queue.prefix(hasPage ? processes[index].threads : 64) { running.insert(call.slot) }
+        for call in processes[index].queue.prefix(hasPage ? processes[index].threads : 64) {
+            // One whose result is lost, or that ran beside the one which crashed.
+            if hasPage, random.chance(20) { begun.insert(call.slot) } else { running.insert(call.slot) }
+        }
         // What was said and not read yet may be lost with the connection.
         if random.chance(50) {
             let newsCount = processes[index].news.count
@@ -188,7 +192,7 @@ struct RandomShell {
             }
             count("lost answers", newsCount - processes[index].news.count)
         }
-        processes[index].news.append(.subworkerEnded(processes[index].id, evidence: evidence, running: running))
+        processes[index].news.append(.subworkerEnded(processes[index].id, evidence: evidence, running: running, begun: begun))
         processes[index].hasEnded = true
         processes[index].isStopped = false
         processes[index].queue = []

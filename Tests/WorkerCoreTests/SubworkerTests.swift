@@ -236,6 +236,47 @@ import WorkerCore
         #expect(try harness.register(2).calls == [[Make.call(0, 1)]], "after a crash the type is a stranger again")
     }
 
+    @Test func `what had begun and is not at fault runs again uncharged, or not at all`() throws {
+        var harness = try Self.opened(cpus: 3, Make.define(1, "count/words", rerun: .never))
+        try harness.send(Make.assign(0), Make.assign(1), Make.assign(2, template: 1))
+        try harness.register(1, threads: 3)
+        let round = try harness.end(1, running: Make.slots(0), begun: Make.slots(1, 2))
+        #expect(round.messages.contains(Make.failed(0, Harness.crash)), "it made the process crash")
+        let lost = TaskError(
+            .preempted,
+            "attempt \(Make.attempt(2)) had begun and may run only once, but its subworker ended because of another task: killed by signal 11",
+            detail: "log")
+        #expect(round.messages.contains(Make.failed(2, lost)) && round.messages.count == 2)
+        #expect(try harness.send(.revoke(Make.attempt(1))).messages == [.revoked(Make.attempt(1), wasTakenBack: false)], "it has begun")
+        #expect(try harness.register(2, threads: 3).calls.joined().map(\.job.attempt) == [Make.attempt(1)])
+    }
+
+    @Test func `results that are lost again and again end it when nothing else is done`() throws {
+        var harness = try Self.opened()
+        try harness.send(Make.assign(0))
+        for id in UInt32(1)...3 {
+            #expect(try harness.register(id).calls.count == 1)
+            let round = try harness.end(id, begun: Make.slots(0))
+            #expect((round.failure != nil) == (id == 3))
+        }
+    }
+
+    @Test func `the error of several crashes tells of each`() throws {
+        var harness = try Self.opened(cpus: 1, Make.define(1, "count/words", retries: 2))
+        try harness.send(Make.assign(0, template: 1))
+        var round = Harness.Round()
+        for id in UInt32(1)...3 {
+            try harness.register(id)
+            let code: Int32? = id == 2 ? 4 : nil
+            let evidence = TaskError(
+                .crash, "ended by \(id)", detail: id == 2 ? "" : "log \(id)", exitCode: code, signal: code == nil ? Int32(id) : nil)
+            round = try harness.end(id, running: Make.slots(0), evidence)
+        }
+        let failure = try #require(round.failure)
+        #expect(failure.message == "crashed 3 times: ended by 3" && failure.signal == 3 && failure.exitCode == nil)
+        #expect(failure.detail == "crash 1 of 3: ended by 1\nlog 1\ncrash 2 of 3: ended by 2\ncrash 3 of 3: ended by 3\nlog 3\n")
+    }
+
     @Test func `a crashed task is retried, and the third crash is the last`() throws {
         var harness = try Self.opened(cpus: 1, Make.define(1, "count/words", retries: 9))
         try harness.send(Make.assign(0, template: 1))

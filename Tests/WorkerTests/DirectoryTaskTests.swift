@@ -269,13 +269,13 @@ private enum Trees {
         harness.shell.perform(.stopSubworker(Self.id, isKilled: false))
         harness.shell.finishRound()
         #expect(throws: Harness.TimeOut.self) {
-            try harness.wait(seconds: 1) { if case .subworkerEnded(Self.id, _, _) = $0 { true } else { nil } }
+            try harness.wait(seconds: 1) { if case .subworkerEnded(Self.id, _, _, _) = $0 { true } else { nil } }
         }
         #expect(harness.shell.owners.isEmpty && harness.shell.endedSubworkers.count == 1)
         gate.set()
         guard case .outputs(let outputs) = try answer(harness, slot: 0) else { throw Harness.Unexpected() }
         #expect(outputs.map(\.isDirectory) == [true])
-        let running = try harness.wait { if case .subworkerEnded(Self.id, _, let running) = $0 { running } else { nil } }
+        let running = try harness.wait { if case .subworkerEnded(Self.id, _, let running, _) = $0 { running } else { nil } }
         #expect(running.isEmpty && harness.shell.endedSubworkers.isEmpty)
         #expect(try read(harness, request, "0") == "file 0")
     }

@@ -24,7 +24,7 @@ import WorkerCore
         let harness = try Harness()
         for (id, command) in [(1 as UInt32, "exit 0"), (2, "echo hello"), (3, "exit 3")] {
             harness.shell.perform(.startSubworker(SubworkerID(id), SubworkerCommand(name: "odd", arguments: ["sh", "-c", command])))
-            _ = try harness.wait { if case .subworkerEnded(SubworkerID(id), let evidence, _) = $0 { evidence } else { nil } }
+            _ = try harness.wait { if case .subworkerEnded(SubworkerID(id), let evidence, _, _) = $0 { evidence } else { nil } }
         }
         #expect(names(in: harness.directory + "/log/subworkers") == ["odd-2.log", "odd-3.log"])
     }
@@ -34,7 +34,7 @@ import WorkerCore
         harness.shell.endedLogs = ContiguousArray((0..<WorkerShell.endedLogCountMax).map { "\(harness.directory)/old-\($0)" })
         try write("x", to: harness.directory + "/old-0")
         harness.shell.perform(.startSubworker(SubworkerID(1), SubworkerCommand(name: "odd", arguments: ["sh", "-c", "echo hello"])))
-        _ = try harness.wait { if case .subworkerEnded(SubworkerID(1), let evidence, _) = $0 { evidence } else { nil } }
+        _ = try harness.wait { if case .subworkerEnded(SubworkerID(1), let evidence, _, _) = $0 { evidence } else { nil } }
         #expect(access(harness.directory + "/old-0", F_OK) != 0 && access(harness.directory + "/log/subworkers/odd-1.log", F_OK) == 0)
         #expect(harness.shell.endedLogs.count == WorkerShell.endedLogCountMax)
     }

@@ -38,7 +38,7 @@ import WorkerCore
         #expect(harness.store.path(replica).hasPrefix(harness.directory + (isOnDisk ? "/disk/" : "/store/")))
         #expect(try harness.store.open(replica).read(count: 2) == Array("xx".utf8))
         harness.shell.perform(.stopSubworker(Self.id, isKilled: true))
-        _ = try harness.wait { if case .subworkerEnded(Self.id, _, _) = $0 { true } else { nil } }
+        _ = try harness.wait { if case .subworkerEnded(Self.id, _, _, _) = $0 { true } else { nil } }
         #expect(names(in: harness.directory + "/disk/staging").isEmpty && harness.stagedFiles.isEmpty)
     }
 

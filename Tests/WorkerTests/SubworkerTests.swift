@@ -32,7 +32,7 @@ enum Bag {
         return (harness, capabilities)
     }
     private func ended(_ harness: Harness) throws -> (TaskError, SlotSet) {
-        try harness.wait { if case .subworkerEnded(Self.id, let evidence, let running) = $0 { (evidence, running) } else { nil } }
+        try harness.wait { if case .subworkerEnded(Self.id, let evidence, let running, _) = $0 { (evidence, running) } else { nil } }
     }
     private func shell(_ text: String) -> SubworkerCommand { SubworkerCommand(name: "odd", arguments: ["sh", "-c", text]) }
     /// The answer of one slot.
@@ -111,6 +111,26 @@ enum Bag {
         #expect(evidence.cause == .crash && evidence.signal == SIGSEGV)
         #expect(evidence.message.contains("SIGSEGV") && evidence.detail.contains("last words"))
         #expect(running == SlotSet(bits: 1 << 9))
+    }
+
+    @Test func `the call that made the process crash is charged, and not those beside it`() throws {
+        let (harness, _) = try registered()
+        let process = try #require(harness.shell.subworkers[Self.id])
+        let slow = harness.define("bag/slow", outputs: ["n"])
+        kill(process.pid, SIGSTOP)  // It begins none of them: the test writes their states.
+        harness.shell.perform(.call(Self.id, ContiguousArray((0..<4).map { CallRequest(slot: $0, job: harness.request(slow)) })))
+        harness.shell.finishRound()
+        let words = try #require(rain_map_shared(process.page.descriptor.raw, ControlPage.sizeBytes)).bindMemory(to: UInt32.self, capacity: 1024)
+        words[0] = 77  // No state at all, which only a broken subworker writes.
+        words[16] = ControlPage.State.done.rawValue
+        #expect(process.unansweredCalls() == (SlotSet(bits: 0b0001), SlotSet(bits: 0b0010)))
+        for (slot, state) in [ControlPage.State.running, .atFault, .done, .queued].enumerated() { words[slot * 16] = state.rawValue }
+        harness.shell.perform(.stopSubworker(Self.id, isKilled: true))
+        let (running, begun) = try harness.wait {
+            if case .subworkerEnded(Self.id, _, let running, let begun) = $0 { (running, begun) } else { nil }
+        }
+        #expect(running == SlotSet(bits: 0b0010) && begun == SlotSet(bits: 0b0101))
+        munmap(words, ControlPage.sizeBytes)
     }
 
     @Test func `what has not begun is taken back, and its slot can be used again`() throws {

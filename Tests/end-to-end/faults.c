@@ -1,7 +1,9 @@
 /* A subworker whose tasks misbehave, each in one way. */
 #include <csubworker.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 /* Its input, as it is. */
@@ -22,6 +24,27 @@ static csw_status crash(csw_call *call, void *context) {
     fprintf(stderr, "last words\n");
     raise(SIGSEGV);
     return CSW_OK;
+}
+
+/* Two at once: ends the process when there are two, or goes on when there is a file of this name. */
+static csw_status together(csw_call *call, void *context) {
+    static atomic_int count;
+    (void)context;
+    csw_bytes name;
+    csw_status status = csw_input_bytes(call, 0, &name);
+    if (status != CSW_OK) return status;
+    char path[256];
+    snprintf(path, sizeof path, "%.*s", (int)name.size, (const char *)name.data);
+    atomic_fetch_add(&count, 1);
+    while (access(path, F_OK) != 0) {
+        if (atomic_load(&count) == 2 && csw_input_count(call) == 2) {
+            FILE *file = fopen(path, "w");
+            if (file != NULL) fclose(file);
+            abort();
+        }
+        usleep(1000);
+    }
+    return csw_output_printf(call, 0, "alone");
 }
 
 /* Tells how far it is, and goes on when there is a file of the name that its input has. */
@@ -59,6 +82,7 @@ int main(void) {
         {CSW_TASK, .name = "crash", .function = crash},
         {CSW_TASK, .name = "hang", .function = hang},
         {CSW_TASK, .name = "steps", .function = steps},
+        {CSW_TASK, .name = "together", .function = together, .threads = 2},
     };
     csw_subworker *subworker = NULL;
     csw_open(NULL, &subworker);

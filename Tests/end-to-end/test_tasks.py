@@ -6,7 +6,7 @@ import time
 
 import pytest
 from cluster import ROOT
-from rain.client import Client, Output, Program, Task, TaskException, blob, remote, tasks
+from rain.client import Client, Output, Program, RainException, Task, TaskException, blob, remote, tasks
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +134,50 @@ def test_a_crash_costs_its_own_task_alone(client, faults, shared_cluster):
         assert "last words" in text
         assert "SIGSEGV" in text or "signal 11" in text
     assert len(shared_cluster.get("/api/v1/status")["workers"]) == 1
+
+
+def test_a_crash_is_retried_as_often_as_the_task_says_and_each_is_told(client, faults):
+    with client.new_session("test", on_error="fail_descendants", subworkers={"faults": faults}) as session:
+        tasks = [Task("faults/crash", [], name=name) for name in ("none", "one", "many")]
+        tasks[1].retries, tasks[2].retries = 1, 9
+        assert [task.retries for task in tasks] == [0, 1, 9]
+        session.submit()
+        for task, count in zip(tasks, (1, 2, 3)):
+            with pytest.raises(TaskException) as caught:
+                task.wait()
+            text = str(caught.value)
+            assert text.count("last words") == count and text.count("SIGSEGV") == count + (count > 1), text
+            assert (f"crashed {count} times" in text) == (count > 1)
+            assert f"crash {count} of {count}" in text or count == 1
+        with pytest.raises(RainException, match="can't be changed after the submit"):
+            tasks[0].retries = 1
+
+
+def test_what_must_not_run_twice_does_not(client, faults):
+    with client.new_session("test", subworkers={"faults": faults}) as session:
+        task = Task("faults/crash", [])
+        task.retries, task.rerun = 9, "never"
+        session.submit()
+        with pytest.raises(TaskException) as caught:
+            session.wait_all()
+        assert str(caught.value).count("last words") == 1
+        with pytest.raises(RainException, match="not 'sometimes'"):
+            Task("faults/crash", []).rerun = "sometimes"
+        with pytest.raises(RainException, match="not -1"):
+            Task("faults/crash", []).retries = -1
+
+
+def test_a_crash_spares_what_runs_beside_it(client, faults, tmp_path):
+    path = blob(str(tmp_path / "crashed"))
+    with client.new_session("test", on_error="fail_descendants", subworkers={"faults": faults}) as session:
+        Task("faults/together", [path, blob("")], name="guilty")
+        innocent = Task("faults/together", [path], name="innocent")
+        innocent.output.keep()
+        session.submit()
+        assert innocent.output.fetch().get_str() == "alone"
+        with pytest.raises(TaskException, match="SIGABRT") as caught:
+            session.wait_all()
+        assert "guilty" in str(caught.value)
 
 
 def test_a_python_process_that_dies(session):

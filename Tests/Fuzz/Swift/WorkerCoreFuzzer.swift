@@ -138,7 +138,8 @@ struct WorkerCoreFuzzer {
     private mutating func endProcess() {
         guard let id = decisions.pick(processOrder), let process = processes.removeValue(forKey: id) else { return }
         processOrder.removeAll { $0 == id }
-        send(.subworkerEnded(id, evidence: decisions.error(), running: decisions.bool() ? process.calls : SlotSet()))
+        let (running, begun) = (decisions.bool() ? process.calls : SlotSet(), SlotSet(bits: decisions.uint64()))
+        send(.subworkerEnded(id, evidence: decisions.error(), running: running, begun: begun))
     }
 
     private mutating func endJob() {
