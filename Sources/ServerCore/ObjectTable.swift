@@ -97,14 +97,17 @@ struct ObjectTable: Sendable {
     }
 
     /// By rising time of joining for the first, then in the order in which they got it.
-    func holders(of object: UInt32) -> [UInt32] {
+    func holders(of object: UInt32) -> Holders {
         let first = holder[Int(object)]
-        return first == Self.none ? [] : [first] + (moreHolders[object] ?? [])
+        return Holders(first: first, more: first == Self.none || moreHolders.isEmpty ? [] : moreHolders[object] ?? [])
     }
 
-    mutating func removeAllHolders(of object: UInt32) {
+    /// The workers that had the object, which from now on nobody has.
+    mutating func takeHolders(of object: UInt32) -> Holders {
+        let holders = holders(of: object)
         holder[Int(object)] = Self.none
-        moreHolders[object] = nil
+        if !holders.more.isEmpty { moreHolders[object] = nil }
+        return holders
     }
 
     /// What the client gave stays until its session ends: a task that used it may have to run again.
@@ -112,5 +115,16 @@ struct ObjectTable: Sendable {
         guard producer[Int(object)] != Self.uploaded else { return }
         inline[Int(object)] = []
         hasInline[Int(object)] = false
+    }
+
+    /// Workers; one is the rule, and takes no memory of its own.
+    struct Holders: RandomAccessCollection {
+        /// `ObjectTable.none` when there is no worker.
+        let first: UInt32
+        fileprivate let more: [UInt32]
+
+        var startIndex: Int { 0 }
+        var endIndex: Int { first == ObjectTable.none ? 0 : more.count + 1 }
+        subscript(position: Int) -> UInt32 { position == 0 ? first : more[position - 1] }
     }
 }

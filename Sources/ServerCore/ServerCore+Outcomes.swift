@@ -170,16 +170,16 @@ extension ServerCore {
         sessions[slot]!.objects.state[index] = .dropped
         let replica = Replica(
             object: ObjectID(session: sessions[slot]!.id, index: object), generation: sessions[slot]!.objects.generation[index])
-        for holder in sessions[slot]!.objects.holders(of: object) { drop(replica, on: Int(holder)) }
-        forgetHolders(slot, object)
+        for holder in forgetHolders(slot, object) { drop(replica, on: Int(holder)) }
         sessions[slot]!.objects.releaseValue(of: object)
     }
 
-    mutating func forgetHolders(_ slot: Int, _ object: UInt32) {
-        guard sessions[slot]!.objects.holder[Int(object)] != ObjectTable.none else { return }
+    @discardableResult
+    mutating func forgetHolders(_ slot: Int, _ object: UInt32) -> ObjectTable.Holders {
+        let holders = sessions[slot]!.objects.takeHolders(of: object)
         // Those of the past are counted at its end.
-        if !isRestoring { for holder in sessions[slot]!.objects.holders(of: object) { workers[Int(holder)]?.objectCount -= 1 } }
-        sessions[slot]!.objects.removeAllHolders(of: object)
+        if !isRestoring { for holder in holders { workers[Int(holder)]?.objectCount -= 1 } }
+        return holders
     }
 
     // MARK: Bad ends

@@ -169,7 +169,8 @@ extension ServerCore {
             attempt: attempt, template: TemplateID(session: id, index: template),
             arguments: sessions[slot]!.tasks.arguments(ofRow: row), firstOutput: 0,
             arrayIndex: sessions[slot]!.tasks.arrayIndex(of: task), name: sessions[slot]!.tasks.rowNames[row] ?? "")
-        assignment.firstOutput = sessions[slot]!.tasks.firstOutput(of: task, outputCount: sessions[slot]!.templates[Int(template)].outputs.count)
+        let outputCount = sessions[slot]!.templates[Int(template)].outputs.count
+        assignment.firstOutput = sessions[slot]!.tasks.firstOutput(of: task, outputCount: outputCount)
         let inputs = sessions[slot]!.tasks.inputRange(ofRow: row)
         let constants = sessions[slot]!.templates[Int(template)].constants
         assignment.inputs.reserveCapacity(constants.count + inputs.count)
@@ -255,7 +256,11 @@ extension ServerCore {
     }
 
     func endpoints(_ slot: Int, _ object: UInt32) -> [Endpoint] {
-        sessions[slot]!.objects.holders(of: object).compactMap { workers[Int($0)]?.description.dataEndpoint }
+        var endpoints: [Endpoint] = []
+        for holder in sessions[slot]!.objects.holders(of: object) {
+            if let endpoint = workers[Int(holder)]?.description.dataEndpoint { endpoints.append(endpoint) }
+        }
+        return endpoints
     }
 
     /// Gives back what the scheduler counts for a task that is on a worker.

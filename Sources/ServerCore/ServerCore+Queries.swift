@@ -47,14 +47,11 @@ extension ServerCore {
     mutating func answerWaits(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
         var position = 0
         while position < sessions[slot]!.waits.count {
-            var wait = sessions[slot]!.waits[position]
-            let isOver = wait.isOver(tasks: sessions[slot]!.tasks, objects: sessions[slot]!.objects, away: away)
-            guard isOver else {
-                sessions[slot]!.waits[position] = wait
+            guard sessions[slot]!.isWaitOver(at: position, away: away) else {
                 position += 1
                 continue
             }
-            sessions[slot]!.waits.remove(at: position)
+            let wait = sessions[slot]!.waits.remove(at: position)
             sessionOfRequest[wait.request] = nil
             switch wait.kind {
             case .outcomes: reply(wait.request, .waited, into: &effects)

@@ -199,7 +199,7 @@ extension ServerCore {
 
     mutating func makeAgain(_ slot: Int, tasks: ContiguousArray<UInt32>, objects: ContiguousArray<UInt32>) {
         for object in objects {
-            sessions[slot]!.objects.removeAllHolders(of: object)
+            _ = sessions[slot]!.objects.takeHolders(of: object)
             sessions[slot]!.objects.state[Int(object)] = .unfinished
             sessions[slot]!.objects.releaseValue(of: object)
             awaitAgain(slot, object)
@@ -249,7 +249,7 @@ extension ServerCore {
         let isNeeded = sessions[slot]!.objects.needCount[Int(object)] > 0
         let failure = sessions[slot]!.failure(of: obstacle, error)
         sessions[slot]!.objects.state[Int(object)] = .lost
-        sessions[slot]!.objects.removeAllHolders(of: object)
+        _ = sessions[slot]!.objects.takeHolders(of: object)
         sessions[slot]!.objects.releaseValue(of: object)
         sessions[slot]!.objects.losses[object] = (obstacle, error)
         awaitAgain(slot, object)

@@ -140,12 +140,21 @@ extension ServerCore {
     mutating func noteGiven(_ slot: Int, _ task: UInt32, to worker: Int) {
         let given = WorkerEntry.Given(session: sessions[slot]!.id, task: task, attempt: sessions[slot]!.tasks.attemptNumber[Int(task)])
         workers[worker]!.given.append(given)
-        guard workers[worker]!.given.count >= workers[worker]!.givenCountMax else { return }
-        // Most have an outcome by now. What is left is at most what the worker has, so each entry is looked at about once.
+        if workers[worker]!.given.count >= workers[worker]!.givenCountMax { forgetGiven(on: worker) }
+    }
+
+    /// Most have an outcome by now. What is left is at most what the worker has, so each entry is looked at about once.
+    private mutating func forgetGiven(on worker: Int) {
         var list: ContiguousArray<WorkerEntry.Given> = []
         swap(&list, &workers[worker]!.given)
-        list.removeAll { slotIfQueued($0, on: worker) == nil }
-        workers[worker]!.givenCountMax = max(WorkerEntry.givenCountMin, 2 * list.count)
+        // A closure that calls a method of the core would copy the core for each entry.
+        var keptCount = 0
+        for index in list.indices where slotIfQueued(list[index], on: worker) != nil {
+            list[keptCount] = list[index]
+            keptCount += 1
+        }
+        list.removeLast(list.count - keptCount)
+        workers[worker]!.givenCountMax = max(WorkerEntry.givenCountMin, 2 * keptCount)
         workers[worker]!.given = list
     }
 }

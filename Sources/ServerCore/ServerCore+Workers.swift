@@ -192,7 +192,8 @@ extension ServerCore {
     }
 
     func attemptEpoch(_ slot: Int, _ task: UInt32) -> ServerEpoch {
-        sessions[slot]!.tasks.earlierEpochs.isEmpty ? epoch : sessions[slot]!.tasks.earlierEpochs[task] ?? epoch
+        if !sessions[slot]!.tasks.earlierEpochs.isEmpty, let earlier = sessions[slot]!.tasks.earlierEpochs[task] { return earlier }
+        return epoch
     }
 
     /// At the end of the event.

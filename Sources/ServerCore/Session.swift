@@ -80,7 +80,11 @@ struct Session: Sendable {
         self.options = options
     }
 
-    var isOpen: Bool { failure == nil && closeReason == nil }
+    var isOpen: Bool {
+        @inline(__always) get {
+            if case .none = failure, case .none = closeReason { true } else { false }
+        }
+    }
     var hasOutcomeCount: UInt32 { finishedCount + failedCount + cancelledCount }
 
     func demand(ofTemplate template: Int) -> Demand { Demand(cpus: templates[template].resources.cpus, runner: needs[template].runner) }
@@ -148,12 +152,18 @@ struct Session: Sendable {
 
     func label(of object: UInt32) -> String { outputSpec(of: object)?.label ?? objects.given[object]?.label ?? "" }
 
+    mutating func isWaitOver(at position: Int, away: ContiguousArray<Bool>) -> Bool {
+        waits[position].isOver(tasks: tasks, objects: objects, away: away)
+    }
+
+    @inline(__always)
     func contentType(of object: UInt32) -> String {
         if let own = objects.contentTypes[object] { return own }
         if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.given[object]?.contentType ?? "" }
         return outputSpec(of: object)?.contentType ?? ""
     }
 
+    @inline(__always)
     func isDirectory(_ object: UInt32) -> Bool {
         if objects.producer[Int(object)] == ObjectTable.uploaded { return objects.given[object]?.isDirectory ?? false }
         return outputSpec(of: object)?.isDirectory ?? false

@@ -84,6 +84,8 @@ struct TaskTable: Sendable {
         let next = Int(row) + 1
         return rowFirstTask[Int(row)]..<(next < rowFirstTask.count ? rowFirstTask[next] : count)
     }
+    /// Inlined, or each call would copy the table: it is reached through an optional.
+    @inline(__always)
     func arguments(ofRow row: UInt32) -> [UInt8] {
         Array(arguments[Int(rowArgumentStart[Int(row)])..<Int(rowArgumentStart[Int(row) + 1])])
     }
