@@ -269,6 +269,7 @@ CSW_API csw_status csw_vfail(csw_call *call, const char *format, va_list argumen
 /* The same with ready texts, for other languages.
  *   message   one line where possible, of message_size bytes
  *   detail    a traceback, of detail_size bytes; may be NULL when that is 0
+ *   returns   CSW_ETASK, always
  *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status
@@ -294,6 +295,7 @@ CSW_API csw_status csw_progress(csw_call *call, double fraction, const char *tex
 
 /* Sets the attributes that the client reads from the finished task.
  *   json      JSON text of size bytes; copied, not checked; replaces an earlier one
+ *   returns   CSW_OK; CSW_EINVAL: more than 1 MiB; CSW_ENOMEM
  *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_set_attributes(csw_call *call, const char *json, size_t size);
