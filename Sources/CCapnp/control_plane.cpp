@@ -239,6 +239,14 @@ private:
                 {message.at(output.getLabel()), message.at(output.getContentType()), output.getIsDirectory(),
                  output.getIsKept()});
         }
+        if (from.hasProgram()) {
+            auto program = from.getProgram();
+            to.has_program = 1;
+            to.program_object = program.getObject();
+            to.program_path = message.at(program.getPath());
+            to.program_arguments = message.texts(work.texts, program.getArguments());
+            to.program_environment = message.texts(work.texts, program.getEnvironment());
+        }
         return to;
     }
 
@@ -555,6 +563,14 @@ private:
         setTexts(bytes, frame.texts, from.input_labels, [&](unsigned n) { return to.initInputLabels(n); });
         if (from.constants.count > 0) {
             to.setConstants(kj::arrayPtr(frame.numbers + from.constants.first, from.constants.count));
+        }
+        if (from.has_program != 0) {
+            auto program = to.initProgram();
+            program.setObject(from.program_object);
+            setText(bytes, from.program_path, [&](unsigned n) { return program.initPath(n); });
+            setTexts(bytes, frame.texts, from.program_arguments, [&](unsigned n) { return program.initArguments(n); });
+            setTexts(
+                bytes, frame.texts, from.program_environment, [&](unsigned n) { return program.initEnvironment(n); });
         }
         if (from.outputs.count == 0) return;
         auto outputs = to.initOutputs(from.outputs.count);

@@ -71,8 +71,15 @@ extension ByteReader {
         submit.hashHigh = try uint64()
         submit.templates = try list(elementBytes: 11) { (reader) throws(WireError) in try reader.template() }
         submit.uploads = try list(elementBytes: 8) { (reader) throws(WireError) in try reader.upload() }
+        submit.subworkers = try list(elementBytes: 5) { (reader) throws(WireError) in try reader.subworker() }
         submit.rows = try rows()
         return submit
+    }
+
+    private mutating func subworker() throws(WireError) -> DeclaredSubworker {
+        DeclaredSubworker(
+            name: try string(),
+            program: SubworkerProgram(object: try varint32(), path: try string(), arguments: try strings(), environment: try strings()))
     }
 
     private mutating func template() throws(WireError) -> TaskTemplate {

@@ -60,7 +60,16 @@ extension ByteWriter {
         uint64(submit.hashHigh)
         list(submit.templates) { $0.encode($1) }
         list(submit.uploads) { $0.encode($1) }
+        list(submit.subworkers) { $0.encode($1) }
         encode(submit.rows)
+    }
+
+    private mutating func encode(_ subworker: DeclaredSubworker) {
+        string(subworker.name)
+        varint(subworker.program.object)
+        string(subworker.program.path)
+        list(subworker.program.arguments) { $0.string($1) }
+        list(subworker.program.environment) { $0.string($1) }
     }
 
     private mutating func encode(_ template: TaskTemplate) {

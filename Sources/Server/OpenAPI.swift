@@ -174,7 +174,7 @@ enum OpenAPI {
               "parameters": [{"$ref": "#/components/parameters/Session"}],
               "post": {
                 "operationId": "submit",
-                "summary": "Submit templates, objects and rows, all or nothing",
+                "summary": "Submit templates, objects, subworkers and rows, all or nothing",
                 "requestBody": {
                   "required": false,
                   "content": {

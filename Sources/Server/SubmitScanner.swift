@@ -117,7 +117,9 @@ struct SubmitScanner: ~Copyable {
             case UInt8(ascii: "["): try scanRow(&cursor, text)
             case UInt8(ascii: "{"): try scanObject(&cursor, text)
             case nil: return
-            default: throw cursor.error("a line must be a row [template, [inputs], arguments] or one of {\"submit\"}, {\"object\"}, {\"template\"}")
+            default:
+                throw cursor.error(
+                    "a line must be a row [template, [inputs], arguments] or one of {\"submit\"}, {\"object\"}, {\"subworker\"}, {\"template\"}")
             }
             try cursor.expectEnd(text)
         } catch {
@@ -200,25 +202,26 @@ struct SubmitScanner: ~Copyable {
         return count
     }
 
-    // MARK: Submit, object and template lines
+    // MARK: Submit, object, subworker and template lines
 
     private mutating func scanObject(_ cursor: inout JSONCursor, _ text: Span<UInt8>) throws(JSONError) {
         var keyCount = 0
         try cursor.members(text) { (cursor, text, key) throws(JSONError) in
             keyCount += 1
-            if keyCount > 1 { throw cursor.error("a line has one key: submit, object or template") }
+            if keyCount > 1 { throw cursor.error("a line has one key: submit, object, subworker or template") }
             switch key {
             case "submit": try scanSubmitLine(&cursor, text)
             case "object": try scanUpload(&cursor, text)
+            case "subworker": try scanSubworker(&cursor, text)
             case "template": try scanTemplate(&cursor, text)
-            default: throw cursor.unknownKey(key, known: "submit, object and template")
+            default: throw cursor.unknownKey(key, known: "submit, object, subworker and template")
             }
         }
-        if keyCount == 0 { throw cursor.error("an empty object; a line has one key: submit, object or template") }
+        if keyCount == 0 { throw cursor.error("an empty object; a line has one key: submit, object, subworker or template") }
     }
 
     private mutating func scanSubmitLine(_ cursor: inout JSONCursor, _ text: Span<UInt8>) throws(JSONError) {
-        guard !hasSubmitLine, submit.templates.isEmpty, objectCount == 0, taskCount == 0 else {
+        guard !hasSubmitLine, submit.templates.isEmpty, submit.subworkers.isEmpty, objectCount == 0, taskCount == 0 else {
             throw cursor.error("the submit line must be the first, and the only one")
         }
         hasSubmitLine = true
@@ -278,6 +281,26 @@ struct SubmitScanner: ~Copyable {
             throw cursor.error("\(bytes.count) bytes of data are more than \(ControlLimits.inlineBytesMax): PUT them to /api/v1/blobs and name the blob")
         }
         return bytes
+    }
+
+    private mutating func scanSubworker(_ cursor: inout JSONCursor, _ text: Span<UInt8>) throws(JSONError) {
+        var name: String?
+        var object: UInt32?
+        var program = SubworkerProgram(object: 0)
+        try cursor.members(text) { (cursor, text, key) throws(JSONError) in
+            switch key {
+            case "name": name = try cursor.string(text)
+            case "program": object = try self.object(&cursor, text)
+            case "path": program.path = try cursor.string(text)
+            case "arguments":
+                try cursor.elements(text) { (cursor, text) throws(JSONError) in program.arguments.append(try cursor.string(text)) }
+            case "env": try cursor.elements(text) { (cursor, text) throws(JSONError) in program.environment.append(try cursor.string(text)) }
+            default: throw cursor.unknownKey(key, known: "name, program, path, arguments and env")
+            }
+        }
+        guard let name, let object else { throw cursor.error("a subworker has a name, and as its program an object that an earlier line made") }
+        program.object = object
+        submit.subworkers.append(DeclaredSubworker(name: name, program: program))
     }
 
     private mutating func scanTemplate(_ cursor: inout JSONCursor, _ text: Span<UInt8>) throws(JSONError) {

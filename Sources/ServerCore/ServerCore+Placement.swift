@@ -129,7 +129,7 @@ extension ServerCore {
     /// The same order as on the worker: what it does itself, the session's subworkers, then its own.
     func runner(of template: TaskTemplate, _ options: SessionOptions) -> Demand.Runner {
         let name = template.runner
-        if name == "builtin" || options.subworkers.contains(where: { $0.name == name }) { return .everyWorker }
+        if name == "builtin" || template.program != nil || options.subworkers.contains(where: { $0.name == name }) { return .everyWorker }
         return scheduler.runner(String(name))
     }
 
@@ -176,6 +176,7 @@ extension ServerCore {
         assignment.inputs.reserveCapacity(constants.count + inputs.count)
         for object in constants { assignment.inputs.append(input(slot, object, for: worker)) }
         for position in inputs { assignment.inputs.append(input(slot, sessions[slot]!.tasks.inputs[position], for: worker)) }
+        if let program = sessions[slot]!.templates[Int(template)].program { assignment.inputs.append(input(slot, program.object, for: worker)) }
         provideLargeValues(of: &assignment, to: worker)
         send(.assign(assignment), to: worker)
         let mayRunOnce = sessions[slot]!.templates[Int(template)].rerun == .never

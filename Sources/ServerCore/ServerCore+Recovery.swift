@@ -51,7 +51,8 @@ extension ServerCore {
                 (0..<tasks.count).filter { task in
                     isThere(task)
                         && (tasks.inputs[tasks.inputRange(ofRow: tasks.row[Int(task)])].contains(object)
-                            || templates[Int(tasks.template(of: task))].constants.contains(object))
+                            || templates[Int(tasks.template(of: task))].constants.contains(object)
+                            || templates[Int(tasks.template(of: task))].program?.object == object)
                 })
         }
         var users: ContiguousArray<UInt32> = []

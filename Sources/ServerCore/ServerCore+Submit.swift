@@ -144,6 +144,7 @@ extension ServerCore {
         for (offset, template) in submit.templates.enumerated() {
             try check(template, number: UInt64(first.template) + UInt64(offset), submit, first.object, session)
         }
+        try checkSubworkers(of: submit, firstObject: first.object, in: session)
         for upload in submit.uploads
         where upload.label.utf8.count + upload.contentType.utf8.count > SubmitLimits.nameBytesMax || upload.attributes.count > SubmitLimits.textBytesMax {
             throw RequestError(.tooLarge, "object \(UInt64(first.object) + UInt64(upload.offset)): its label, content type or attributes are too long")
@@ -196,21 +197,27 @@ extension ServerCore {
             throw RequestError(.tooLarge, "template \(number): its texts have more than \(SubmitLimits.textBytesMax) bytes: give large values as objects")
         }
         for constant in template.constants {
-            let isUpload =
-                constant < firstObject
-                ? constant < session.objects.count && session.objects.producer[Int(constant)] == ObjectTable.uploaded
-                : submit.uploads.contains { UInt64($0.offset) + UInt64(firstObject) == UInt64(constant) }
-            guard isUpload else {
+            guard isUpload(constant, submit, firstObject, session) else {
                 throw RequestError(.unknownObject, "template \(number): constant \(constant) is not an object that the client gave")
             }
         }
     }
 
+    func isUpload(_ object: UInt32, _ submit: Submit, _ firstObject: UInt32, _ session: Session) -> Bool {
+        object < firstObject
+            ? object < session.objects.count && session.objects.producer[Int(object)] == ObjectTable.uploaded
+            : submit.uploads.contains { UInt64($0.offset) + UInt64(firstObject) == UInt64(object) }
+    }
+
     /// Appends the checked submit to the session's columns.
     private mutating func take(_ submit: Submit, _ receipt: SubmitReceipt, into slot: Int) {
+        sessions[slot]!.subworkers.append(contentsOf: submit.subworkers)
+        let firstTemplate = sessions[slot]!.templates.count
         sessions[slot]!.templates.append(contentsOf: submit.templates)
-        let options = sessions[slot]!.options
-        for template in submit.templates { sessions[slot]!.needs.append(Session.Need(runner: runner(of: template, options))) }
+        if !sessions[slot]!.subworkers.isEmpty { sessions[slot]!.findPrograms(fromTemplate: firstTemplate) }
+        for template in firstTemplate..<sessions[slot]!.templates.count {
+            sessions[slot]!.needs.append(Session.Need(runner: runner(of: sessions[slot]!.templates[template], sessions[slot]!.options)))
+        }
         sessions[slot]!.durations.append(contentsOf: repeatElement(LearnedDuration(), count: submit.templates.count))
         let rows = submit.rows
         var uploadIndex = 0

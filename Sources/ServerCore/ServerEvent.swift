@@ -107,6 +107,8 @@ package struct Submit: Equatable, Sendable {
     package var hashHigh: UInt64 = 0
     package var templates: [TaskTemplate] = []
     package var uploads: [Upload] = []
+    /// Subworkers whose programs are objects of the session, of this submit or an earlier one.
+    package var subworkers: [DeclaredSubworker] = []
     package var rows = Rows()
     package init() {}
 

@@ -14,6 +14,8 @@ struct Session: Sendable {
     var closeReason: String?
 
     var templates: ContiguousArray<TaskTemplate> = []
+    /// That its client brought along, in the order of the submits.
+    var subworkers: ContiguousArray<DeclaredSubworker> = []
     var durations: ContiguousArray<LearnedDuration> = []
     var tasks = TaskTable()
     var objects = ObjectTable()

@@ -59,7 +59,10 @@ package struct RandomGraph: Sendable {
     }
 
     private mutating func addTemplates(_ random: inout SeededGenerator, _ shape: Shape, _ draft: inout Draft) {
-        for type in ["builtin/concat", "c/f", "c/g", "d/f"] {
+        for _ in 0..<(1 + random.below(3)) { addUpload(&random, &draft, isSmall: true) }
+        var types = ["builtin/concat", "c/f", "c/g", "d/f"]
+        if random.chance(40) { types.append(declareSubworker(&random, &draft)) }
+        for type in types {
             for cpus in [UInt32(1), 2] {
                 var template = TaskTemplate(type: type)
                 template.resources = Resources(cpus: random.chance(5) ? 0 : min(cpus, shape.cpusMax))
@@ -69,9 +72,18 @@ package struct RandomGraph: Sendable {
                 templates.append(template)
             }
         }
-        for _ in 0..<(1 + random.below(3)) { addUpload(&random, &draft, isSmall: true) }
         for template in templates.indices where random.chance(40) { templates[template].constants = [0] }
         draft.submit.templates = templates
+    }
+
+    /// A program that the session brings along; any object's bytes will do.
+    ///
+    /// - Returns: the type of its tasks.
+    private mutating func declareSubworker(_ random: inout SeededGenerator, _ draft: inout Draft) -> String {
+        if random.chance(50) { addUpload(&random, &draft, isSmall: false) }
+        let object = UInt32(values.count - 1)
+        draft.submit.subworkers = [DeclaredSubworker(name: "s", program: SubworkerProgram(object: object))]
+        return "s/f"
     }
 
     private mutating func addUpload(_ random: inout SeededGenerator, _ draft: inout Draft, isSmall: Bool) {

@@ -50,8 +50,9 @@ extension Simulation {
             kill(worker, restartAt: now + 1_000_000_000)
         case .defineTemplate(let id, _): worker.definitions.append(id.session)
         case .forgetSession(let id): try forget(id, worker)
-        case .startSubworker(let id, _):
-            worker.processes.append(VirtualWorker.Process(id: id))
+        case .startSubworker(let id, let command, let program):
+            try checkProgram(program, of: command, worker)
+            worker.processes.append(VirtualWorker.Process(id: id, session: command.source?.object.session))
             queue.add(.register(worker: index, life: life, id), at: now + random.milliseconds(2...30))
         case .call(let id, let calls): try call(id, calls, worker)
         case .recall(let id, let slots):
@@ -105,6 +106,23 @@ extension Simulation {
         }
     }
 
+    /// What a process is started from must be what its session gave for it.
+    private func checkProgram(_ program: LocalInput?, of command: SubworkerCommand, _ worker: VirtualWorker) throws(Violation) {
+        guard let source = command.source else { return }
+        count("programs started")
+        guard let program, program.replica.object == source.object else {
+            throw Violation(.brokenContract, "worker \(worker.index): subworker \(command.name) is started without its program")
+        }
+        let content: Content?
+        switch program.value {
+        case .inline(let bytes): content = Content(bytes)
+        case .stored: content = worker.store[program.replica]
+        case .cached: content = nil
+        }
+        guard let content else { throw Violation(.wrongValue, "worker \(worker.index): \(program.replica) is not here to be started") }
+        try check(content, is: program.replica, graph(of: source.object.session), at: "the start of subworker \(command.name)")
+    }
+
     private var duration: UInt64 {
         if random.chance(3) { return random.microseconds(5...(plan.taskMicrosecondsMax * 10)) }
         return random.microseconds(5...plan.taskMicrosecondsMax)
@@ -118,6 +136,9 @@ extension Simulation {
             for call in process.queue where call.request.job.attempt.task.session == id {
                 throw Violation(.brokenContract, "worker \(worker.index): \(call.request.job.attempt) outlives its session")
             }
+        }
+        for process in worker.processes where process.session == id {
+            throw Violation(.brokenContract, "worker \(worker.index): subworker \(process.id.rawValue) outlives the session that brought it")
         }
         worker.definitions.removeAll { $0 == id }
     }

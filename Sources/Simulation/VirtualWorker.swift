@@ -6,6 +6,8 @@ import WorkerCore
 final class VirtualWorker {
     struct Process {
         let id: SubworkerID
+        /// Whose program it runs; `nil` when it belongs to none.
+        let session: SessionID?
         var capabilities: SubworkerCapabilities?
         /// Calls without an answer, in order; the first `threads` of them run.
         var queue: [Call] = []

@@ -179,7 +179,7 @@ package final class Workload {
         for effect in effects {
             switch effect {
             case .send(let frame): toServer.append((worker, frame))
-            case .startSubworker(let id, _):
+            case .startSubworker(let id, _, _):
                 workers[worker].events.append(
                     .subworkerRegistered(id, SubworkerCapabilities(hasControlPage: true, hasCaching: true, tasks: ["f"])))
             case .call(let id, let calls): for call in calls { workers[worker].calls.append((id, call.slot, 1)) }

@@ -11,6 +11,7 @@ extension ServerMessage: ByteEstimating {
         case .template(_, let template):
             200 + template.config.count + template.origin.utf8.count + template.attributes.count
                 + template.inputLabels.reduce(0) { $0 + $1.utf8.count + 16 } + template.outputs.count * 64 + template.constants.count * 4
+                + (template.program.map { ($0.arguments + $0.environment).reduce(64 + $0.path.utf8.count) { $0 + $1.utf8.count + 16 } } ?? 0)
         case .assign(let assignment): assignment.estimatedBytes
         case .revoke, .cancel, .closeSession: 40
         case .drop(let replicas): 32 + replicas.count * 16

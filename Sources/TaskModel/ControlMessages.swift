@@ -176,10 +176,13 @@ package struct SubworkerCommand: Equatable, Hashable, Sendable {
     package var arguments: [String]
     /// `NAME=value`, added to the worker's own environment.
     package var environment: [String]
-    package init(name: String, arguments: [String], environment: [String] = []) {
+    /// An object instead of a path; the first of `arguments` is then its name for people.
+    package var source: ProgramSource?
+    package init(name: String, arguments: [String], environment: [String] = [], source: ProgramSource? = nil) {
         self.name = name
         self.arguments = arguments
         self.environment = environment
+        self.source = source
     }
 }
 

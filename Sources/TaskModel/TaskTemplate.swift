@@ -10,6 +10,9 @@ package struct TaskTemplate: Equatable, Sendable {
     package var inputLabels: [String] = []
     /// Objects that are the first inputs of every task of the template (functions, environments); cached by subworkers.
     package var constants: [UInt32] = []
+    /// How its subworker is started when the session brought that along; set by the server. The program's object is then the last input
+    /// of every task, after those that its code gets.
+    package var program: SubworkerProgram?
     package var outputs: [OutputSpec] = []
     package var resources = Resources()
     package var rerun: RerunPolicy = .onLoss

@@ -214,6 +214,13 @@ struct ControlColumns: ~Copyable {
                     is_kept: output.isKept ? 1 : 0))
         }
         plain.outputs = cc_range(from: firstOutput, to: templateOutputs.count)
+        if let program = template.program {
+            plain.has_program = 1
+            plain.program_object = program.object
+            plain.program_path = bytes.add(program.path)
+            plain.program_arguments = add(program.arguments)
+            plain.program_environment = add(program.environment)
+        }
         templates.append(plain)
     }
 

@@ -119,6 +119,11 @@ struct DecodedFrame {
         template.retryCountMax = source.retry_count_max
         template.origin = bytes.text(source.origin)
         template.attributes = bytes.data(source.attributes)
+        if source.has_program != 0 {
+            template.program = SubworkerProgram(
+                object: source.program_object, path: bytes.text(source.program_path), arguments: texts(source.program_arguments),
+                environment: texts(source.program_environment))
+        }
         return .template(TemplateID(session: SessionID(source.session), index: source.index), template)
     }
 

@@ -122,6 +122,7 @@ struct Template {
   retryCountMax @10 :UInt32;
   origin @11 :Text;
   attributes @12 :Data;
+  program @13 :Program;          # when the session brought its subworker along
 
   enum Rerun {
     onLoss @0;
@@ -134,6 +135,13 @@ struct Template {
     isDirectory @2 :Bool;
     isKept @3 :Bool;
   }
+}
+
+struct Program {                 # a subworker that is an object of the session; the last input of every task of the template
+  object @0 :UInt32;
+  path @1 :Text;                 # in the directory that the object is; empty for a file
+  arguments @2 :List(Text);
+  environment @3 :List(Text);
 }
 
 struct Assignment {

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Synchronization
+import TaskModel
 import WorkerCore
 
 /// What other threads tell the loop.
@@ -9,6 +10,8 @@ enum LoopMessage: Sendable {
     case prepared(JobToken, Result<PreparedProgram, JobFailure>)
     /// A call whose outputs had directories among them.
     case answered(SubworkerID, CallAnswer)
+    /// A session's program was copied to where it can be started.
+    case programPlaced(SessionProgram, Result<String, TaskError>)
     case trashEmptied
 }
 

@@ -9,16 +9,17 @@ extension WorkerShell {
 
     // MARK: Start
 
-    func startSubworker(_ id: SubworkerID, _ command: SubworkerCommand) {
+    /// - Parameter path: of the program, when the command names none.
+    func startSubworker(_ id: SubworkerID, _ command: SubworkerCommand, path: String?) {
         do throws(TaskError) {
-            try start(id, command)
+            try start(id, command, path)
         } catch {
             events.append(.subworkerEnded(id, evidence: error, running: SlotSet()))
         }
     }
 
-    private func start(_ id: SubworkerID, _ command: SubworkerCommand) throws(TaskError) {
-        guard var program = command.arguments.first, !program.isEmpty else {
+    private func start(_ id: SubworkerID, _ command: SubworkerCommand, _ path: String?) throws(TaskError) {
+        guard var program = path ?? command.arguments.first, !program.isEmpty else {
             throw TaskError(.setup, "subworker '\(command.name)' has no command")
         }
         // It starts in a directory of its own, so what is relative to ours must be said in full.
@@ -41,24 +42,33 @@ extension WorkerShell {
             let ours = Descriptor(ends.0)
             let theirs = Descriptor(ends.1)
             let environment = environment(command.environment)
-            let pid = try environment.spawn(
-                program, [command.arguments[0]] + command.arguments.dropFirst(),
-                additions: ["RAIN_SUBWORKER_SOCKET=3", "RAIN_SUBWORKER_NAME=\(command.name)", "RAIN_CONTROL_PAGE=4"],
-                directory: work.raw, standard: (nullDevice, log.raw, log.raw), inherited: [theirs.raw, 3, page.descriptor.raw, 4])
+            let pid = try retryWhileWritten { () throws(SystemError) in
+                try environment.spawn(
+                    program, command.arguments,
+                    additions: ["RAIN_SUBWORKER_SOCKET=3", "RAIN_SUBWORKER_NAME=\(command.name)", "RAIN_CONTROL_PAGE=4"],
+                    directory: work.raw, standard: (nullDevice, log.raw, log.raw), inherited: [theirs.raw, 3, page.descriptor.raw, 4])
+            }
             owners[pid] = .subworker(id)
             let socket = ours.take()
             subworkers[id] = SubworkerProcess(
                 id: id, command: command, pid: pid, socket: socket, page: page, log: log, logPath: logPath, stagingName: stagingName, staging: staging)
             try check(rain_epoll_watch(epoll, socket, LoopToken.subworker(id), false), "epoll_ctl")
         } catch {
+            // What was copied here keeps its place a secret: people know it by its name.
+            let shown = command.source.map { $0.path.isEmpty ? command.name : $0.path } ?? program
             switch error.code {
+            case ENOENT where error.call == "start" && access(program, F_OK) == 0:
+                let complaint = ProgramFile(path: program)?.complaint(host: hostName) ?? "it can't be read"
+                throw TaskError(.setup, "subworker '\(command.name)' can't be started: '\(shown)' is no program for host \(hostName): \(complaint)")
+            case ENOENT where command.source != nil && error.call == "start", ENOTDIR where command.source != nil && error.call == "start":
+                throw TaskError(.setup, "subworker '\(command.name)' can't be started: there is no '\(shown)' in the directory that the client gave")
             case ENOENT where error.call != "open", ENOTDIR where error.call == "start":
                 throw TaskError(
                     .setup,
                     "subworker '\(command.name)' can't be started: program '\(program)' was not found on host \(hostName): install it there, or correct its command"
                 )
             case EACCES where error.call == "start":
-                throw TaskError(.setup, "subworker '\(command.name)' can't be started: '\(program)' is not executable on host \(hostName)")
+                throw TaskError(.setup, "subworker '\(command.name)' can't be started: '\(shown)' is not executable on host \(hostName)")
             case _: throw store.taskError(error, doing: "subworker '\(command.name)' could not be started")
             }
         }
@@ -70,6 +80,7 @@ extension WorkerShell {
     }
 
     func stopSubworker(_ id: SubworkerID, isKilled: Bool) {
+        if !sessionPrograms.isEmpty, stopBeforeStart(id) { return }
         guard let subworker = subworkers[id] else { return }
         if isKilled {
             kill(-subworker.pid, SIGKILL)
@@ -115,6 +126,12 @@ extension WorkerShell {
         }
     }
 
+    private func foreignMachine(of command: SubworkerCommand) -> String? {
+        var path = command.arguments.first
+        if let source = command.source, case .here(let place)? = sessionPrograms[SessionProgram(source: source, name: command.name)] { path = place }
+        return path.flatMap { ProgramFile(path: $0)?.foreignMachine(host: hostName) }
+    }
+
     private func evidence(_ subworker: SubworkerProcess, _ ended: rain_ended) -> TaskError {
         let tail = subworker.log.tail(bytesMax: Self.logTailBytes)
         if var verdict = subworker.verdict {
@@ -128,13 +145,27 @@ extension WorkerShell {
         let exitCode = ended.signal == 0 ? ended.exit_code : nil
         let signal = ended.signal == 0 ? nil : ended.signal
         guard subworker.isRegistered else {
+            // A shell was asked to read it, as the kernel did not know what it is.
+            let foreign = exitCode == nil ? nil : foreignMachine(of: subworker.command).map { ": it \($0)" }
             return TaskError(
-                .setup, "subworker '\(name)' \(how) before it registered: see its log, \(subworker.logPath) on host \(hostName)", detail: tail,
-                exitCode: exitCode, signal: signal)
+                .setup, "subworker '\(name)' \(how) before it registered\(foreign ?? ""): see its log, \(subworker.logPath) on host \(hostName)",
+                detail: tail, exitCode: exitCode, signal: signal)
         }
         return TaskError(
             .crash, "subworker '\(name)' \(how); its log is \(subworker.logPath) on host \(hostName)", detail: tail, exitCode: exitCode, signal: signal)
     }
+}
+
+/// A program that has just been written counts as written to while any process that another thread started meanwhile has yet to run its own
+/// program: microseconds, of whose end nobody tells.
+private func retryWhileWritten<Value>(_ body: () throws(SystemError) -> Value) throws(SystemError) -> Value {
+    for _ in 0..<100 {
+        do throws(SystemError) { return try body() } catch {
+            guard error.code == ETXTBSY else { throw error }
+            usleep(200)
+        }
+    }
+    return try body()
 }
 
 func currentDirectory() -> String? {

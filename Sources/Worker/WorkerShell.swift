@@ -29,6 +29,7 @@ final class WorkerShell {
     var templates: [TemplateID: TemplateEntry] = [:]
     var jobs: [JobToken: Job] = [:]
     var subworkers: [SubworkerID: SubworkerProcess] = [:]
+    var sessionPrograms: [SessionProgram: ProgramPlace] = [:]
     /// Those with answers that are still worked on.
     var endedSubworkers: [SubworkerID: EndedSubworker] = [:]
     /// Every process that was started and not reaped.
@@ -79,7 +80,7 @@ final class WorkerShell {
         case .send, .reconnect, .welcomed, .refused: break
         case .defineTemplate(let id, let template): templates[id] = TemplateEntry(template)
         case .forgetSession(let session): forget(session)
-        case .startSubworker(let id, let command): startSubworker(id, command)
+        case .startSubworker(let id, let command, let program): startSubworker(id, command, program: program)
         case .call(let id, let calls): call(id, calls)
         case .recall(let id, let slots): recall(id, slots)
         case .dropCached(let id, let replicas): dropCached(id, replicas)
@@ -130,6 +131,7 @@ final class WorkerShell {
     private func forget(_ session: SessionID) {
         templates = templates.filter { $0.key.session != session }
         for subworker in subworkers.values { subworker.forgetTemplates(of: session) }
+        forgetPrograms(of: session)
         if store.forget(session) { hasNewTrash = true }
         fetcher.holder.checksums.remove(session)
         sweepOrphans(Sweep(session: session))
@@ -162,6 +164,7 @@ final class WorkerShell {
         case .event(let event): events.append(event)
         case .prepared(let token, let result): programPrepared(token, result)
         case .answered(let id, let answer): directoriesAccepted(id, answer)
+        case .programPlaced(let key, let result): programPlaced(key, result)
         case .trashEmptied: isTrashBeingEmptied = false
         }
     }

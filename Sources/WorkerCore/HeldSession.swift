@@ -15,6 +15,8 @@ struct HeldSession: TableRow {
     var commands: [SubworkerCommand]
     var templateByIndex: [UInt32: TemplateHandle] = [:]
     var templates: ContiguousArray<TemplateHandle> = []
+    /// Of processes that end with it, as their programs do.
+    var pools: ContiguousArray<PoolHandle> = []
     /// Attempts that a process works on.
     var activeCount = 0
     var closing: Closing = .no
@@ -30,6 +32,7 @@ struct HeldSession: TableRow {
         commands = []
         templateByIndex = [:]
         templates = []
+        pools = []
         takenBack = []
     }
 }
@@ -69,5 +72,6 @@ struct HeldTemplate: TableRow {
 
     var cpus: UInt32 { template.resources.cpus }
     var constantCount: Int { template.constants.count }
+    var hasProgram: Bool { template.program != nil }
     var outputCount: Int { template.outputs.count }
 }

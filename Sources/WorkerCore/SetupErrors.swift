@@ -6,6 +6,10 @@ enum SetupErrors {
         TaskError(.setup, "the worker was never told of template \(id): this is an error of Rain, please report it")
     }
 
+    static func noProgram(_ object: ObjectID) -> TaskError {
+        TaskError(.setup, "the task came without the program of its subworker, object \(object): this is an error of Rain, please report it")
+    }
+
     static func unknownRunner(_ type: String, name: Substring, known: ContiguousArray<String>) -> TaskError {
         var names = "builtin"
         for name in known { names += ", " + name }

@@ -1,11 +1,13 @@
 import TaskModel
 
-/// The processes of one command, warm between tasks and shared by sessions.
+/// The processes of one command, warm between tasks and shared by sessions; those of a session's program end with it.
 struct SubworkerPool: TableRow {
     /// So many processes in a row that did no work fail what waits for them.
     static let failureCountMax = 3
 
     private(set) var command: SubworkerCommand
+    /// Whose program it is; `nil` when it belongs to none.
+    let session: SessionHandle?
     var members: ContiguousArray<SubworkerHandle> = []
     var startingCount = 0
     /// Ready attempts in its lanes.
@@ -18,7 +20,10 @@ struct SubworkerPool: TableRow {
     /// Counted up whenever that changes; 0 until the first one has registered.
     private(set) var registration: UInt32 = 0
 
-    init(command: SubworkerCommand) { self.command = command }
+    init(command: SubworkerCommand, session: SessionHandle?) {
+        self.command = command
+        self.session = session
+    }
 
     mutating func vacate() {
         command = SubworkerCommand(name: "", arguments: [])

@@ -50,13 +50,21 @@ extension WorkerCore {
             guard let object = objects.rows.handle(at: index), objects[object].replica.object.session == id else { continue }
             objects.drop(object)
         }
-        if sessions[session].activeCount == 0 { closedSessions.append(session) }
+        for pool in sessions[session].pools {
+            for member in pools[pool].members { stopSubworker(member, isKilled: !subworkers[member].isIdle, into: &effects) }
+        }
+        if isQuiet(session) { closedSessions.append(session) }
+    }
+
+    /// Whether no process works for the session, or is its own.
+    func isQuiet(_ session: SessionHandle) -> Bool {
+        sessions[session].activeCount == 0 && sessions[session].pools.allSatisfy { pools[$0].members.isEmpty }
     }
 
     /// Sessions whose last process is gone.
     mutating func closeSessions(into effects: inout ContiguousArray<WorkerEffect>) {
         while let session = closedSessions.popLast() {
-            guard sessions.contains(session), sessions[session].activeCount == 0 else { continue }
+            guard sessions.contains(session), isQuiet(session) else { continue }
             let id = sessions[session].id
             sendRemovals(into: &effects)
             effects.append(.forgetSession(id))

@@ -43,6 +43,7 @@ extension WorkerCore {
         // One that did no work and lost no call on the way says that the command is at fault.
         let isFutile = machine.answeredCount == 0 && !isCharged && (!wasStopped || machine.isOverdue)
         if isFutile { poolFailed(pool, evidence, isOverdue: machine.isOverdue) }
+        if let session = pools[pool].session, sessions[session].closing != .no { closedSessions.append(session) }
         removeIfUnused(pool)
     }
 

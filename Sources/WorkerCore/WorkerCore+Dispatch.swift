@@ -155,7 +155,7 @@ extension WorkerCore {
             attempt: attempts[attempt].id, template: templates[attempts[attempt].template].id, name: attempts[attempt].name,
             arguments: attempts[attempt].arguments, firstOutput: attempts[attempt].firstOutput, arrayIndex: attempts[attempt].arrayIndex,
             isOnDisk: attempts[attempt].isOnDisk)
-        let inputCount = attempts[attempt].inputs.count
+        let inputCount = callInputCount(of: attempt)
         if inputCount == 0 { return request }
         let caching = subworker.flatMap { subworkers[$0].hasCaching ? $0 : nil }
         let keptCount = caching == nil ? 0 : templates[attempts[attempt].template].constantCount
@@ -164,6 +164,17 @@ extension WorkerCore {
             request.inputs.append(local(attempts[attempt].inputs[position], cachedBy: position < keptCount ? caching : nil))
         }
         return request
+    }
+
+    /// Inputs that the task's code gets. The program that it is comes after them.
+    func callInputCount(of attempt: AttemptHandle) -> Int {
+        attempts[attempt].inputs.count - (templates[attempts[attempt].template].hasProgram ? 1 : 0)
+    }
+
+    /// What a ready attempt has brought along for its subworker to be started with.
+    func program(of attempt: AttemptHandle) -> LocalInput? {
+        guard templates[attempts[attempt].template].hasProgram, let object = attempts[attempt].inputs.last else { return nil }
+        return local(object, cachedBy: nil)
     }
 
     /// - Parameter subworker: remembers the object from its first time on; `nil` when nobody does.

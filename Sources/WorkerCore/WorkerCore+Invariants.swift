@@ -106,6 +106,9 @@ extension WorkerCore {
         for index in pools.indices {
             guard let pool = pools.handle(at: index) else { continue }
             guard readyByPool[pool, default: 0] == pools[pool].readyCount else { throw BrokenInvariant("the ready attempts of a pool") }
+            if let session = pools[pool].session {
+                guard sessions.contains(session), sessions[session].pools.contains(pool) else { throw BrokenInvariant("a pool outlives its session") }
+            }
             var starting = 0
             for member in pools[pool].members {
                 guard subworkers.contains(member) else { throw BrokenInvariant("a pool has a member that is gone") }
@@ -164,7 +167,10 @@ extension WorkerCore {
                 if attempts[attempt].isActive { active += 1 }
             }
             guard active == sessions[session].activeCount else { throw BrokenInvariant("session \(sessions[session].id) has \(active) active attempts") }
-            guard sessions[session].closing == .no || active > 0 else { throw BrokenInvariant("session \(sessions[session].id) should be gone") }
+            guard sessions[session].closing == .no || !isQuiet(session) else { throw BrokenInvariant("session \(sessions[session].id) should be gone") }
+            for pool in sessions[session].pools where !pools.contains(pool) || pools[pool].session != session {
+                throw BrokenInvariant("session \(sessions[session].id) has a pool that is not its own")
+            }
         }
     }
 }

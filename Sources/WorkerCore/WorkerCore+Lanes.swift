@@ -3,10 +3,11 @@ import TaskModel
 
 /// Lanes and pools: where ready attempts wait, and for whom.
 extension WorkerCore {
-    mutating func pool(of command: SubworkerCommand) -> PoolHandle {
+    mutating func pool(of command: SubworkerCommand, session: SessionHandle? = nil) -> PoolHandle {
         if let known = poolByCommand[command] { return known }
-        let handle = pools.insert(SubworkerPool(command: command))
+        let handle = pools.insert(SubworkerPool(command: command, session: session))
         poolByCommand[command] = handle
+        if let session { sessions[session].pools.append(handle) }
         return handle
     }
 
@@ -38,6 +39,7 @@ extension WorkerCore {
 
     mutating func removeIfUnused(_ pool: PoolHandle) {
         guard pools[pool].laneCount == 0, pools[pool].members.isEmpty else { return }
+        if let session = pools[pool].session { sessions[session].pools.removeAll { $0 == pool } }
         poolByCommand[pools[pool].command] = nil
         pools.remove(pool)
     }

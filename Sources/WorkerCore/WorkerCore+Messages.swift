@@ -54,6 +54,13 @@ extension WorkerCore {
         let name = template.runner
         let hasMethod = name.utf8.count < template.type.utf8.count
         if hasMethod, name == "builtin" { return .success(.jobs) }
+        if hasMethod, let program = template.program {
+            let id = ObjectID(session: sessions[session].id, index: program.object)
+            let command = SubworkerCommand(
+                name: String(name), arguments: [String(name)] + program.arguments, environment: program.environment,
+                source: ProgramSource(object: id, path: program.path))
+            return .success(.subworkers(pool(of: command, session: session)))
+        }
         let commands = sessions[session].commands
         if hasMethod, let command = commands.first(where: { $0.name == name }) ?? ownCommands.first(where: { $0.name == name }) {
             return .success(.subworkers(pool(of: command)))
@@ -72,6 +79,13 @@ extension WorkerCore {
         }
         let session = templates[template].session
         guard sessions[session].closing == .no, !sessions[session].takenBack.contains(id) else { return }
+        if let program = templates[template].template.program {
+            let object = ObjectID(session: sessions[session].id, index: program.object)
+            guard assignment.inputs.last?.replica.object == object else {
+                refuse(assignment, SetupErrors.noProgram(object))
+                return
+            }
+        }
         let attempt = attempts.insert(Attempt(assignment, session: session, template: template))
         let missing = attach(assignment.inputs, to: attempt, into: &effects)
         attemptByID[id] = attempt  // Only now: an attempt that expects itself would wait for ever.
@@ -92,7 +106,11 @@ extension WorkerCore {
     /// The server always tells of a template first, so this is an error of one of us; the task must not hang for it.
     private mutating func refuseUnknown(_ assignment: Assignment) {
         if let session = sessionByID[assignment.attempt.task.session], sessions[session].closing != .no { return }
-        var error = SetupErrors.unknownTemplate(assignment.template)
+        refuse(assignment, SetupErrors.unknownTemplate(assignment.template))
+    }
+
+    private mutating func refuse(_ assignment: Assignment, _ reason: TaskError) {
+        var error = reason
         error.host = description.hostName
         tell(.failed(assignment.attempt, error))
     }

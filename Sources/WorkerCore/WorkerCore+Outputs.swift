@@ -52,7 +52,7 @@ extension WorkerCore {
         let declared = templates[attempts[attempt].template].outputCount
         var error: TaskError?
         if outputs.count != declared { error = ContractErrors.outputCount(made: outputs.count, declared: declared) }
-        let inputCount = attempts[attempt].inputs.count
+        let inputCount = callInputCount(of: attempt)
         for (position, output) in outputs.enumerated() where error == nil {
             if case .sameAsInput(let input) = output.value, Int(input) >= inputCount {
                 error = ContractErrors.noSuchInput(input, output: position, inputCount: inputCount)

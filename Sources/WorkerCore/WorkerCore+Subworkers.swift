@@ -6,13 +6,13 @@ extension WorkerCore {
     /// A lane has a free CPU and nobody to run its head: as many processes as its ready attempts need, and at most one for each CPU that is
     /// free. A starting process occupies none; others may use them meanwhile.
     mutating func startSubworkers(for lane: LaneHandle, into effects: inout ContiguousArray<WorkerEffect>) {
-        guard case .subworkers(let pool) = lanes[lane].runner else { return }
+        guard case .subworkers(let pool) = lanes[lane].runner, let head = head(of: lane) else { return }
         let room = min(cpus.roomCount(lanes[lane].cpus), Int(cpus.capacity)) - startingCount
         let count = min(pools[pool].readyCount - pools[pool].startingCount, room)
-        if count > 0 { for _ in 0..<count { startSubworker(pool, into: &effects) } }
+        if count > 0 { for _ in 0..<count { startSubworker(pool, for: head, into: &effects) } }
     }
 
-    private mutating func startSubworker(_ pool: PoolHandle, into effects: inout ContiguousArray<WorkerEffect>) {
+    private mutating func startSubworker(_ pool: PoolHandle, for attempt: AttemptHandle, into effects: inout ContiguousArray<WorkerEffect>) {
         let id = SubworkerID(nextSubworker)
         nextSubworker += 1
         let handle = subworkers.insert(SubworkerMachine(id: id, pool: pool, now: now))
@@ -20,7 +20,7 @@ extension WorkerCore {
         pools[pool].members.append(handle)
         pools[pool].startingCount += 1
         startingCount += 1
-        effects.append(.startSubworker(id, pools[pool].command))
+        effects.append(.startSubworker(id, pools[pool].command, program: program(of: attempt)))
     }
 
     mutating func subworkerRegistered(_ id: SubworkerID, _ capabilities: SubworkerCapabilities) {

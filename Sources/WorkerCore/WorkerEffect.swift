@@ -15,7 +15,8 @@ package enum WorkerEffect: Equatable, Sendable {
     case defineTemplate(TemplateID, TaskTemplate)
     case forgetSession(SessionID)
 
-    case startSubworker(SubworkerID, SubworkerCommand)
+    /// - `program`: of a command with a source; it stays here while the session does.
+    case startSubworker(SubworkerID, SubworkerCommand, program: LocalInput? = nil)
     /// All in one message.
     case call(SubworkerID, ContiguousArray<CallRequest>)
     /// Take back what has not begun; answered by `recalled`.

@@ -63,6 +63,10 @@ func sampleSubmit() -> Submit {
     template.origin = "f.py:1\ng.py:2"
     template.attributes = Array("{}".utf8)
     submit.templates = [template, TaskTemplate(type: "builtin/sleep")]
+    submit.subworkers = [
+        DeclaredSubworker(name: "words", program: SubworkerProgram(object: 2, path: "bin/words", arguments: ["-v", ""], environment: ["A=b"])),
+        DeclaredSubworker(name: "w", program: SubworkerProgram(object: .max)),
+    ]
     submit.uploads = [
         .init(offset: 0, label: "l", contentType: "text", isDirectory: true, isKept: true, attributes: [123, 125], value: .inline([0, 1])),
         .init(offset: 1, value: .blob(BlobHash(bytes: Array(0..<32))!, sizeBytes: 1 << 40)),

@@ -74,6 +74,30 @@ private let fullBody = """
         #expect(rows.options.count == 1 && rows.options[0].row == 1 && rows.options[0].options == .init(name: "row", keep: [0, 1]))
     }
 
+    @Test func `a subworker becomes one of its submit, with its program of this line or an earlier one`() throws {
+        let body = """
+            {"submit": {"first_template": 0, "first_task": 0, "first_object": 4}}
+            {"object": {"data": "#!/bin/sh"}}
+            {"subworker": {"name": "w", "program": 4, "path": "bin/w", "arguments": ["-v", ""], "env": ["A=b"]}}
+            {"subworker": {"program": 2, "name": "x"}}
+            """
+        #expect(
+            try scan(Array(body.utf8)).submit.subworkers == [
+                DeclaredSubworker(name: "w", program: SubworkerProgram(object: 4, path: "bin/w", arguments: ["-v", ""], environment: ["A=b"])),
+                DeclaredSubworker(name: "x", program: SubworkerProgram(object: 2)),
+            ])
+    }
+
+    @Test(arguments: [
+        ("{\"subworker\": {\"name\": \"w\"}}", "its program"), ("{\"subworker\": {\"program\": 0}}", "has a name"),
+        ("{\"subworker\": {\"name\": \"w\", \"program\": 0, \"command\": []}}", "name, program, path, arguments and env"),
+        ("{\"subworker\": {\"name\": \"w\", \"program\": \"p\"}}", "column"), ("{\"subworker\": []}", "column"),
+        ("{\"subworker\": {\"name\": \"w\", \"program\": 0}}\n{\"submit\": {}}", "must be the first"),
+    ])
+    func `a subworker that is none is named`(body: String, part: String) {
+        #expect(message(body)?.contains(part) == true, "\(message(body) ?? "taken")")
+    }
+
     @Test func `a body may be cut anywhere`() throws {
         let body = Array(fullBody.utf8)
         let whole = try scan(body, earlier: [1]).submit

@@ -57,6 +57,9 @@ struct ValueGenerator {
         template.config = data()
         template.inputLabels = list { $0.text() }
         template.constants = list { $0.uint32() }
+        if bool() {
+            template.program = SubworkerProgram(object: uint32(), path: text(), arguments: list { $0.text() }, environment: list { $0.text() })
+        }
         template.outputs = list { $0.outputSpec() }
         template.resources = Resources(cpus: uint32())
         template.rerun = [.onLoss, .always, .never][below(3)]

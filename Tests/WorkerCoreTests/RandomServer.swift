@@ -186,6 +186,7 @@ struct RandomServer {
         template.retryCountMax = UInt32(shell.random.below(4))
         if shell.random.chance(20) { template.rerun = .never }
         if shell.random.chance(40) { template.constants = [UInt32(shell.random.below(2))] }
+        if shell.random.chance(25) { template.program = SubworkerProgram(object: UInt32(8 + shell.random.below(2))) }
         let id = TemplateID(session: sessions[index].id, index: UInt32(sessions[index].templates.count))
         sessions[index].templates.append(template)
         link.enqueue(.template(id, template))
@@ -201,6 +202,7 @@ struct RandomServer {
             return InputAssignment(replica: replica, sizeBytes: 1, source: .inline([UInt8(constant)]))
         }
         for _ in 0..<shell.random.below(4) { inputs.append(input(index)) }
+        if let program = template.program, !shell.random.chance(2) { inputs.append(Self.program(program, of: known.id)) }
         let id = AttemptID(task: TaskID(session: known.id, index: known.taskCount), epoch: epoch, number: 1)
         let first = sessions[index].objectCount
         let outputs = template.outputs.indices.map { Replica(object: ObjectID(session: known.id, index: first + UInt32($0)), generation: id.generation) }
@@ -211,6 +213,14 @@ struct RandomServer {
         let assignment = Assignment(
             attempt: id, template: TemplateID(session: known.id, index: number), inputs: inputs, firstOutput: first)
         link.enqueue(.assign(assignment))
+    }
+
+    /// One of the two is small.
+    private static func program(_ program: SubworkerProgram, of session: SessionID) -> InputAssignment {
+        let replica = Replica(object: ObjectID(session: session, index: program.object), generation: .uploaded)
+        return program.object == 8
+            ? InputAssignment(replica: replica, sizeBytes: 1, source: .inline([8]))
+            : InputAssignment(replica: replica, sizeBytes: 6000, source: .fetch([Endpoint(host: "depot", port: 1)]))
     }
 
     private mutating func input(_ index: Int) -> InputAssignment {

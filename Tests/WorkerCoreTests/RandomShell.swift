@@ -12,6 +12,8 @@ struct Violation: Error, CustomStringConvertible {
 struct RandomShell {
     struct Process {
         let id: SubworkerID
+        /// Whose program it runs.
+        let session: SessionID?
         var capabilities: SubworkerCapabilities?
         /// Calls that it has and has not answered, in order; the first `threads` of them run.
         var queue: [CallRequest] = []
@@ -82,7 +84,13 @@ struct RandomShell {
         case .refused: throw Violation("refused")
         case .defineTemplate(let id, let template): templates[id] = template
         case .forgetSession(let id): try forget(id)
-        case .startSubworker(let id, _): processes.append(Process(id: id))
+        case .startSubworker(let id, let command, let program):
+            if let source = command.source {
+                count("programs started")
+                guard let program, program.replica.object == source.object else { throw Violation("a program is started that did not come") }
+                if program.value == .stored, !files.contains(program.replica) { throw Violation("\(program.replica) is started and is not here") }
+            }
+            processes.append(Process(id: id, session: command.source?.object.session))
         case .call(let id, let calls): try call(id, calls)
         case .recall(let id, let slots): try recall(id, slots)
         case .cancelCall(let id, let slot):
@@ -127,6 +135,7 @@ struct RandomShell {
         for process in processes where !process.hasEnded && process.queue.contains(where: { $0.job.attempt.task.session == id }) {
             throw Violation("a call outlives \(id)")
         }
+        for process in processes where process.session == id { throw Violation("subworker \(process.id.rawValue) outlives \(id), which brought it") }
         templates = templates.filter { $0.key.session != id }
     }
 

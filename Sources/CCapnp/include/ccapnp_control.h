@@ -77,6 +77,11 @@ typedef struct cc_template {
     cc_range input_labels; /* of texts */
     cc_range constants;    /* of numbers */
     cc_range outputs;      /* of template_outputs */
+    uint32_t has_program;
+    uint32_t program_object;
+    cc_bytes program_path;
+    cc_range program_arguments;   /* of texts */
+    cc_range program_environment; /* of texts */
 } cc_template;
 
 typedef struct cc_assignment {

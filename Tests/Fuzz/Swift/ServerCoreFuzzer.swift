@@ -88,7 +88,12 @@ struct ServerCoreFuzzer {
             let constants = decisions.byte() < 60 ? "\(decisions.uint32())" : ""
             let rerun = ["on_loss", "always", "never"][decisions.below(3)]
             let policies = "\"rerun\":\"\(rerun)\",\"retries\":\(decisions.below(3)),\"cpus\":\(decisions.below(3))"
-            body += "{\"template\":{\"type\":\"x/y\",\"outputs\":[\(outputs)],\"constants\":[\(constants)],\(policies)}}\n"
+            if decisions.byte() < 40 {
+                let name = ["s", "x", "py", "a b"][decisions.below(4)]
+                body += "{\"subworker\":{\"name\":\"\(name)\",\"program\":\(decisions.uint32(below: 4))}}\n"
+            }
+            let type = decisions.byte() < 200 ? "x/y" : "s/y"
+            body += "{\"template\":{\"type\":\"\(type)\",\"outputs\":[\(outputs)],\"constants\":[\(constants)],\(policies)}}\n"
         }
         for _ in 0..<decisions.below(6) {
             if decisions.byte() < 80 {

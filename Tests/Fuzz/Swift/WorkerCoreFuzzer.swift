@@ -170,7 +170,7 @@ struct WorkerCoreFuzzer {
             switch effect {
             case .reconnect: reconnects = true
             case .refused: isRefused = true
-            case .startSubworker(let id, _):
+            case .startSubworker(let id, _, _):
                 processes[id] = Process()
                 processOrder.append(id)
             case .call(let id, let requests): for request in requests { processes[id]?.calls.insert(request.slot) }
@@ -222,6 +222,7 @@ extension Decisions {
             template.resources = Resources(cpus: uint32(below: 3))
             template.retryCountMax = uint32(below: 3)
             template.constants = list { $0.uint32() }
+            if bool() { template.program = SubworkerProgram(object: uint32(below: 4), path: text()) }
             return .template(TemplateID(session: session(), index: uint32(below: 3)), template)
         case 3, 4, 5, 6:
             let attempt = attempt(known)

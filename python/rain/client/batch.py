@@ -14,15 +14,17 @@ class Batch:
 
     Attributes:
         nodes: tasks, and (data object, bytes) for constants, in the order of their numbers.
+        subworkers: those that the session brings along from now on.
         first: numbers of the first new template, task and object.
         next_template: the number after those of its templates.
         uploads: (SHA-256 in hex, bytes) of constants that are not inside the body.
     """
 
-    __slots__ = ("nodes", "first", "next_template", "uploads", "body", "_new_templates")
+    __slots__ = ("nodes", "subworkers", "first", "next_template", "uploads", "body", "_new_templates")
 
-    def __init__(self, nodes, first):
+    def __init__(self, nodes, subworkers, first):
         self.nodes = nodes
+        self.subworkers = subworkers
         self.first = first
         self.next_template = first[0]
         self.uploads = []
@@ -43,6 +45,8 @@ class Batch:
                 add(f"[{template_id},{node._row}]")
             else:
                 add(f'[{template_id},{node._row},{{"name":{to_json(node._name)}}}]')
+        for subworker in subworkers:
+            add(subworker._declaration())
         self.body = ("\n".join(lines) + "\n").encode()
 
     def _template_id(self, task, lines) -> int:

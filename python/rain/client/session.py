@@ -82,6 +82,9 @@ class Session:
         self._next_template = self._next_task = self._next_object = 0
         self._submitted_objects = 0
         self._pending = []
+        self._pending_subworkers = []
+        #: Names that are taken.
+        self._subworkers = {subworker["name"] for subworker in request["subworkers"]}
         self._in_doubt = None
         self._removed = set()
         if default:
@@ -159,6 +162,34 @@ class Session:
             pass  # The server closed it first.
         finally:
             self._outcomes.close()
+
+    def subworker(self, name, program, arguments=(), *, directory=None, env=None):
+        """A program of this machine whose tasks, of type `NAME/…`, run on every worker while the session lasts.
+
+            words = session.subworker("words", "./words")
+            task = words.task("count", text)
+
+        It is taken as it is now, and travels as a data object: workers need no configuration, and each gets it once.
+        Its processes are the session's own and end with it.
+
+        Args:
+            name: the first part of its tasks' types.
+            program: the path of an executable file: one that is linked for the workers' machines, or a script with `#!`.
+            arguments: what it is started with.
+            directory: of this machine, where the program needs more than one file: it travels as a whole, and
+                `program` is a path in it.
+            env: variables to set, beside those of the worker.
+
+        Returns:
+            a `Subworker`, whose method `task` makes tasks.
+        """
+        from .subworkers import bring_along
+
+        self._outcomes.check_open()
+        subworker = bring_along(self, name, program, arguments, directory, env)
+        self._subworkers.add(name)
+        self._pending_subworkers.append(subworker)
+        return subworker
 
     def submit(self):
         """Sends everything that is new. All of it is taken, or nothing.
@@ -360,7 +391,8 @@ class Session:
     def _build_batch(self) -> Batch:
         with self._lock:
             nodes, self._pending = self._pending, []
-            batch = Batch(nodes, (self._next_template, self._outcomes.submitted, self._submitted_objects))
+            subworkers, self._pending_subworkers = self._pending_subworkers, []
+            batch = Batch(nodes, subworkers, (self._next_template, self._outcomes.submitted, self._submitted_objects))
             self._next_template = batch.next_template
             self._outcomes.set_count(self._next_task)
             return batch
@@ -389,7 +421,9 @@ class Session:
         """Takes back a refused submit, and what was made after it."""
         with self._lock:
             nodes = batch.nodes + self._pending
+            self._subworkers -= {subworker.name for subworker in batch.subworkers + self._pending_subworkers}
             self._pending = []
+            self._pending_subworkers = []
             self._in_doubt = None
             batch.forget_templates()
             self._next_template, self._next_task, self._next_object = batch.first
