@@ -1,4 +1,4 @@
-"""Subworkers that a client brings along: C against the scaffold on the client's side, nothing configured on the workers."""
+"""Subworkers that a client brings along, in C; nothing is configured on the workers."""
 
 import os
 import pathlib
@@ -36,8 +36,9 @@ static csw_status who(csw_call *call, void *context) {
     (void)context;
     const char *variable = getenv("WORDS");
     nanosleep(&(struct timespec){0, 30000000}, NULL);
+    const char *argument = argument_count > 1 ? arguments[1] : "-";
     return csw_output_printf(
-        call, 0, "%d %d %s %s", (int)getpid(), (int)getppid(), argument_count > 1 ? arguments[1] : "-", variable ? variable : "-");
+        call, 0, "%d %d %s %s", (int)getpid(), (int)getppid(), argument, variable ? variable : "-");
 }
 
 static csw_status die(csw_call *call, void *context) {
