@@ -161,7 +161,8 @@ CSW_API csw_status csw_connect(csw_subworker *subworker);
 
 /* Runs calls until the worker goes away or says so; releases the subworker. A main ends in `return csw_run(subworker);`.
  * Calls run on this thread, one at a time; when a task says `threads`, on threads of the library's own: tasks that don't say
- * it still run one at a time, always on the same one of them.
+ * it still run one at a time, always on the same one of them. Then it also puts handlers before those of fatal signals (SIGSEGV,
+ * SIGABRT …), and one for exit(): they tell the worker which call it is that ends the process, so that no other is charged.
  *   subworker NULL is a failure: what csw_open() gave when it failed
  *   returns   0 after a shutdown or when the worker is gone; 1 on failure, after writing its text to stderr
  *   threads   the subworker's
