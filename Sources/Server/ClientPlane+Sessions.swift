@@ -136,7 +136,6 @@ extension ClientPlane {
         try await checkDirectories(of: result.submit)
         guard case .submitted(let receipt) = try await reply(call, { .submit($0, session, result.submit) }) else { throw Self.mismatch(.done) }
         if !receipt.isRepeated {
-            pins.claim()
             sessions.add(result.outputCounts, from: receipt.firstTemplate, to: session)
         }
         return Self.json { $0.receipt(receipt) }
@@ -216,7 +215,6 @@ extension ClientPlane {
 final class BlobPins {
     private let depot: Depot
     private var hashes: [BlobHash] = []
-    private var isClaimed = false
 
     init(_ depot: Depot) { self.depot = depot }
 
@@ -226,7 +224,5 @@ final class BlobPins {
         return size
     }
 
-    func claim() { isClaimed = true }
-
-    deinit { depot.unpin(hashes, isClaimed: isClaimed) }
+    deinit { depot.unpin(hashes) }
 }

@@ -106,16 +106,16 @@ final class Depot: Sendable {
         }
     }
 
-    /// - Parameter isClaimed: a session has taken the submit; the core releases the blobs when none needs them.
-    func unpin(_ hashes: [BlobHash], isClaimed: Bool) {
+    /// The submit was taken or refused.
+    func unpin(_ hashes: [BlobHash]) {
+        blobs.withLock { blobs in for hash in hashes where blobs[hash] != nil { blobs[hash]!.pinCount -= 1 } }
+    }
+
+    /// A session has it.
+    func claim(_ hash: BlobHash) {
         blobs.withLock { blobs in
-            for hash in hashes where blobs[hash] != nil {
-                blobs[hash]!.pinCount -= 1
-                if isClaimed {
-                    blobs[hash]!.isClaimed = true
-                    blobs[hash]!.wasClaimed = true
-                }
-            }
+            blobs[hash]?.isClaimed = true
+            blobs[hash]?.wasClaimed = true
         }
     }
 

@@ -40,6 +40,7 @@ extension ServerCore {
             firstTemplate: first.template, firstTask: first.task, firstObject: first.object, taskCount: size.tasks, objectCount: size.objects)
         append(.submitted(id, submit, receipt), into: &effects)
         noteSubmitted(submit, receipt, in: slot)
+        for upload in submit.uploads { if case .blob(let hash, _) = upload.value { emit(.claimBlob(hash), into: &effects) } }
         reply(request, .submitted(receipt), into: &effects)
         let rows = sessions[slot]!.tasks.rowCount
         if case .activate? = gate.afterCommit(.activate(id, throughRow: rows)) { activate(slot, throughRow: rows) }

@@ -14,6 +14,8 @@ package enum ServerEffect: Equatable, Sendable {
     case send(PeerID, ServerToWorkerFrame)
     /// Forget the peer; what it still sends is dropped.
     case closePeer(PeerID)
+    /// A session needs the blob from now on. In order with `releaseBlob`, and before the submit that brings it is answered.
+    case claimBlob(BlobHash)
     /// No session needs the blob any more.
     case releaseBlob(BlobHash)
     /// For the log.

@@ -56,6 +56,7 @@ extension Simulation {
         write("the server is back as \(server.epoch)")
         count("server restarts")
         var effects: ContiguousArray<ServerEffect> = []
+        claimedBlobs = Set(server.blobsInUse)
         server.finishRestoring(now: Instant(nanoseconds: now), into: &effects)
         server.checkInvariants()
         for effect in effects { try perform(effect) }

@@ -88,7 +88,10 @@ extension Simulation {
             }
             try sendDown(frame, to: peer)
         case .closePeer(let peer): connections[Int(peer.rawValue) - 1].isOpenAtServer = false
-        case .releaseBlob: count("blobs released")
+        case .claimBlob(let hash): claimedBlobs.insert(hash)
+        case .releaseBlob(let hash):
+            count("blobs released")
+            guard claimedBlobs.remove(hash) != nil else { throw Violation(.brokenContract, "the blob \(hash) is released and was not needed") }
         case .note(let note):
             if case .workerLost = note {
                 lostWorkerCount += 1

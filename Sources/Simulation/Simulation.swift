@@ -81,6 +81,8 @@ package final class Simulation {
     var retryCounts: [TaskID: Int] = [:]
     /// Attempts that their worker gave back before they began.
     var takenBack: Set<AttemptID> = []
+    /// Uploads that the depot must keep.
+    var claimedBlobs: Set<BlobHash> = []
     var runCount: UInt64 = 0
     var serialCount: UInt64 = 0
     // What may excuse a failure.
@@ -206,6 +208,7 @@ package final class Simulation {
         }
         guard journal.isIdle else { return "records that are not written" }
         for worker in workers {
+        if let hash = claimedBlobs.first { return "the depot keeps \(hash)" }
             guard worker.isAlive, worker.frozenUntil <= now else { return "worker \(worker.index) is away" }
             if !worker.isEmpty { return "worker \(worker.index): \(worker.store.count) files, core empty: \(worker.core.isEmpty)" }
             if let process = worker.processes.first(where: { !$0.cached.isEmpty || !$0.queue.isEmpty }) {

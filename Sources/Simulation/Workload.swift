@@ -167,7 +167,7 @@ package final class Workload {
                 if case .finished = record { finishedCount += 1 }
             case .reply(let request, let reply): answers[Int(request.rawValue) - 1] = reply
             case .send(let peer, let frame): toWorkers.append((Int(peer.rawValue), frame))
-            case .leaseLines, .endLease, .closePeer, .releaseBlob, .note: break
+            case .leaseLines, .endLease, .closePeer, .claimBlob, .releaseBlob, .note: break
             }
         }
         if isDurable { send(.committed(through: appended)) }

@@ -50,11 +50,16 @@ struct CoreHarness {
                 inbox[peer, default: []] += batch.payload
                 sent[peer, default: []] += batch.payload
             case .send(let peer, .welcome(let welcome)): welcomes[peer] = welcome
-            case .send, .endLease, .closePeer, .releaseBlob, .note: break
+            case .claimBlob(let hash): blobs.append((hash, true))
+            case .releaseBlob(let hash): blobs.append((hash, false))
+            case .send, .endLease, .closePeer, .note: break
             }
         }
         if commitsAtOnce, last > 0 { send(.committed(through: last)) }
     }
+
+    /// What the depot was told, in order.
+    private(set) var blobs: [(hash: BlobHash, isClaimed: Bool)] = []
 
     mutating func request(_ make: (RequestID) -> ServerEvent) -> RequestID {
         requestCount += 1

@@ -484,6 +484,32 @@ import Testing
     #expect(harness.takeAssignments(worker).first?.inputs[0].source == .fetch([Endpoint(host: "", port: 7210)]))
 }
 
+@Test func `the depot hears in order which uploads sessions have, whoever hears the answers`() {
+    var harness = CoreHarness()
+    let hash = BlobHash(bytes: [UInt8](repeating: 1, count: 32))!
+    func submit() -> Submit {
+        var build = SubmitBuilder()
+        build.submit.uploads.append(.init(offset: 0, value: .blob(hash, sizeBytes: 1 << 20)))
+        (build.submit.firstTemplate, build.submit.firstTask, build.submit.firstObject, build.submit.hashLow) = (0, 0, 0, 5)
+        return build.submit
+    }
+    let options = SessionOptions(isDetached: true)
+    let sessions = [harness.openSession(options), harness.openSession(options)]
+    // A client that goes before it has the answer has its submit all the same, and asks again.
+    harness.commitsAtOnce = false
+    let lost = harness.request { .submit($0, sessions[0], submit()) }
+    harness.send(.withdraw(lost))
+    #expect(harness.blobs.isEmpty, "nothing is true before it is on disk")
+    harness.commitsAtOnce = true
+    _ = harness.request { .submit($0, sessions[0], submit()) }
+    #expect(harness.blobs.map(\.isClaimed) == [true])
+    _ = harness.request { .submit($0, sessions[1], submit()) }
+    _ = harness.request { .closeSession($0, sessions[0]) }
+    #expect(harness.blobs.map(\.isClaimed) == [true, true], "the other session has it")
+    _ = harness.request { .closeSession($0, sessions[1]) }
+    #expect(harness.blobs.map(\.isClaimed) == [true, true, false])
+}
+
 @Test func `a session without grace leaves its client the time to take the first lease, and ends with that`() {
     var harness = CoreHarness()
     let session = harness.openSession(SessionOptions(graceMilliseconds: 0, resumeToken: "token"))
