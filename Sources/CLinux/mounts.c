@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 
 int rain_mount_private(const char *path, uint64_t size) {
     if (unshare(CLONE_NEWNS) < 0) return -errno;
@@ -21,6 +22,18 @@ int rain_mount_private(const char *path, uint64_t size) {
         if (errno != EINVAL) break;
     }
     return -errno;
+}
+
+int rain_mount_view(const char *path, const char *view) {
+    struct statvfs status;
+    if (statvfs(path, &status) < 0) return -errno;
+    /* A mount that says less than the one below it is refused where that one was made by others. */
+    const unsigned long kept = ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_NOATIME | ST_NODIRATIME;
+    if (mount(path, view, NULL, MS_BIND, NULL) < 0) return -errno;
+    if (mount(NULL, view, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | (status.f_flag & kept), NULL) == 0) return 0;
+    int error = errno;
+    umount2(view, MNT_DETACH | UMOUNT_NOFOLLOW);
+    return -error;
 }
 
 int rain_unmount(const char *path) {

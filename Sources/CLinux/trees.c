@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -49,6 +50,68 @@ int rain_open_inside(int directory, const char *path, int flags, bool follows_li
     if (descriptor >= 0) return (int)descriptor;
     if (errno != ENOSYS && errno != EPERM) return -errno;
     return open_parts(directory, path, flags);
+}
+
+int rain_mark(int directory, const char *path, int32_t nanoseconds) {
+    struct stat status;
+    if (fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW) < 0) return -errno;
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = status.st_mtim.tv_sec, .tv_nsec = nanoseconds}};
+    return utimensat(directory, path, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+enum { mark_depth_max = 32, mark_name_size = 256 };
+
+typedef struct marking {
+    int32_t nanoseconds;
+    bool sets;
+    unsigned budget;
+    char *name;
+} marking;
+
+static int mark_or_compare(marking *state, int directory, const char *path, const struct stat *status) {
+    if (state->sets) return rain_mark(directory, path, state->nanoseconds) < 0 ? -errno : 1;
+    return status->st_mtim.tv_nsec == state->nanoseconds;
+}
+
+static int mark_content(marking *state, int directory, int depth);
+
+static int mark_entry(marking *state, int directory, const char *path, int depth) {
+    struct stat status;
+    if (fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW) < 0) return -errno;
+    if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) return 1;
+    int result = 1;
+    if (S_ISDIR(status.st_mode) && depth < mark_depth_max) {
+        int child = openat(directory, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        result = child < 0 ? -errno : mark_content(state, child, depth + 1);
+    }
+    if (result != 1) return result;
+    result = mark_or_compare(state, directory, path, &status);
+    if (result == 0) snprintf(state->name, mark_name_size, "%s", path);
+    return result;
+}
+
+/* Takes `directory` and closes it. The order of the entries is the same as long as none is added or removed. */
+static int mark_content(marking *state, int directory, int depth) {
+    DIR *list = fdopendir(directory);
+    if (!list) {
+        int error = errno;
+        close(directory);
+        return -error;
+    }
+    int result = 1;
+    struct dirent *entry;
+    while (result == 1 && state->budget > 0 && (entry = readdir(list))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        state->budget -= 1;
+        result = mark_entry(state, dirfd(list), entry->d_name, depth);
+    }
+    closedir(list);
+    return result;
+}
+
+int rain_tree_marks(int directory, int32_t nanoseconds, bool sets, unsigned budget, char *name) {
+    marking state = {nanoseconds, sets, budget, name};
+    return mark_entry(&state, directory, ".", 0);
 }
 
 int rain_rename_new(int from_directory, const char *from, int to_directory, const char *to) {

@@ -17,7 +17,7 @@ extension ServerCore {
         remake(slot, gone, lostWith: "worker \(id) was lost with", into: &effects)
     }
 
-    /// A worker could not have an input: no holder gave it. The tasks that it has with this input run again, here or elsewhere.
+    /// A worker could not have an input, as no holder gave it, or has it no more, as a task there has written to it. The tasks that it has with this input run again, here or elsewhere.
     mutating func miss(_ replica: Replica, on worker: Int, into effects: inout ContiguousArray<ServerEffect>) {
         let object = replica.object.index
         guard let slot = slotOfSession[replica.object.session], sessions[slot]!.isOpen, object < sessions[slot]!.objects.count,
@@ -28,8 +28,19 @@ extension ServerCore {
         sessions[slot]!.objects.removeHolder(UInt32(worker), of: object)
         workers[worker]!.objectCount -= 1
         for task in users(slot, of: object, on: worker) {
-            // Its failure is on its way, or the attempt never begins: either is late news from now on.
+            // Its failure is on its way, or the attempt never begins, or shall not end: each is late news from now on.
             sendAfterCommit(.cancel(attempt(slot, task)), to: worker)
+            if sessions[slot]!.tasks.state[Int(task)] == .running, sessions[slot]!.template(of: task).rerun == .never {
+                // It had the input when it began: what is missing now was written to.
+                let error = TaskError(
+                    .workerLost,
+                    "input \"\(sessions[slot]!.label(of: object))\" (object \(object)) was written to by another task on worker "
+                        + "\(workers[worker]!.id) while this one ran, which must not run again (rerun: never)")
+                append(.failed(attempt(slot, task), workers[worker]!.id, error), into: &effects)
+                failTask(slot, task, error, into: &effects)
+                guard sessions[slot]!.isOpen else { return }
+                continue
+            }
             postpone(slot, task, missing: object, on: worker, into: &effects)
             guard sessions[slot]!.isOpen else { return }
         }

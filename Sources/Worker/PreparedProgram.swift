@@ -158,7 +158,7 @@ final class PreparedProgram: Sendable {
 
     /// An input as an open file.
     private static func open(_ input: LocalInput, store: Store) throws(SystemError) -> Descriptor {
-        guard case .inline(let bytes) = input.value else { return try store.open(input.replica) }
+        guard case .inline(let bytes) = input.value else { return try store.openForTask(input.replica) }
         let file = Descriptor(try check(rain_memfd("rain-input"), "memfd_create"))
         try file.writeAll(bytes)
         guard lseek(file.raw, 0, SEEK_SET) == 0 else { throw SystemError("lseek", code: errno) }

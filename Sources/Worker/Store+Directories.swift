@@ -48,6 +48,7 @@ extension Store {
         tree.isKept = true
         // Only now: a directory that can't be written can't be moved either.
         _ = fchmod(tree.root.raw, 0o555)
+        if !isProtected { markTree(tree.root.raw) }
     }
 
     /// A copy of an open directory as an object.

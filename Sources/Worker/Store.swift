@@ -8,6 +8,7 @@ import TaskModel
 ///
 ///     objects/    what is accepted             tasks/      working directories of programs
 ///     staging/    what is being made           trash/      what is being removed
+///     readonly/   the objects once more, for tasks: a mount in which nothing can be changed
 ///
 /// Its functions are for any thread: they work on names that no two threads share.
 final class Store: Sendable {
@@ -25,6 +26,11 @@ final class Store: Sendable {
     let staging: Int32
     let tasks: Int32
     let trash: Int32
+    /// The objects, where nobody can change them, not even root; -1 where no such mount can be made.
+    let view: Int32
+    /// The same of `disk`.
+    let diskView: Int32
+    let keepsMarks: Bool
     private let owner: Int32
     private let fileCount = Atomic<UInt64>(0)
 
@@ -91,6 +97,10 @@ final class Store: Sendable {
         tasks = try part("tasks")
         trash = try part("trash")
         directory = top
+        keepsMarks = Self.keepsMarks(staging)
+        // Only now are mounts our own.
+        view = isMounted ? Self.makeView(of: path) : -1
+        diskView = isMounted && disk != nil ? Self.makeView(of: disk ?? "") : -1
         self.path = path
         self.memoryBytes = memoryBytes
         self.isMounted = isMounted
@@ -98,12 +108,13 @@ final class Store: Sendable {
         self.kind = ([kind] + details).joined(separator: ", ")
     }
 
-    deinit { for descriptor in [objects, staging, tasks, trash, directory, owner] { _ = close(descriptor) } }
+    deinit { for descriptor in [objects, staging, tasks, trash, view, diskView, directory, owner] where descriptor >= 0 { _ = close(descriptor) } }
 
     /// Removes everything. Nothing may use the store any more.
     func removeAll() {
         // All at once; what a process still maps goes with it.
         if isMounted { _ = rain_unmount(path) }
+        if let disk, diskView >= 0 { _ = rain_unmount(Self.viewPath(disk.path)) }
         _ = rain_remove_tree(AT_FDCWD, path)
         if let disk { _ = rain_remove_tree(AT_FDCWD, disk.path) }
     }
@@ -124,10 +135,13 @@ final class Store: Sendable {
     static func name(_ replica: Replica) -> String {
         "\(replica.object.session.rawValue)/\(replica.object.index)-\(replica.generation.epoch.rawValue)-\(replica.generation.number)"
     }
+    /// For tasks, which are to read it.
     func path(_ replica: Replica) -> String {
         let name = Self.name(replica)
-        if let disk, faccessat(objects, name, F_OK, 0) != 0 { return "\(disk.path)/objects/\(name)" }
-        return "\(path)/objects/\(name)"
+        if let disk, faccessat(objects, name, F_OK, 0) != 0 {
+            return (diskView >= 0 ? Self.viewPath(disk.path) : disk.path + "/objects") + "/" + name
+        }
+        return (view >= 0 ? Self.viewPath(path) : path + "/objects") + "/" + name
     }
 
     /// Removes what workers left behind that were killed together with their parent.
@@ -153,6 +167,15 @@ final class Store: Sendable {
 
     // MARK: Objects
 
+    /// Read-only, and also if somebody opens it anew by the descriptor's name in /proc, where there is a view.
+    func openForTask(_ replica: Replica) throws(SystemError) -> Descriptor {
+        let name = Self.name(replica)
+        if let disk, faccessat(objects, name, F_OK, 0) != 0 {
+            return try Descriptor.open(name, in: diskView >= 0 ? diskView : disk.objects, O_RDONLY | O_NOFOLLOW)
+        }
+        return try Descriptor.open(name, in: view >= 0 ? view : objects, O_RDONLY | O_NOFOLLOW)
+    }
+
     /// Read-only.
     func open(_ replica: Replica) throws(SystemError) -> Descriptor {
         let name = Self.name(replica)
@@ -173,6 +196,7 @@ final class Store: Sendable {
 
     func moveIn(_ name: String, from directory: Int32, to objects: Int32, as replica: Replica) throws(SystemError) {
         let target = Self.name(replica)
+        try check(rain_mark(directory, name, Self.mark), "mark", name)
         if renameat(directory, name, objects, target) == 0 { return }
         if errno == ENOENT {
             Self.makeSessionDirectory(replica.object.session, in: objects)

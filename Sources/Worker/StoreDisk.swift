@@ -11,6 +11,7 @@ final class StoreDisk: Sendable {
     /// Working directories of programs that had no room in memory.
     let tasks: Int32
     let trash: Int32
+    let keepsMarks: Bool
 
     init(path: String) throws(SystemError) {
         _ = rain_remove_tree(AT_FDCWD, path)
@@ -24,6 +25,7 @@ final class StoreDisk: Sendable {
         staging = try part("staging")
         tasks = try part("tasks")
         trash = try part("trash")
+        keepsMarks = Store.keepsMarks(staging)
     }
     deinit { for descriptor in [objects, staging, tasks, trash] { _ = close(descriptor) } }
 }

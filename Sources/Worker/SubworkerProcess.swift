@@ -12,6 +12,8 @@ final class SubworkerProcess {
         let template: TemplateEntry
         let firstOutput: UInt32
         let inputCount: Int
+        /// Inputs that it could write to.
+        var exposed: [WorkerShell.ExposedInput] = []
     }
     /// Bytes that go with descriptors, which travel with the first of them.
     struct Segment {

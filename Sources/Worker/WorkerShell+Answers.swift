@@ -83,6 +83,7 @@ extension WorkerShell {
     private func register(_ subworker: SubworkerProcess, _ registration: SubworkerRegistration) {
         let name = subworker.command.name
         guard registration.protocolVersion == subworkerProtocolVersion else {
+            let library = registration.library.isEmpty ? "the subworker" : String(registration.library.prefix(100))
             return refuse(
                 subworker,
                 "this worker speaks version \(subworkerProtocolVersion) of the subworker protocol, \(registration.library) speaks version \(registration.protocolVersion): build subworker '\(name)' with the library of this version of Rain"
@@ -91,7 +92,7 @@ extension WorkerShell {
         guard registration.name.isEmpty || registration.name == name else {
             return refuse(
                 subworker,
-                "the subworker calls itself '\(registration.name)' but was started as '\(name)': give both the same name")
+                "the subworker calls itself '\(registration.name.prefix(100))' but was started as '\(name)': give both the same name")
         }
         subworker.isRegistered = true
         subworker.takesDescriptors = registration.takesDescriptors
@@ -157,14 +158,29 @@ extension WorkerShell {
             subworker.page.free(slot)
             var directories: [StagedDirectory] = []
             let answer = CallAnswer(
-                slot: UInt8(slot), durationNanoseconds: result.durationNanoseconds, debug: result.debug, attributes: result.attributes,
-                result: answer(result, call, subworker, &directories))
+            var value = answer(result, call, subworker, &directories)
+            if var error = damage(by: call.template.template.type, call.exposed, call.template.template, advice: Self.callAdvice) {
+                if case .outputs(let accepted) = value { giveUp(accepted, &directories, of: call) }
+                error.debug = result.debug
+                value = .failed(error)
+            }
+                slot: UInt8(slot), durationNanoseconds: result.durationNanoseconds, debug: result.debug, attributes: result.attributes, result: value)
             if directories.isEmpty { answers.append(answer) } else { acceptLater(answer, directories, of: subworker) }
         }
         if !answers.isEmpty { events.append(.callsAnswered(subworker.id, answers)) }
     }
 
     /// - Parameter directories: gets those among the outputs that have to be accepted yet.
+    /// Outputs of a call that fails all the same.
+    private func giveUp(_ accepted: [LocalOutput], _ directories: inout [StagedDirectory], of call: SubworkerProcess.Call) {
+        for position in accepted.indices where accepted[position].value.isStored {
+            let object = ObjectID(session: call.attempt.task.session, index: call.firstOutput &+ UInt32(truncatingIfNeeded: position))
+            if store.remove(Replica(object: object, generation: call.attempt.generation)) { hasNewTrash = true }
+        }
+        for directory in directories where store.discard(directory.name, from: store.staging(onDisk: directory.isOnDisk)) { hasNewTrash = true }
+        directories = []
+    }
+
     private func answer(
         _ result: SubworkerResult, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess, _ directories: inout [StagedDirectory]
     ) -> CallAnswer.Result {
@@ -189,14 +205,7 @@ extension WorkerShell {
                     accepted.append(
                         LocalOutput(contentType: output.contentType, attributes: output.attributes, isDirectory: specs[position].isDirectory, value: value))
                 } catch {
-                    for earlier in accepted.indices where accepted[earlier].value.isStored {
-                        _ = store.remove(
-                            Replica(
-                                object: ObjectID(session: call.attempt.task.session, index: call.firstOutput &+ UInt32(truncatingIfNeeded: earlier)),
-                                generation: call.attempt.generation))
-                    }
-                    for directory in directories where store.discard(directory.name, from: store.staging(onDisk: directory.isOnDisk)) { hasNewTrash = true }
-                    directories = []
+                    giveUp(accepted, &directories, of: call)
                     var error = error
                     error.debug = result.debug
                     return .failed(error)

@@ -41,7 +41,8 @@ extension WorkerShell {
                 let (number, isNew) = subworker.number(of: job.template)
                 if isNew { templates.append(Self.template(entry.template, number)) }
                 subworker.calls[Int(request.slot)] = SubworkerProcess.Call(
-                    attempt: job.attempt, template: entry, firstOutput: job.firstOutput, inputCount: job.inputs.count)
+                    attempt: job.attempt, template: entry, firstOutput: job.firstOutput, inputCount: job.inputs.count,
+                    exposed: exposedInputs(of: job, inlineBytesMax: Self.inlineInputBytesMax))
                 let ticket = subworker.page.queue(Int(request.slot))
                 calls.append(
                     SubworkerCall(
@@ -71,7 +72,7 @@ extension WorkerShell {
                 if input.sizeBytes <= Self.inlineInputBytesMax {
                     location = .inline(try store.open(input.replica).read(count: Int(input.sizeBytes)))
                 } else if subworker.takesDescriptors, descriptors.count < Self.descriptorCountMax {
-                    descriptors.append(try store.open(input.replica).take())
+                    descriptors.append(try store.openForTask(input.replica).take())
                     location = .descriptor(UInt16(descriptors.count - 1))
                 } else {
                     location = .path(store.path(input.replica))

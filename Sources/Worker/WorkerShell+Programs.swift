@@ -189,6 +189,8 @@ extension WorkerShell {
     /// Everything of it has ended: what it made becomes objects.
     private func collect(_ program: RunningProgram) {
         guard let (ended, endedAt) = program.ended else { return }
+        let damage = damage(
+            by: program.plan.title, exposedInputs(of: program), entry(program.request.template)?.template, advice: Self.programAdvice)
         if program.stop.isSet {
             remove(program.prepared)
             sweepOrphans(Sweep(session: program.request.attempt.task.session, task: program.request.attempt.task.index))
@@ -204,11 +206,16 @@ extension WorkerShell {
             let tail = program.prepared.error.tail(bytesMax: Self.errorTailBytes)
             let foundNoRoom = foundNoRoom(ended, tail, onDisk: program.prepared.isOnDisk)
             let what = foundNoRoom ? "\(program.plan.title) \(how) as it found no room: \(store.fullness())" : "\(program.plan.title) \(how)"
-            let error = TaskError(
+            var error = TaskError(
                 foundNoRoom ? .resource : .user, what, detail: tail, exitCode: ended.signal == 0 ? ended.exit_code : nil,
                 signal: ended.signal == 0 ? nil : ended.signal)
+            if let damage { error.detail = damage.message + "\n" + error.detail }
             remove(program.prepared)
             return endJob(program.token, foundNoRoom ? .outOfRoom(error) : .failed(error))
+        }
+        if let damage {
+            remove(program.prepared)
+            return fail(program.token, damage)
         }
         let duration = endedAt - program.startedNanoseconds
         guard let entry = entry(program.request.template) else {

@@ -114,6 +114,7 @@ extension WorkerShell {
         socketEnded(subworker)
         let (running, begun) = subworker.unansweredCalls()
         subworkers[id] = nil
+        for case let call? in subworker.calls { _ = damage(by: "", call.exposed, call.template.template, advice: Self.callAdvice) }
         if store.discard(subworker.stagingName, from: store.staging) { hasNewTrash = true }
         if store.discard(subworker.stagingName, from: store.tasks) { hasNewTrash = true }
         if subworker.diskStaging >= 0, store.discard(subworker.stagingName, from: store.staging(onDisk: true)) { hasNewTrash = true }

@@ -32,6 +32,8 @@ struct HeldObject: TableRow {
     var useCount: UInt32 = 0
     /// The server does not want it any more: it goes with its last use.
     var isDropped = false
+    /// Somebody has written to its file, which has gone: only those still have it that had it before.
+    var isDetached = false
     /// Attempts that wait for it; those that are gone by then are passed over.
     var waiters: ContiguousArray<AttemptHandle> = []
     /// Subworkers that surely remember it; those that are gone are passed over.

@@ -9,6 +9,8 @@ struct ObjectTable: Sendable {
     private(set) var memoryBytes: UInt64 = 0
     private(set) var spillingBytes: UInt64 = 0
     private var useClock: UInt64 = 0
+    /// Rows whose name may be another's by now.
+    private(set) var detachedCount = 0
     /// Files that can go; the shell is told once a round.
     private(set) var removals: [Replica] = []
     /// What subworkers may forget; told once a round.
@@ -71,14 +73,42 @@ struct ObjectTable: Sendable {
 
     mutating func remove(_ handle: ObjectHandle) {
         let replica = rows[handle].replica
+        if rows[handle].isDetached {
+            detachedCount -= 1
+            rows.remove(handle)
+            return
+        }
+        freeFile(of: handle)
+        byReplica[replica] = nil
+        rows.remove(handle)
+    }
+
+    /// Its file is not the object any more, and goes: from now on the worker does not hold it. The row lives as long as somebody uses it.
+    mutating func detach(_ handle: ObjectHandle) {
+        freeFile(of: handle)
+        byReplica[rows[handle].replica] = nil
+        rows[handle].cachedBy = []
+        rows[handle].tier = .disk
+        rows[handle].isDropped = true
+        rows[handle].isDetached = true
+        detachedCount += 1
+        if rows[handle].useCount == 0 { remove(handle) }
+    }
+
+    /// A subworker remembers what is no copy of the object.
+    mutating func forget(_ replica: Replica, in subworker: SubworkerHandle) {
+        forgotten.append((subworker, replica))
+        if let current = byReplica[replica] { rows[current].cachedBy.removeAll { $0 == subworker } }
+    }
+
+    private mutating func freeFile(of handle: ObjectHandle) {
+        let replica = rows[handle].replica
         if rows[handle].representation == .stored {
             removals.append(replica)
             if rows[handle].tier != .disk { memoryBytes &-= rows[handle].sizeBytes }
             if rows[handle].tier == .spilling { spillingBytes &-= rows[handle].sizeBytes }
         }
         for subworker in rows[handle].cachedBy { forgotten.append((subworker, replica)) }
-        byReplica[replica] = nil
-        rows.remove(handle)
     }
 
     private mutating func touch(_ handle: ObjectHandle) {
@@ -122,11 +152,11 @@ struct ObjectTable: Sendable {
     }
 
     func check() throws(BrokenInvariant) {
-        guard byReplica.count == rows.count else { throw BrokenInvariant("\(rows.count) objects, \(byReplica.count) names of them") }
+        guard byReplica.count + detachedCount == rows.count else { throw BrokenInvariant("\(rows.count) objects, \(byReplica.count) names of them") }
         var inMemory: UInt64 = 0
         var onTheWay: UInt64 = 0
         for index in rows.indices {
-            guard let handle = rows.handle(at: index) else { continue }
+            guard let handle = rows.handle(at: index), !rows[handle].isDetached else { continue }
             guard byReplica[rows[handle].replica] == handle else { throw BrokenInvariant("\(rows[handle].replica) is not found by its name") }
             guard rows[handle].representation == .stored else { continue }
             if rows[handle].tier != .disk { inMemory &+= rows[handle].sizeBytes }

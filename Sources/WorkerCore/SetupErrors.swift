@@ -41,6 +41,10 @@ enum SetupErrors {
         TaskError(.dependency, "input \(position) (object \(replica.object)) was to come from attempt \(attempt), which does not make it")
     }
 
+    static func damaged(_ replica: Replica) -> TaskError {
+        TaskError(.setup, "object \(replica.object) was written to by a task that was to read it, so that this worker's copy of it is gone")
+    }
+
     static func fetchFailed(_ replica: Replica, _ cause: TaskError) -> TaskError {
         // Causes that have rules of their own stay; whatever else keeps an input away is a task that can't be started.
         let kept: TaskError.Cause =
@@ -84,6 +88,10 @@ enum ContractErrors {
 
     static func noSuchInput(_ index: UInt16, output: Int, inputCount: Int) -> TaskError {
         TaskError(.contract, "output \(output) is said to be the same as input \(index), but the task has \(inputCount) input\(inputCount == 1 ? "" : "s")")
+    }
+
+    static func damagedInput(_ index: UInt16, output: Int) -> TaskError {
+        TaskError(.contract, "output \(output) is said to be the same as input \(index), to which another task has written meanwhile")
     }
 
     static func wrongKind(output: Int, label: String, isDirectory: Bool, input: UInt16?) -> TaskError {

@@ -14,6 +14,7 @@ extension WorkerCore {
         if !reports.hasNew, reports.rows.contains(where: { $0.isNew }) { throw BrokenInvariant("progress is new and nobody tells it") }
         if !frames.isEmpty { throw BrokenInvariant("frames were not sent") }
         if !outboxes.isEmpty { throw BrokenInvariant("calls were not sent") }
+        try checkDetached()
         if !closedSessions.isEmpty { throw BrokenInvariant("sessions were not closed") }
         if !objects.removals.isEmpty || !objects.forgotten.isEmpty { throw BrokenInvariant("removals were not sent") }
     }
@@ -85,6 +86,15 @@ extension WorkerCore {
                 guard attempts.contains(producer), row.useCount > 0 else { throw BrokenInvariant("\(row.replica) is expected from nobody") }
             }
             guard !row.isLocal || row.waiters.isEmpty else { throw BrokenInvariant("\(row.replica) is here and awaited") }
+        }
+    }
+
+    /// What was written to is used by nobody who has yet to begin.
+    private func checkDetached() throws(BrokenInvariant) {
+        if objects.detachedCount == 0 { return }
+        for index in attempts.indices {
+            guard let attempt = attempts.handle(at: index), !attempts[attempt].isActive, let replica = detachedInput(of: attempt) else { continue }
+            throw BrokenInvariant("\(attempts[attempt].id) is to begin with \(replica), to which somebody has written")
         }
     }
 

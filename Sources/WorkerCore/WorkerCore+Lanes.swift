@@ -49,6 +49,7 @@ extension WorkerCore {
 
     /// Taken back before it began, or given another try: the lane has it again.
     mutating func requeue(_ attempt: AttemptHandle, sequence: UInt64, inFront: Bool) {
+        if let replica = detachedInput(of: attempt) { return settle(attempt, .failed(SetupErrors.damaged(replica))) }
         becameInactive(attempt)
         if !reports.rows.isEmpty { forgetProgress(of: attempt) }
         queue(attempt, sequence: sequence, inFront: inFront)

@@ -56,6 +56,8 @@ extension WorkerCore {
         for (position, output) in outputs.enumerated() where error == nil {
             if case .sameAsInput(let input) = output.value, Int(input) >= inputCount {
                 error = ContractErrors.noSuchInput(input, output: position, inputCount: inputCount)
+            } else if case .sameAsInput(let input) = output.value, objects[attempts[attempt].inputs[Int(input)]].isDetached {
+                error = ContractErrors.damagedInput(input, output: position)
             } else {
                 error = kindError(attempt, output, position: position)
             }

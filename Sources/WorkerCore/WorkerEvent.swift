@@ -30,6 +30,9 @@ package enum WorkerEvent: Equatable, Sendable {
     /// Exactly one for each `alias`; `nil` when it succeeded.
     case aliased(AliasToken, TaskError?)
 
+    /// What ends with the next event has written to these files of the store, which it was to read only: they are not the objects any more.
+    case damaged([Replica])
+
     /// Exactly one for each `spill`; `false` when the file had to stay in memory.
     case spilled(Replica, isDone: Bool)
 

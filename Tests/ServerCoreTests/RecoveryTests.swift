@@ -222,6 +222,36 @@ private struct Miss {
     #expect(told(miss.harness) == [0, 1])
 }
 
+@Test func `when a worker loses an input under its tasks they begin again, but not those that must not`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1, cpus: 3)
+    let session = open(&harness, onError: .failDescendants)
+    var build = SubmitBuilder()
+    let made = build.row(build.template())
+    for rerun in [RerunPolicy.onLoss, .onLoss, .never] { build.row(build.template(kept: true) { $0.rerun = rerun }, [made]) }
+    _ = harness.request { .submit($0, session, build.submit) }
+    let first = harness.takeAssignments(worker)[0]
+    harness.say(worker, [large(first)])
+    let users = harness.takeAssignments(worker).sorted { $0.attempt.task.index < $1.attempt.task.index }
+    harness.say(worker, users.map { .started($0.attempt) })
+    let replica = Replica(object: ObjectID(session: session, index: made), generation: first.attempt.generation)
+    // The first has written to it.
+    harness.say(worker, [.failed(users[0].attempt, TaskError(.contract, "wrote")), .missing(replica)])
+    let inbox = harness.takeInbox(worker)
+    #expect(inbox.contains(.cancel(users[1].attempt)) && inbox.contains(.cancel(users[2].attempt)))
+    let failures = harness.leaseLines.compactMap { if case .failed(let task, let failure) = $0 { (task, failure.error) } else { nil } }
+    #expect(failures.map(\.0) == [users[0].attempt.task.index, users[2].attempt.task.index])
+    #expect(failures.last?.1.message.contains("must not run again") == true)
+    let again = inbox.compactMap { if case .assign(let assignment) = $0 { assignment } else { nil } }
+    #expect(again.map(\.attempt.task.index) == [0], "it was the only copy")
+    harness.say(worker, [large(again[0]), CoreHarness.finished(users[2]), .cancelled(users[1].attempt)])
+    for _ in 0..<4 {
+        harness.now = harness.now.advanced(byMilliseconds: 250)
+        harness.send(.tick)
+    }
+    #expect(harness.takeAssignments(worker).map(\.attempt.task.index) == [users[1].attempt.task.index])
+}
+
 @Test func `what a superseded attempt made is dropped`() {
     var harness = CoreHarness()
     let a = harness.join(1, cpus: 1)

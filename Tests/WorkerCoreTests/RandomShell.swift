@@ -44,6 +44,8 @@ struct RandomShell {
     private(set) var processes: [Process] = []
     private(set) var works: [Work] = []
     private(set) var files: Set<Replica> = []
+    /// Files to which a task wrote.
+    private var damaged: Set<Replica> = []
     private var templates: [TemplateID: TaskTemplate] = [:]
     /// Frames for the server, on the present connection.
     var toServer: [WorkerToServerFrame] = []
@@ -302,11 +304,23 @@ struct RandomShell {
             let nanoseconds = UInt64(random.chance(10) ? 5_000_000 : random.below(20_000))
             let isCancelled = processes[index].cancelled.contains(call.slot) && random.chance(70)
             processes[index].cancelled.remove(call.slot)
-            let (result, made) = isCancelled ? (.cancelled, []) : run(call.job)
+            var (result, made) = isCancelled ? (.cancelled, []) : run(call.job)
+            if let replica = damage(call.job) {
+                processes[index].news.append(.damaged([replica]))
+                (result, made) = (.failed(TaskError(.contract, "wrote")), [])
+            }
             unheard["\(processes[index].id.rawValue)/\(call.slot)"] = made
             answers.append(CallAnswer(slot: call.slot, durationNanoseconds: nanoseconds, result: result))
         }
         processes[index].news.append(.callsAnswered(processes[index].id, answers))
+    }
+
+    /// One in a while writes to what it is to read.
+    private mutating func damage(_ job: JobRequest) -> Replica? {
+        guard !isCalm, random.chance(5), let input = job.inputs.first(where: { $0.value == .stored }), files.contains(input.replica) else { return nil }
+        damaged.insert(input.replica)
+        count("damaged files")
+        return input.replica
     }
 
     private mutating func run(_ job: JobRequest) -> (CallAnswer.Result, files: [Replica]) {
@@ -340,6 +354,10 @@ struct RandomShell {
         case .job(let token, let request):
             if !isCalm, random.chance(3) { return try handle(.jobEnded(token, .failed(Harness.crash))) }
             if !isCalm, random.chance(3) { return try handle(.jobEnded(token, .cancelled)) }
+            if let replica = damage(request) {
+                try handle(.damaged([replica]))
+                return try handle(.jobEnded(token, random.chance(20) ? .outOfRoom(TaskError(.resource, "full")) : .failed(TaskError(.contract, "wrote"))))
+            }
             if !isCalm, random.chance(5) { return try handle(.jobEnded(token, .outOfRoom(TaskError(.resource, "full")))) }
             let (result, made) = run(request)
             for file in made { files.insert(file) }
@@ -355,6 +373,7 @@ struct RandomShell {
             try handle(.fetched(token, .stored(sizeBytes: 6000, isOnDisk: random.chance(20))))
         case .alias(let token, let from, let to):
             if !isCalm, random.chance(10) { return try handle(.aliased(token, TaskError(.resource, "disk full"))) }
+            if damaged.contains(from) && !files.contains(from) { return try handle(.aliased(token, TaskError(.setup, "not there"))) }
             if !files.contains(from) { throw Violation("\(from) went before it had its second name") }
             files.insert(to)
             try handle(.aliased(token, nil))

@@ -8,7 +8,7 @@ import WorkerCore
 @testable import Worker
 
 /// The subworker of trees.c, built once for all tests.
-private enum Trees {
+enum Trees {
     static let built: Result<String, SystemError> = {
         let root = #filePath.split(separator: "/").dropLast(3).reduce("") { $0 + "/" + $1 }
         let target = "/dev/shm/rain-test-trees-\(getpid())"

@@ -28,14 +28,15 @@ class Cluster:
         self.port = self.control_port = self.url = self.token = None
         self.pids = set()
 
-    def rain(self, *arguments, **options):
-        """Runs the program to its end."""
+    def rain(self, *arguments, prefix=(), **options):
+        """Runs the program to its end, behind another one that starts it, if any."""
         options = {"capture_output": True, "text": True, "timeout": 60, "env": self.env, **options}
-        return subprocess.run([RAIN, *map(str, arguments)], **options)
+        return subprocess.run([*prefix, RAIN, *map(str, arguments)], **options)
 
-    def start(self, *arguments):
+    def start(self, *arguments, prefix=()):
         result = self.rain(
-            *("start", "--port", 0, "--control-port", 0, "--work-dir", self.work, "--log-dir", self.log, *arguments)
+            *("start", "--port", 0, "--control-port", 0, "--work-dir", self.work, "--log-dir", self.log, *arguments),
+            prefix=prefix,
         )
         assert result.returncode == 0, result.stderr
         self.read_address()

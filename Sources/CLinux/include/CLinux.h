@@ -42,6 +42,13 @@ int rain_remove_tree(int directory, const char *path);
 /* Opens what a path below `directory` names, with O_CLOEXEC; a path that leads out fails with -EXDEV.
  *   follows_links   links inside are followed where the kernel can keep them inside; else any link fails with -ELOOP */
 int rain_open_inside(int directory, const char *path, int flags, bool follows_links);
+/* Sets the nanoseconds of the time of a file's last change; its seconds stay. */
+int rain_mark(int directory, const char *path, int32_t nanoseconds);
+/* The same for a tree, its directories included, as far as `budget` members go, or asks whether they still have that mark.
+ *   sets      to mark them; else they are looked at
+ *   name      256 bytes; receives the name of the first that has another
+ *   returns   1; 0 when one has another */
+int rain_tree_marks(int directory, int32_t nanoseconds, bool sets, unsigned budget, char *name);
 /* Renames; -EEXIST when the new name is taken. */
 int rain_rename_new(int from_directory, const char *from, int to_directory, const char *to);
 /* Writes what the file system of this file has in memory to its disk. */
@@ -53,6 +60,8 @@ int rain_sync_file_system(int descriptor);
  * there that is gone with the last of them. For a process with one thread and the right to mount.
  *   returns   1 with huge pages, 0 without, -errno */
 int rain_mount_private(const char *path, uint64_t size);
+/* Shows a directory at another one, where nothing can be changed, whoever tries. For a process with mounts of its own. */
+int rain_mount_view(const char *path, const char *view);
 /* Takes a mount away; files of it that are open stay as they are. */
 int rain_unmount(const char *path);
 

@@ -70,11 +70,25 @@ static csw_status pipe_inside(csw_call *call, void *context) {
     return csw_output_path(call, 0, path);
 }
 
+/* Writes to its input, as far as it may. */
+static csw_status scribble(csw_call *call, void *context) {
+    (void)context;
+    const char *path;
+    csw_status status = csw_input_path(call, 0, &path);
+    if (status != CSW_OK) return status;
+    chmod(path, 0644);
+    int file = open(path, O_WRONLY);
+    const char *result = file >= 0 && write(file, "!", 1) == 1 ? "written" : "refused";
+    if (file >= 0) close(file);
+    return csw_output_printf(call, 0, "%s", result);
+}
+
 int main(void) {
     static const struct {
         const char *name;
         csw_function *function;
-    } tasks[] = {{"tree", tree}, {"both", both}, {"names", names}, {"same", same}, {"pipe", pipe_inside}};
+    } tasks[] = {{"tree", tree}, {"both", both},        {"names", names},
+                 {"same", same}, {"pipe", pipe_inside}, {"scribble", scribble}};
     csw_subworker *subworker;
     csw_open(NULL, &subworker);
     for (size_t i = 0; i < sizeof tasks / sizeof *tasks; ++i) {

@@ -1,0 +1,70 @@
+import Link
+import TaskModel
+import Testing
+import WorkerCore
+
+@Suite struct DamageTests {
+    private static let wrote = TaskError(.contract, "input 0 was written to")
+    private let input = Make.input(1, .fetch([Endpoint(host: "10.0.0.2", port: 9)]))
+
+    /// Three tasks have the same file: two run, the third waits for a CPU.
+    private func opened(rerun: RerunPolicy = .onLoss) throws -> (Harness, [JobToken]) {
+        var harness = try Harness()
+        try harness.send(.session(Make.session, subworkers: []), Make.define(0, "builtin/run"), Make.define(1, "builtin/run", rerun: rerun))
+        let fetch = try harness.send(
+            Make.assign(0, inputs: [input]), Make.assign(1, template: 1, inputs: [input]), Make.assign(2, inputs: [input]))
+        let jobs = try harness.handle(.fetched(fetch.fetches[0], .stored(sizeBytes: 9000))).jobs
+        return (harness, jobs)
+    }
+
+    @Test func `a file that was written to goes, is told of after the one who did it, and nobody begins with it`() throws {
+        var (harness, jobs) = try opened()
+        #expect(try harness.handle(.damaged([Make.replica(1)])) == Harness.Round(), "its end comes first")
+        let end = try harness.handle(.jobEnded(jobs[0], .failed(Self.wrote)))
+        #expect(end.effects == [.remove([Make.replica(1)])])
+        #expect(end.messages.prefix(2) == [Make.failed(0, Self.wrote), .missing(Make.replica(1))])
+        #expect(end.messages.count == 3 && end.failure != nil, "who waits is given back")
+        if case .failed(Make.attempt(2), let error) = end.messages[2] { #expect(error.cause == .setup) } else { Issue.record("\(end.messages)") }
+
+        // Who runs with it goes on until the server says otherwise; a new copy has the name by then.
+        let again = try harness.send(Make.assign(0, number: 2, inputs: [input]))
+        #expect(again.effects == [.fetch(again.fetches[0], input)])
+        let fresh = try harness.handle(.fetched(again.fetches[0], .stored(sizeBytes: 9000)))
+        #expect(fresh.jobs.count == 1)
+        #expect(try harness.send(.cancel(Make.attempt(1))).effects == [.stopJob(jobs[1])])
+        #expect(try harness.handle(.jobEnded(jobs[1], .cancelled)).effects == [], "the new copy stays")
+        #expect(try harness.handle(.jobEnded(fresh.jobs[0], .finished([], durationNanoseconds: 1, debug: ""))).effects == [])
+        #expect(try harness.send(.drop([Make.replica(1)])).effects == [.remove([Make.replica(1)])])
+    }
+
+    @Test func `the server knows which tasks must not begin again before it hears of the file`() throws {
+        var harness = try Harness()
+        try harness.send(.session(Make.session, subworkers: []), Make.define(0, "builtin/run"), Make.define(1, "count/x", rerun: .never))
+        let fetch = try harness.send(Make.assign(0, inputs: [input]), Make.assign(1, template: 1, inputs: [input]))
+        let job = try harness.handle(.fetched(fetch.fetches[0], .stored(sizeBytes: 9000))).jobs[0]
+        #expect(try harness.register(1).calls.count == 1)
+        try harness.handle(.damaged([Make.replica(1)]))
+        let end = try harness.handle(.jobEnded(job, .failed(Self.wrote)))
+        #expect(end.messages == [Make.failed(0, Self.wrote), .started(Make.attempt(1)), .missing(Make.replica(1))])
+        #expect(try harness.answer(1, [0]).messages == [Make.finished(1, outputs: [], started: 1_000_000, nanoseconds: 1000)])
+    }
+
+    @Test func `what was written to can't be passed on, remembered or begun with once more`() throws {
+        var (harness, jobs) = try opened()
+        try harness.handle(.damaged([Make.replica(1)]))
+        let full = try harness.handle(.jobEnded(jobs[0], .outOfRoom(TaskError(.resource, "full"))))
+        #expect(full.jobs.isEmpty)
+        let same = try harness.handle(.jobEnded(jobs[1], .finished([LocalOutput(value: .sameAsInput(0))], durationNanoseconds: 1, debug: "")))
+        #expect(same.failure?.cause == .contract && same.aliases.isEmpty)
+        #expect(try harness.send(.closeSession(Make.session)).effects == [.forgetSession(Make.session)])
+    }
+
+    @Test func `a file that is gone, or bytes, can't be written to`() throws {
+        var harness = try Harness()
+        try harness.send(.session(Make.session, subworkers: []), Make.define(0, "builtin/run"))
+        let job = try harness.send(Make.assign(0, inputs: [Make.input(1, .inline([1]))])).jobs[0]
+        try harness.handle(.damaged([Make.replica(1), Make.replica(2)]))
+        let end = try harness.handle(.jobEnded(job, .failed(Self.wrote)))
+        #expect(end.messages == [Make.failed(0, Self.wrote)] && end.effects.isEmpty)
+    }
+}
