@@ -502,6 +502,7 @@ import Testing
     #expect(harness.blobs.isEmpty, "nothing is true before it is on disk")
     harness.commitsAtOnce = true
     _ = harness.request { .submit($0, sessions[0], submit()) }
+    harness.send(.committed(through: harness.appended))
     #expect(harness.blobs.map(\.isClaimed) == [true])
     _ = harness.request { .submit($0, sessions[1], submit()) }
     _ = harness.request { .closeSession($0, sessions[0]) }
