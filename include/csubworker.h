@@ -276,7 +276,8 @@ CSW_API csw_status csw_vfail(csw_call *call, const char *format, va_list argumen
 CSW_API csw_status
 csw_fail_text(csw_call *call, const char *message, size_t message_size, const char *detail, size_t detail_size);
 
-/* Adds a line to the task's debug text, which the client sees, also when the task fails.
+/* Adds a line to the task's debug text, which the client sees, also when the task fails. Of more than 1 MiB the rest is left out,
+ * and a line says so.
  *   format    without the newline at the end
  *   returns   CSW_OK; CSW_ENOMEM
  *   threads   the call's

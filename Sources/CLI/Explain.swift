@@ -110,6 +110,12 @@ struct TaskInfosAnswer: Decodable {
     var tasks: [TaskInfoAnswer]
 }
 
+struct ProgressAnswer: Decodable {
+    var fraction: Double
+    var text: String
+    var line: String { "\(Int(max(0, min(fraction, 1)) * 100)) %" + (text.isEmpty ? "" : ", \(shown(text))") }
+}
+
 struct TaskInfoAnswer: Decodable {
     var task: UInt32
     var name: String
@@ -119,12 +125,15 @@ struct TaskInfoAnswer: Decodable {
     /// In seconds since 1970.
     var started: Double?
     var duration_s: Double?
+    /// Of one that runs and says so.
+    var progress: ProgressAnswer?
     var debug: String
     var failure: FailureAnswer?
 
     var line: String {
         var text = "task \(task) \"\(shown(name))\" (\(type))"
         if !worker.isEmpty, state == "running" || state == "assigned" { text += " on \(worker)" }
+        if let progress { text += ": \(progress.line)" }
         return text
     }
 

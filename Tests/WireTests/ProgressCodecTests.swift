@@ -50,7 +50,8 @@ struct ProgressCodecTests {
         let line = String(repeating: "x", count: 1023) + "\n"
         let text = line.dropLast() + "\\n"
         func debug(lines: Int) throws -> String? {
-            guard case .results(let results)? = try decode("(results = [(debug = \"\(String(repeating: String(text), count: lines))\", cancelled = void)])").first
+            guard
+                case .results(let results)? = try decode("(results = [(debug = \"\(String(repeating: String(text), count: lines))\", cancelled = void)])").first
             else { return nil }
             return results[0].debug
         }

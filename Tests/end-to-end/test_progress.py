@@ -61,6 +61,8 @@ def test_progress_of_c_and_python_functions_reaches_the_client(client, faults, s
         ]
         session.update(items)
         assert items[0].info.progress == items[0].progress and items[0].info.state == "running"
+        said = shared_cluster.rain("explain", session.id).stdout
+        assert 'on w1: 50 %, waiting "here"\n' in said and "on w1: 75 %, second half\n" in said
         for gate in gates:
             gate.touch()
         session.wait_all()

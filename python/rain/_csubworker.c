@@ -388,7 +388,8 @@ static PyObject *call_debug(PyObject *self, PyObject *argument) {
 }
 
 PyDoc_STRVAR(
-    call_progress_doc, "progress(fraction, text)\n--\n\nTells how far the task is, from 0 to 1, and a line on what it does.");
+    call_progress_doc,
+    "progress(fraction, text)\n--\n\nTells how far the task is, from 0 to 1, and a line on what it does.");
 
 static PyObject *call_progress(PyObject *self, PyObject *arguments) {
     csw_call *call = open_call(self);
