@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 import time
+import types
 
 import pytest
 from rain.client import (
@@ -66,6 +67,33 @@ def test_cut_off_results_are_an_error():
     for size in range(1, len(data)):
         with pytest.raises(RainException, match="cut off"):
             list(parse_results(data[:size]))
+
+
+@pytest.mark.parametrize("sent", [[], [1], [1, 3], [2, 1], [1, 2, 3]])
+def test_results_of_other_objects_than_were_asked_for_are_an_error(sent):
+    from paper_server import row
+    from rain.client.results import Results
+
+    class Session:
+        def _request(self, *_, **__):
+            return types.SimpleNamespace(body=b"".join(row(number) for number in sent))
+
+    with pytest.raises(RainException, match="other results than those 2"):
+        list(Results(Session())._rows([1, 2]))
+
+
+def test_after_a_fetch_an_object_knows_its_size_and_content_type(paper, paper_client):
+    paper.results = {0: b"hello"}
+    paper.content_types = {0: "text"}
+    with paper_client.new_session() as session:
+        output = Task("a/b").output
+        output.keep()
+        session.submit()
+        paper.finish(0)
+        assert output.info is None
+        assert session.fetch(output).get_str() == "hello"
+        assert (output.info.size, output.info.content_type, output.content_type) == (5, "text", "text")
+        assert output.info is output.info
 
 
 def test_sessions_stack(paper_client):

@@ -85,7 +85,8 @@ class Results:
         for start in range(0, len(objects), FETCH_OBJECTS_MAX):
             part = objects[start : start + FETCH_OBJECTS_MAX]
             ids = [self._checked_id(obj) for obj in part]
-            instances += [self._instance(obj, row) for obj, row in zip(part, self._rows(ids))]
+            # The rows first, which so are read to their end.
+            instances += [self._instance(obj, row) for row, obj in zip(self._rows(ids), part)]
         return instances
 
     def fetch_one(self, obj) -> DataInstance:
@@ -137,11 +138,12 @@ class Results:
         body = json.dumps({"objects": ranges(ids)}).encode()
         answer = self._session._request("POST", "results", body, accept="application/x-rain-rows")
         rows = parse_results(answer.body)
-        for object_id in ids:
+        for object_id in [*ids, None]:
             row = next(rows, (None,))
             if row[0] != object_id:
                 raise RainException(f"the server sent other results than those {len(ids)} that were asked for")
-            yield row
+            if object_id is not None:
+                yield row
 
     def _instance(self, obj, row) -> DataInstance:
         _, status, is_directory, content_type, size, data = row
