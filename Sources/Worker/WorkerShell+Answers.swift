@@ -170,7 +170,15 @@ extension WorkerShell {
         if !answers.isEmpty { events.append(.callsAnswered(subworker.id, answers)) }
     }
 
-    /// - Parameter directories: gets those among the outputs that have to be accepted yet.
+    /// The error of a task's code. One that found no room has mostly filled the store: nobody asks for what a function leaves in its working
+    /// directory or puts into one that it makes.
+    private func failure(_ message: String, _ detail: String, debug: String) -> TaskError {
+        let isFull = [ENOSPC, EDQUOT].contains { message.contains(errorText($0)) || detail.contains(errorText($0)) }
+        guard isFull, !message.contains("--store-memory") else { return TaskError(.user, message, detail: detail, debug: debug) }
+        return TaskError(
+            .resource, "\(message). Its working directory and what it makes lie in the worker's store: \(store.fullness())", detail: detail, debug: debug)
+    }
+
     /// Outputs of a call that fails all the same.
     private func giveUp(_ accepted: [LocalOutput], _ directories: inout [StagedDirectory], of call: SubworkerProcess.Call) {
         for position in accepted.indices where accepted[position].value.isStored {
@@ -187,7 +195,7 @@ extension WorkerShell {
         switch result.value {
         case .cancelled: return .cancelled
         case .failed(let message, let detail):
-            return .failed(TaskError(.user, message.isEmpty ? "the task failed without a message" : message, detail: detail, debug: result.debug))
+            return .failed(failure(message.isEmpty ? "the task failed without a message" : message, detail, debug: result.debug))
         case .outputs(let outputs):
             let specs = call.template.template.outputs
             guard outputs.count == specs.count else {

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from cluster import PYTHON, ROOT, Cluster
-from rain.client import Client, TaskException, remote, tasks
+from rain.client import Client, OutputDir, TaskException, remote, tasks
 
 MIB = 1 << 20
 
@@ -138,6 +138,46 @@ def test_a_program_may_run_once_only_when_it_must(small_client, tmp_path):
         session.submit()
         session.wait([task])
         assert note.read_text() == "run\nrun\n"
+
+
+@pytest.mark.parametrize("kind", ["working directory", "directory output"])
+def test_a_function_that_fills_the_memory_fails_alone(small_client, kind):
+    """Nobody asks for room for what lies in a working directory, or in a directory that is made."""
+
+    @remote()
+    def fill_up(ctx):
+        import os
+
+        os.mkdir("d")
+        with open("d/large", "wb") as file:
+            for _ in range(60):
+                file.write(bytes(MIB))
+
+    @remote()
+    def keep_up(ctx, i):
+        return b"x" * (3 * MIB)
+
+    @remote(outputs=OutputDir("made"))
+    def fill_directory(ctx):
+        return ctx.directory({str(i): bytes(MIB) for i in range(60)})
+
+    with small_client.new_session("fills", on_error="fail_descendants") as session:
+        bad = fill_up() if kind == "working directory" else fill_directory()
+        beside = [keep_up(i) for i in range(12)]
+        for task in beside:
+            task.output.keep()
+        session.submit()
+        with pytest.raises(TaskException) as failure:
+            session.wait([bad])
+        text = str(failure.value)
+        assert "No space left on device" in text and "32 MiB (--store-memory)" in text, text
+        assert all(task.output.fetch().get_bytes() == b"x" * (3 * MIB) for task in beside)
+        # What it had written is gone: another one gets what an empty memory has.
+        again = [keep_up(i) for i in range(4)]
+        for task in again:
+            task.output.keep()
+        session.submit()
+        assert all(len(task.output.fetch().get_bytes()) == 3 * MIB for task in again)
 
 
 @pytest.fixture(scope="module")
