@@ -3,6 +3,7 @@ import Logging
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Synchronization
 
 /// The listening side of the client plane.
 final class HTTPServer: Sendable {
@@ -14,6 +15,7 @@ final class HTTPServer: Sendable {
     let loop: any EventLoop
     private let executor: LoopExecutor
     private let logger: Logger
+    private let listener = Mutex<(any Channel)?>(nil)
 
     init(logger: Logger) {
         group = MultiThreadedEventLoopGroup(numberOfThreads: Self.loopCount)
@@ -26,7 +28,7 @@ final class HTTPServer: Sendable {
     ///
     /// - Returns: the real port.
     func start(host: String, port: UInt16, plane: ClientPlane) throws(ServerError) -> (port: UInt16, task: Task<Void, Never>) {
-        let bound = loop.makePromise(of: UInt16.self)
+        let bound = loop.makePromise(of: (any Channel).self)
         let child = HTTP1Channel(
             responder: { request, writer, channel in try await plane.respond(to: request, writer: writer, channel: channel) },
             configuration: .init(additionalChannelHandlers: [ConnectionWatchHandler()]))
@@ -35,7 +37,7 @@ final class HTTPServer: Sendable {
         quiet.logLevel = max(logger.logLevel, .warning)
         let server = Server(
             childChannelSetup: child, configuration: .init(address: .hostname(host, port: Int(port))),
-            onServerRunning: { channel in bound.succeed(UInt16(clamping: channel.localAddress?.port ?? 0)) }, eventLoopGroup: group, logger: quiet)
+            onServerRunning: { channel in bound.succeed(channel) }, eventLoopGroup: group, logger: quiet)
         let task = Task(executorPreference: executor) {
             do {
                 try await server.run()
@@ -45,13 +47,18 @@ final class HTTPServer: Sendable {
             }
         }
         do {
-            return (try bound.futureResult.wait(), task)
+            let channel = try bound.futureResult.wait()
+            listener.withLock { $0 = channel }
+            return (UInt16(clamping: channel.localAddress?.port ?? 0), task)
         } catch let error as IOError where error.errnoCode == EADDRINUSE {
             throw .portInUse(host: host, port: port, plane: "clients", option: "--port")
         } catch {
             throw .cannotListen(host: host, port: port, reason: "\(error)")
         }
     }
+
+    /// Takes no more connections. To cancel the task while it waits for one is an error to Hummingbird, which it logs.
+    func stopListening() { try? listener.withLock { $0 }?.close().wait() }
 
     func stop() {
         // Connections that are idle, or whose client doesn't read, are closed with the loop.

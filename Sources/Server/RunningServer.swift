@@ -196,6 +196,7 @@ package final class RunningServer: Sendable {
         let error = reactor.join()
         logger.info("stopping")
         journal.close()
+        http.stopListening()
         httpTask.cancel()
         http.stop()
         depot.stop()

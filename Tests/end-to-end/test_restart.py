@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -34,6 +35,21 @@ def start_again(cluster):
     result = cluster.rain("start", "--simple")
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def test_a_server_that_is_told_to_end_says_so_and_nothing_else(cluster):
+    session = cluster.session()
+    idle = socket.create_connection(("127.0.0.1", cluster.port))
+    waiting = subprocess.Popen(
+        ["curl", "-sN", "-H", f"Authorization: Bearer {cluster.token}", "-d", "{}", f"{cluster.url}{session}/wait"],
+        stdout=subprocess.DEVNULL,
+    )
+    kill_server(cluster, signal.SIGTERM)
+    idle.close()
+    waiting.wait(10)
+    log = (cluster.log / "server/server.log").read_text().splitlines()
+    assert "info stopping" in log[-1], log
+    start_again(cluster)
 
 
 def test_rain_start_starts_again_what_is_missing(cluster):
