@@ -9,6 +9,7 @@ enum RecordKind: UInt8, CaseIterable {
     case finished, failed, cancelled, assigned, started
     case runAgain, lost
     case retried
+    case charged
 }
 
 extension JournalRecord {
@@ -30,6 +31,7 @@ extension JournalRecord {
         case .runAgain: .runAgain
         case .lost: .lost
         case .retried: .retried
+        case .charged: .charged
         }
     }
 
@@ -41,7 +43,7 @@ extension JournalRecord {
             .keptChanged(let session, _, _), .cancelRequested(let session, _), .runAgain(let session, _, _):
             session
         case .finished(let attempt, _, _), .failed(let attempt, _, _), .assigned(let attempt, _), .started(let attempt),
-            .retried(let attempt, _):
+            .retried(let attempt, _), .charged(let attempt, _, _):
             attempt.task.session
         case .cancelled(let task): task.session
         case .lost(let object, _, _): object.session
@@ -103,6 +105,10 @@ extension JournalRecord {
         case .retried(let attempt, let worker):
             writer.encode(attempt)
             writer.varint(worker.rawValue)
+        case .charged(let attempt, let worker, let how):
+            writer.encode(attempt)
+            writer.varint(worker.rawValue)
+            writer.string(how)
         case .lost(let object, let obstacle, let error):
             writer.varint(object.session.rawValue)
             writer.varint(object.index)
@@ -142,6 +148,7 @@ extension JournalRecord {
         case .started: self = .started(try reader.attempt())
         case .runAgain: self = .runAgain(try reader.sessionID(), tasks: try reader.ranges(), objects: try reader.ranges())
         case .retried: self = .retried(try reader.attempt(), try reader.workerID())
+        case .charged: self = .charged(try reader.attempt(), try reader.workerID(), how: try reader.string())
         case .lost:
             let object = ObjectID(session: try reader.sessionID(), index: try reader.varint32())
             self = .lost(object, obstacle: try reader.varint32(), try reader.taskError())

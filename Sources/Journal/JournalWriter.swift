@@ -132,7 +132,7 @@ final class JournalWriter {
         case .workerLost(let worker, let reason):
             return try end(loseWorker, worker.rawValue, reason, entry, now)
         case .epochBegan, .keptChanged, .cancelRequested, .finished, .failed, .cancelled, .assigned, .started, .runAgain, .lost,
-            .retried:
+            .retried, .charged:
             return false
         }
     }

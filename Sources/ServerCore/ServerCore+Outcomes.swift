@@ -96,6 +96,7 @@ extension ServerCore {
         sessions[slot]!.finishedCount += 1
         if !sessions[slot]!.tasks.earlierEpochs.isEmpty { sessions[slot]!.tasks.earlierEpochs[task] = nil }
         if !sessions[slot]!.tasks.failureCounts.isEmpty { sessions[slot]!.tasks.failureCounts[task] = nil }
+        if !sessions[slot]!.tasks.losses.isEmpty { sessions[slot]!.tasks.losses[task] = nil }
         if !sessions[slot]!.tasks.missCounts.isEmpty { sessions[slot]!.tasks.missCounts[task] = nil }
         if !sessions[slot]!.tasks.takenBackCounts.isEmpty { sessions[slot]!.tasks.takenBackCounts[task] = nil }
         if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyFinished.append(task) }

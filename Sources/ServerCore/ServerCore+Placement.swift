@@ -170,6 +170,7 @@ extension ServerCore {
             arguments: sessions[slot]!.tasks.arguments(ofRow: row), firstOutput: 0,
             arrayIndex: sessions[slot]!.tasks.arrayIndex(of: task), name: sessions[slot]!.tasks.rowNames[row] ?? "")
         let outputCount = sessions[slot]!.templates[Int(template)].outputs.count
+        if !sessions[slot]!.tasks.losses.isEmpty, let losses = sessions[slot]!.tasks.losses[task] { assignment.lossCount = losses.count }
         assignment.firstOutput = sessions[slot]!.tasks.firstOutput(of: task, outputCount: outputCount)
         let inputs = sessions[slot]!.tasks.inputRange(ofRow: row)
         let constants = sessions[slot]!.templates[Int(template)].constants

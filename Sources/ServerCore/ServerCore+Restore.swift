@@ -78,6 +78,8 @@ extension ServerCore {
             let slot = try restoredSlot(attempt.task, "an attempt")
             sessions[slot]!.tasks.failureCounts[attempt.task.index, default: 0] += 1
             requeueRestored(slot, attempt.task.index)
+        case .charged(let attempt, let worker, let how):
+            noteCharged(try restoredSlot(attempt.task, "a loss"), attempt, worker, how)
         case .cancelled(let task):
             let slot = try restoredSlot(task, "an outcome")
             releaseWorker(slot, task.index)

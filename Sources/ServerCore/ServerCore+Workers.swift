@@ -25,7 +25,7 @@ extension ServerCore {
                 }
             }
         case .goodbye:
-            if let worker = workerOfPeer[peer] { loseWorker(worker, reason: "it was told to end", into: &effects) }
+            if let worker = workerOfPeer[peer] { loseWorker(worker, reason: "it was told to end", ran: .nothing, into: &effects) }
         case .welcome, .refused:
             refusePeer(peer, "a worker does not send such a frame", now: now, into: &effects)
         }
@@ -47,11 +47,17 @@ extension ServerCore {
         var known = workerOfIncarnation[hello.incarnation]
         if let worker = known, hello.knownEpoch != epoch, workers[worker]!.hasBeenHeard || !isKnownFromBefore(worker, hello) {
             // It has forgotten what we know of it.
-            loseWorker(worker, reason: "its process forgot the server", into: &effects)
+            loseWorker(worker, reason: "its process forgot the server", ran: .nothing, into: &effects)
             known = nil
         }
         if let predecessor = workerOfPlace[hello.place], predecessor != known {
-            loseWorker(predecessor, reason: "its process ended, and its parent started a new one", into: &effects)
+            let how = hello.predecessor.map { ", by \($0.end)" } ?? ""
+            loseWorker(
+                predecessor, reason: "its process ended\(how), and its parent started a new one",
+                ran: hello.predecessor.map { .attempts(Set($0.running)) } ?? .whatHadStarted, how: hello.predecessor?.end ?? "its process ended",
+                into: &effects)
+        } else if known == nil, let predecessor = hello.predecessor {
+            chargeLate(predecessor, into: &effects)
         }
         let worker: Int
         if let known {
@@ -118,7 +124,7 @@ extension ServerCore {
         lastTick = now
         for worker in workers.indices {
             guard let reason = workers[worker]?.link.judge(now: now, latenessNanoseconds: lateness) else { continue }
-            loseWorker(worker, reason: reason, into: &effects)
+            loseWorker(worker, reason: reason, ran: .whatHadStarted, how: reason, into: &effects)
         }
         for worker in workers.indices where workers[worker] != nil { addressed.insert(worker) }  // Some have to be shown life.
         for slot in sessions.indices where hasSession(slot) {
@@ -131,7 +137,12 @@ extension ServerCore {
         }
     }
 
-    mutating func loseWorker(_ worker: Int, reason: String, into effects: inout ContiguousArray<ServerEffect>) {
+    /// - Parameters:
+    ///   - ran: what is charged for it.
+    ///   - how: it ended, for the error of a task that is charged too often.
+    mutating func loseWorker(
+        _ worker: Int, reason: String, ran: RanAtLoss, how: String = "", into effects: inout ContiguousArray<ServerEffect>
+    ) {
         let entry = workers[worker]!
         if let peer = entry.peer {
             workerOfPeer[peer] = nil
@@ -147,7 +158,7 @@ extension ServerCore {
             sessions[slot]!.openWorkers.removeAll { $0 == UInt32(worker) }
             if sessions[slot]!.isOpen {
                 // First what ran there, so that nothing is assigned whose inputs are gone.
-                requeued += takeBackTasks(slot, from: worker, entry.id, into: &effects)
+                requeued += takeBackTasks(slot, from: worker, entry.id, ran, how, into: &effects)
                 if sessions[slot]!.isOpen { loseReplicas(slot, on: worker, entry.id, into: &effects) }
             }
         }
@@ -160,7 +171,7 @@ extension ServerCore {
 
     /// Tasks that the worker had run again elsewhere, unless they must not.
     private mutating func takeBackTasks(
-        _ slot: Int, from worker: Int, _ id: WorkerID, into effects: inout ContiguousArray<ServerEffect>
+        _ slot: Int, from worker: Int, _ id: WorkerID, _ known: RanAtLoss, _ how: String, into effects: inout ContiguousArray<ServerEffect>
     ) -> Int {
         var requeued = 0
         for task in 0..<sessions[slot]!.tasks.count where sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) {
@@ -170,6 +181,9 @@ extension ServerCore {
                 handle(.cancelled(attempt(slot, task)), from: worker, into: &effects)
             } else if sessions[slot]!.template(of: task).rerun == .never {
                 failLost(slot, task, on: id, into: &effects)
+                guard sessions[slot]!.isOpen else { return requeued }
+            } else if ran(slot, task, known), charge(slot, attempt(slot, task), worker: id, how: Self.ending(how), into: &effects) {
+                failPoisonous(slot, task, on: id, into: &effects)
                 guard sessions[slot]!.isOpen else { return requeued }
             } else {
                 requeue(slot, task)

@@ -337,6 +337,8 @@ package enum JournalRecord: Equatable, Sendable {
     case runAgain(SessionID, tasks: [Range<UInt32>], objects: [Range<UInt32>])
     /// The attempt failed, and its template allows another. Nobody waits for it: lost, it is allowed once more.
     case retried(AttemptID, WorkerID)
+    /// The attempt ran on a worker that was lost, which ended so. Nobody waits for it: lost, the task may end one worker more.
+    case charged(AttemptID, WorkerID, how: String)
     /// An object that existed is lost for good, since this task must not run again.
     case lost(ObjectID, obstacle: UInt32, TaskError)
     /// Telemetry, but for a task that must not run twice: such an assignment leaves when its record is on disk.

@@ -38,6 +38,8 @@ struct TaskTable: Sendable {
     // Few tasks have these.
     var errors: [UInt32: TaskError] = [:]
     var failureCounts: [UInt32: UInt32] = [:]
+    /// Workers that were lost while they ran the task.
+    var losses: [UInt32: Losses] = [:]
     /// How often an input could not be had.
     var missCounts: [UInt32: UInt32] = [:]
     /// Tasks that had finished and run again, since an output was lost.

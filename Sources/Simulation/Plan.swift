@@ -89,10 +89,13 @@ package struct Plan: Sendable {
         stores = cpus.map { _ in Self.store(&storeRandom) }
         var offerRandom = SeededGenerator(seed: seed, part: 4)
         offers = Self.offers(&offerRandom, cpus)
+        // Only the next process of a worker knows what the one before ran, so each must be known to follow it.
+        let killerPercent = !isQuiet && offerRandom.chance(12) ? 5 : 0
+        if killerPercent > 0 { for worker in stores.indices { stores[worker].hasPlace = true } }
         clients = []
         let clientCount = 1 + random.below(3)
         for client in 0..<clientCount {
-            clients.append(Self.client(seed, UInt64(client), cpusMax: cpus.max() ?? 1, tasksMax: reduction.tasksMax))
+            clients.append(Self.client(seed, UInt64(client), cpusMax: cpus.max() ?? 1, killerPercent: killerPercent, tasksMax: reduction.tasksMax))
         }
         faults = []
         let faultCount = isQuiet ? 0 : random.below(7)
@@ -117,7 +120,7 @@ package struct Plan: Sendable {
             memoryBytes: memoryBytes, diskBytes: diskBytes, spillFailurePercent: [0, 0, 10, 60][random.below(4)], hasPlace: random.chance(50))
     }
 
-    private static func client(_ seed: UInt64, _ number: UInt64, cpusMax: UInt32, tasksMax: Int) -> ClientPlan {
+    private static func client(_ seed: UInt64, _ number: UInt64, cpusMax: UInt32, killerPercent: Int, tasksMax: Int) -> ClientPlan {
         var random = SeededGenerator(seed: seed, part: 100 + number)
         var shape = RandomGraph.Shape()
         shape.taskCount = random.chance(5) ? 150 : 1 + random.below(40)
@@ -127,6 +130,7 @@ package struct Plan: Sendable {
         shape.neverPercent = random.chance(30) ? 25 : 0
         shape.arrayPercent = random.chance(50) ? 15 : 0
         shape.largePercent = [10, 30, 70][random.below(3)]
+        shape.killerPercent = killerPercent
         let isPlain = random.chance(40)
         return ClientPlan(
             graph: RandomGraph(random: &random, shape: shape, tasksMax: tasksMax), onError: random.chance(60) ? .failDescendants : .failSession,

@@ -13,6 +13,8 @@ package struct RandomGraph: Sendable {
     package private(set) var outputs: [Range<UInt32>] = []
     package private(set) var templateOf: [Int] = []
     package private(set) var failing: [Bool] = []
+    /// Whether it ends the worker that runs it.
+    package private(set) var killing: [Bool] = []
     /// By object.
     package private(set) var values: [UInt64] = []
     package private(set) var isLarge: [Bool] = []
@@ -25,6 +27,8 @@ package struct RandomGraph: Sendable {
         package var taskCount = 20
         package var submitCount = 1
         package var failurePercent = 0
+        /// Of tasks that end the worker that runs them.
+        package var killerPercent = 0
         package var cpusMax: UInt32 = 2
         /// Of templates that must not run twice.
         package var neverPercent = 0
@@ -148,6 +152,7 @@ package struct RandomGraph: Sendable {
         inputs.append(all)
         outputs.append(first..<UInt32(values.count))
         failing.append(random.chance(shape.failurePercent))
+        killing.append(shape.killerPercent > 0 && random.chance(shape.killerPercent))
     }
 
     private mutating func finish(_ draft: inout Draft) {

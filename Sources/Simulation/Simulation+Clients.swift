@@ -290,6 +290,9 @@ extension Simulation {
             case .user: graph.failing[task]
             case .dependency: true  // Held against its ancestors by whoever has the whole graph.
             case .crash: crashedTasks.contains(TaskID(session: session, index: failure.task))
+            case .workerLost where failure.error.message.contains("workers were lost while they ran"):
+                // Its own doing, or that of another task beside it, or of faults.
+                lostWorkerCount >= 3
             case .workerLost: isCutOff || (lostWorkerCount > 0 && (mayRunOnce || graph.descendsFromOnce(task)))
             case .setup: hasFutileCrash
             case .preempted: mayRunOnce

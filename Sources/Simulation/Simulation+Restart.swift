@@ -88,7 +88,8 @@ extension JournalRecord {
         case .sessionOpened(let session, _), .sessionClosed(let session, _), .submitted(let session, _, _), .keptChanged(let session, _, _),
             .cancelRequested(let session, _), .runAgain(let session, _, _):
             session
-        case .finished(let attempt, _, _), .failed(let attempt, _, _), .assigned(let attempt, _), .started(let attempt), .retried(let attempt, _):
+        case .finished(let attempt, _, _), .failed(let attempt, _, _), .assigned(let attempt, _), .started(let attempt), .retried(let attempt, _),
+            .charged(let attempt, _, _):
             attempt.task.session
         case .cancelled(let task): task.session
         case .lost(let object, _, _): object.session

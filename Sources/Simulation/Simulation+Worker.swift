@@ -245,6 +245,7 @@ extension Simulation {
             return
         }
         if random.chance(plan.crashPercent) { return try endSubworker(id, isCrash: true, worker) }
+        if try endsWorker(worker.processes[process].queue[position].request.job, worker) { return }
         let call = worker.processes[process].queue.remove(at: position)
         let job = call.request.job
         var (result, made) = call.isCancelled ? (.cancelled, []) : try run(job, worker, process: process)
@@ -284,8 +285,22 @@ extension Simulation {
         try tell(.subworkerEnded(id, evidence: evidence, running: running, begun: begun), worker)
     }
 
+    /// The task kills its worker: that is all that it does.
+    private func endsWorker(_ job: JobRequest, _ worker: VirtualWorker) throws(Violation) -> Bool {
+        let task = job.attempt.task
+        guard try graph(of: task.session).killing[Int(task.index)] else { return false }
+        count("workers ended by tasks")
+        killCounts[task, default: 0] += 1
+        // Charged once for each, or less when the server died meanwhile, or had given the worker up: then the attempt was another's.
+        let excused = (counts["server crashes"] ?? 0) + (counts["faults"] ?? 0)
+        if killCounts[task]! > Int(3 + 3 * excused) { throw Violation(.ranAgain, "task \(task) has ended \(killCounts[task]!) workers") }
+        kill(worker, restartAt: now + random.milliseconds(20...600))
+        return true
+    }
+
     private func finishJob(_ token: JobToken, _ worker: VirtualWorker) throws(Violation) {
         guard let index = worker.jobs.firstIndex(where: { $0.token == token }) else { return }
+        if !worker.jobs[index].isStopped, try endsWorker(worker.jobs[index].request, worker) { return }
         let job = worker.jobs.remove(at: index)
         if job.isStopped, random.chance(80) { return try tell(.jobEnded(token, .cancelled), worker) }
         let (result, made) = try run(job.request, worker, process: nil)

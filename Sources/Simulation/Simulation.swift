@@ -87,6 +87,8 @@ package final class Simulation {
     var serialCount: UInt64 = 0
     // What may excuse a failure.
     var crashedTasks: Set<TaskID> = []
+    /// Workers that each task has ended.
+    var killCounts: [TaskID: Int] = [:]
     var lostWorkerCount = 0
     var hasLostWorker = false
     var dataPartitionCount = 0

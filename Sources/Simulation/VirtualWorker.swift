@@ -41,6 +41,8 @@ final class VirtualWorker {
     let offers: [String]
     /// Counts its processes; what was started in an earlier life is not heard any more.
     var life = 0
+    /// How its last process ended, and what that ran.
+    var predecessor: Predecessor?
     var isAlive = false
     var core: WorkerCore
     var frozenUntil: UInt64 = 0
@@ -81,12 +83,14 @@ final class VirtualWorker {
         core = Self.makeCore(index: index, life: 0, cpus: cpus, offers, storePlan)
     }
 
-    private static func makeCore(index: Int, life: Int, cpus: UInt32, _ offers: [String], _ storePlan: Plan.StorePlan) -> WorkerCore {
+    private static func makeCore(
+        index: Int, life: Int, cpus: UInt32, _ offers: [String], predecessor: Predecessor? = nil, _ storePlan: Plan.StorePlan
+    ) -> WorkerCore {
         let description = WorkerDescription(
             hostName: "host\(index)", processID: UInt32(life + 1), cpus: cpus, dataEndpoint: endpoint(index: index, life: life), store: "virtual")
         var core = WorkerCore(
             description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life), place: storePlan.hasPlace ? UInt64(index + 1) : 0,
-            subworkers: offers.map { SubworkerCommand(name: $0, arguments: [$0]) })
+            predecessor: predecessor, subworkers: offers.map { SubworkerCommand(name: $0, arguments: [$0]) })
         core.storeMemoryBytes = storePlan.memoryBytes
         return core
     }
@@ -97,12 +101,14 @@ final class VirtualWorker {
     func start() {
         life += 1
         isAlive = true
-        core = Self.makeCore(index: index, life: life, cpus: cpus, offers, storePlan)
+        core = Self.makeCore(index: index, life: life, cpus: cpus, offers, predecessor: predecessor, storePlan)
     }
 
     /// Everything of the process is gone, and with it whatever it had started.
     func die() {
         isAlive = false
+        let running = jobs.map(\.request.attempt) + processes.flatMap { $0.queue.map(\.request.job.attempt) }
+        predecessor = storePlan.hasPlace ? Predecessor(end: "signal 9", running: running) : nil
         connection = nil
         tickAt = nil
         store = VirtualStore(memoryBytes: storePlan.memoryBytes, diskBytes: storePlan.diskBytes)

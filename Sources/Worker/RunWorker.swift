@@ -1,5 +1,7 @@
 import CLinux
 import Glibc
+import Link
+import TaskModel
 
 /// Runs a worker until it is told to end: this process becomes the small parent that survives the worker's own process, ends
 /// everything that it leaves behind, and starts it again.
@@ -26,9 +28,15 @@ struct WorkerParent {
     private let signals: Int32
     private var isStopping = false
     private var isReadyTold = false
+    /// Whether the server has heard of the process that runs now.
+    private var isTold = false
     /// Both ends of the janitor's pipe; the reading one until the janitor has it.
     private var lifeline: (read: Int32, write: Int32)
     private var janitor: pid_t = 0
+    /// What the worker's process runs, by its own hand; open for as long as this process lives.
+    private let record: Int32
+    /// So many attempts are told of: the options must stay a line.
+    private static let toldAttemptsMax = 10_000
 
     init(_ options: WorkerOptions, command: [String]) throws(SystemError) {
         self.options = options
@@ -39,6 +47,7 @@ struct WorkerParent {
         let numbers = [SIGTERM, SIGINT, SIGHUP, SIGCHLD]
         signals = try check(rain_signal_pipe(numbers, numbers.count), "sigaction")
         signal(SIGPIPE, SIG_IGN)
+        record = try RunRecord.make().take()
         var ends: [Int32] = [-1, -1]
         try check(rain_pipe(&ends, false), "pipe")
         lifeline = (ends[0], ends[1])
@@ -61,14 +70,28 @@ struct WorkerParent {
             if ended.signal == 0, ended.exit_code == WorkerExit.unusable { return WorkerExit.unusable }
             failures = monotonicNanoseconds() - started < Self.shortLifeNanoseconds ? failures + 1 : 1
             let how = ended.signal != 0 ? "was ended by signal \(ended.signal) (\(signalName(ended.signal)))" : "exited with code \(ended.exit_code)"
+            let running = RunRecord.take(record)
+            let tasks = Self.describe(running)
             guard failures < Self.failuresMax else {
-                writeNote("the worker's process \(how), \(failures) times in a row: giving up; what it wrote above says why")
+                writeNote("the worker's process \(how)\(tasks), \(failures) times in a row: giving up; what it wrote above says why")
                 return WorkerExit.failed
             }
-            writeNote("the worker's process \(how); everything that it ran is ended, and it is started again")
+            writeNote("the worker's process \(how)\(tasks); everything that it ran is ended, and it is started again")
+            // Those of a process that the server never heard of are told with it by the next one.
+            let untold = isTold ? [] : options.predecessor?.running ?? []
+            options.predecessor = Predecessor(
+                end: ended.signal != 0 ? "signal \(ended.signal) (\(signalName(ended.signal)))" : "exit code \(ended.exit_code)",
+                running: Array((untold + running).prefix(Self.toldAttemptsMax)))
             // 0, 100, 200, 400 ms: the first time at once.
             if failures > 1, waitForStop(milliseconds: 50 << Int32(failures - 1)) { return 0 }
         }
+    }
+
+    /// For people: the log of the server has the same numbers.
+    private static func describe(_ running: [AttemptID]) -> String {
+        if running.isEmpty { return "" }
+        let named = running.prefix(5).map { "\($0.task)" }.joined(separator: ", ")
+        return " while it ran task\(running.count == 1 ? "" : "s") \(named)\(running.count > 5 ? " and \(running.count - 5) more" : "")"
     }
 
     /// One life of the worker's process.
@@ -78,6 +101,7 @@ struct WorkerParent {
             throw SystemError("socketpair", code: errno)
         }
         let ours = Descriptor(ends[0])
+        isTold = false
         let pid: pid_t
         do {
             let theirs = Descriptor(ends[1])
@@ -110,7 +134,8 @@ struct WorkerParent {
 
     private func spawn(_ socket: Int32) throws(SystemError) -> pid_t {
         try spawn(
-            CommandLine.arguments.first ?? "rain", "3", standard: (0, 1, 2), inherited: [socket, 3, lifeline.write, Janitor.lifeline])
+            CommandLine.arguments.first ?? "rain", "3", standard: (0, 1, 2),
+            inherited: [socket, 3, lifeline.write, Janitor.lifeline, record, RunRecord.descriptor])
     }
 
     /// Once the worker works: then there is something to clean up, and the start is not made longer.
@@ -182,6 +207,7 @@ struct WorkerParent {
     /// Hands the news on, with the process that a signal should go to.
     private mutating func tellReady(_ news: [UInt8]) {
         guard let value = try? JSONParser.parse(news), value["ready"]?.bool == true else { return }
+        isTold = true
         startJanitor()
         let text =
             JSONValue.object([

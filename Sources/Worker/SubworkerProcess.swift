@@ -41,6 +41,8 @@ final class SubworkerProcess {
     /// Answers whose directories are being accepted.
     var acceptingCount = 0
     var calls: [Call?] = Array(repeating: nil, count: ControlPage.slotCount)
+    /// Where they are recorded for the parent.
+    var block: Int?
     var received: [UInt8] = []
     var outgoing: ContiguousArray<Segment> = []
     var isUnsent = false

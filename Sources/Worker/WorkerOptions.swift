@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Link
 import TaskModel
 
 /// How a worker is started.
@@ -31,6 +32,8 @@ package struct WorkerOptions: Equatable, Sendable {
     var storeName = ""
     /// Tells the server that processes follow one another; set by the process that starts them.
     var place: UInt64 = 0
+    /// How that process's predecessor ended; set by the process that saw it.
+    var predecessor: Predecessor?
 
     package init(
         serverHost: String, controlPort: UInt16 = 7211, cpus: UInt32 = availableCPUs(), workDirectory: String, logDirectory: String,
@@ -84,7 +87,7 @@ extension WorkerOptions {
             ("work_directory", .string(workDirectory)), ("log_directory", .string(logDirectory)), ("access_file", .string(accessFile)),
             ("name", .string(name)), ("store_name", .string(storeName)), ("place", .string(String(place))),
             ("data_host", dataHost.map { .string($0) } ?? .null), ("store_memory", .string(String(storeMemoryBytes))),
-            ("log_level", logLevel.map { .string($0.name) } ?? .null),
+            ("predecessor", predecessor.map { $0.json } ?? .null), ("log_level", logLevel.map { .string($0.name) } ?? .null),
             (
                 "subworkers",
                 .array(
@@ -120,5 +123,26 @@ extension WorkerOptions {
             logLevel: value["log_level"]?.string.flatMap { LogLevel($0) })
         storeName = store
         self.place = place
+        predecessor = value["predecessor"].flatMap { Predecessor(json: $0) }
+    }
+}
+
+extension Predecessor {
+    fileprivate var json: JSONValue {
+        // The numbers of all attempts in a row, four each.
+        let numbers = running.flatMap { [$0.task.session.rawValue, $0.task.index, $0.epoch.rawValue, $0.number] }
+        return .object([("end", .string(end)), ("running", .array(numbers.map { .number(Double($0)) }))])
+    }
+
+    fileprivate init?(json: JSONValue) {
+        guard let end = json["end"]?.string, let values = json["running"]?.array else { return nil }
+        let numbers = values.compactMap { $0.index.flatMap { UInt32(exactly: $0) } }
+        guard numbers.count == values.count, numbers.count % 4 == 0 else { return nil }
+        let running = stride(from: 0, to: numbers.count, by: 4).map { first in
+            AttemptID(
+                task: TaskID(session: SessionID(numbers[first]), index: numbers[first + 1]), epoch: ServerEpoch(numbers[first + 2]),
+                number: numbers[first + 3])
+        }
+        self.init(end: end, running: running)
     }
 }

@@ -20,6 +20,7 @@ package func runWorkerProcess(_ arguments: [String]) -> Int32 {
     _ = rain_set_close_on_exec(parent, true)
     // The janitor waits until nobody holds this one any more.
     _ = rain_set_close_on_exec(Janitor.lifeline, true)
+    _ = rain_set_close_on_exec(RunRecord.descriptor, true)
     rain_set_name("rain-worker")
     guard let options = readOptions(from: parent) else {
         writeNote("the parent process ended before it said what to do")
@@ -93,13 +94,15 @@ private enum WorkerProcess {
             mailbox.post(.event(.fetched(token, result)))
         }
         let socket = try ControlWorkerSocket(host: options.serverHost, port: options.controlPort, access: access)
-        let shell = try WorkerShell(options: options, hostName: hostName, store: store, mailbox: mailbox, fetcher: fetcher)
+        let record = try RunRecord(descriptor: RunRecord.descriptor)
+        let shell = try WorkerShell(options: options, hostName: hostName, store: store, mailbox: mailbox, fetcher: fetcher, record: record)
         let isOpenToAll = address == "0.0.0.0" || address == "::"
         let description = WorkerDescription(
             hostName: options.name.isEmpty ? hostName : options.name, processID: UInt32(getpid()), cpus: options.cpus,
             dataEndpoint: Endpoint(host: isOpenToAll ? "" : address, port: data.port), store: store.kind)
         var core = WorkerCore(
-            description: description, incarnation: UInt64.random(in: 1...UInt64.max), place: options.place, subworkers: options.subworkers)
+            description: description, incarnation: UInt64.random(in: 1...UInt64.max), place: options.place, predecessor: options.predecessor,
+            subworkers: options.subworkers)
         core.unixMicrosecondsAtZero = unixMicroseconds() &- monotonicNanoseconds() / 1000
         if store.disk != nil { core.storeMemoryBytes = store.memoryBytes }
         core.gatherNanoseconds = 10_000_000

@@ -43,6 +43,7 @@ extension WorkerShell {
                 subworker.calls[Int(request.slot)] = SubworkerProcess.Call(
                     attempt: job.attempt, template: entry, firstOutput: job.firstOutput, inputCount: job.inputs.count,
                     exposed: exposedInputs(of: job, inlineBytesMax: Self.inlineInputBytesMax))
+                record?.begin(job.attempt, block: subworker.block, slot: Int(request.slot))
                 let ticket = subworker.page.queue(Int(request.slot))
                 calls.append(
                     SubworkerCall(
@@ -133,6 +134,7 @@ extension WorkerShell {
             for slot in 0..<ControlPage.slotCount where slots.contains(UInt8(slot)) && subworker.calls[slot] != nil {
                 guard subworker.page.recall(slot) else { continue }
                 subworker.calls[slot] = nil
+                record?.end(block: subworker.block, slot: slot)
                 taken.insert(UInt8(slot))
             }
         }

@@ -76,6 +76,7 @@ extension WorkerShell {
 
     func endJob(_ token: JobToken, _ result: JobResult) {
         jobs[token] = nil
+        record?.end(job: token)
         events.append(.jobEnded(token, result))
     }
     func fail(_ token: JobToken, _ error: TaskError) { endJob(token, .failed(error)) }

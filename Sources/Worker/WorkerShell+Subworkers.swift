@@ -52,6 +52,7 @@ extension WorkerShell {
             let socket = ours.take()
             subworkers[id] = SubworkerProcess(
                 id: id, command: command, pid: pid, socket: socket, page: page, log: log, logPath: logPath, stagingName: stagingName, staging: staging)
+            subworkers[id]!.block = record?.takeBlock()
             try check(rain_epoll_watch(epoll, socket, LoopToken.subworker(id), false), "epoll_ctl")
         } catch {
             // What was copied here keeps its place a secret: people know it by its name.
@@ -114,6 +115,7 @@ extension WorkerShell {
         socketEnded(subworker)
         let (running, begun) = subworker.unansweredCalls()
         subworkers[id] = nil
+        record?.freeBlock(subworker.block)
         for case let call? in subworker.calls { _ = damage(by: "", call.exposed, call.template.template, advice: Self.callAdvice) }
         if store.discard(subworker.stagingName, from: store.staging) { hasNewTrash = true }
         if store.discard(subworker.stagingName, from: store.tasks) { hasNewTrash = true }

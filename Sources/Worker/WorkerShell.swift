@@ -22,6 +22,8 @@ final class WorkerShell {
     let nullDevice: Int32
     /// Whether every child of this process is the worker's, orphans included.
     let isReaper: Bool
+    /// For the parent; `nil` without one.
+    let record: RunRecord?
 
     var events: ContiguousArray<WorkerEvent> = []
     var timers = Timers()
@@ -50,13 +52,16 @@ final class WorkerShell {
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 * 1024, alignment: 16)
     private let environments = EnvironmentCache()
 
-    init(options: WorkerOptions, hostName: String, store: Store, mailbox: Mailbox, fetcher: Fetcher, isReaper: Bool = true) throws(SystemError) {
+    init(
+        options: WorkerOptions, hostName: String, store: Store, mailbox: Mailbox, fetcher: Fetcher, isReaper: Bool = true, record: RunRecord? = nil
+    ) throws(SystemError) {
         self.options = options
         self.hostName = hostName
         self.store = store
         self.mailbox = mailbox
         self.fetcher = fetcher
         self.isReaper = isReaper
+        self.record = record
         pool = BlockingPool()
         epoll = try check(rain_epoll(), "epoll_create")
         nullDevice = try check(rain_openat(AT_FDCWD, "/dev/null", O_RDWR, 0), "open", "/dev/null")
@@ -87,7 +92,9 @@ final class WorkerShell {
         case .cancelCall(let id, let slot): cancelCall(id, slot)
         case .stopSubworker(let id, let isKilled): stopSubworker(id, isKilled: isKilled)
         case .grant(let id, let file, let sizeBytes, let heldBytes, let grant): self.grant(id, file, sizeBytes, heldBytes, grant)
-        case .runJob(let token, let request): runJob(token, request)
+        case .runJob(let token, let request):
+            record?.begin(request.attempt, job: token)
+            runJob(token, request)
         case .stopJob(let token): stopJob(token)
         case .fetch(let token, let input):
             fetcher.fetch(token, input)

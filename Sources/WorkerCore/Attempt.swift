@@ -44,6 +44,10 @@ struct Attempt: TableRow {
     /// A process has worked on it, which is gone: it may have changed the world, so it stays here.
     var hasBegun = false
     var isStartReported = false
+    /// Workers that were lost while they ran the task.
+    let lossCount: UInt16
+    /// One more, and the task fails: where others are in the same place, one of them runs at a time.
+    var isLastTry: Bool { lossCount >= 2 }
     /// How each process ended that died of it.
     var crashes: ContiguousArray<TaskError> = []
     /// It found no room in memory: it works on disk now.
@@ -59,6 +63,7 @@ struct Attempt: TableRow {
         name = assignment.name
         firstOutput = assignment.firstOutput
         arrayIndex = assignment.arrayIndex
+        lossCount = assignment.lossCount
     }
 
     mutating func vacate() {

@@ -22,6 +22,11 @@ extension WorkerCore {
                 lanes[lane].blockedRound = round
                 continue
             }
+            // It may be what ended two workers: beside another such task nobody would know which of them ends the third.
+            if attempts[attempt].isLastTry, lastTryCount > 0 {
+                lanes[lane].blockedRound = round
+                continue
+            }
             guard place(attempt, of: lane, into: &effects) else {
                 lanes[lane].blockedRound = round
                 if cpus.fits(weight) {
@@ -96,7 +101,7 @@ extension WorkerCore {
         leaveLane(attempt)
         cpus.acquire(lanes[lane].cpus)
         attempts[attempt].handle(.jobStarted(now: now))
-        sessions[attempts[attempt].session].activeCount += 1
+        becameActive(attempt)
         placeOutputs(of: attempt)
         effects.append(.runJob(JobToken(attempt.packed), request(attempt, subworker: nil)))
         reportStart(attempt)
@@ -113,7 +118,8 @@ extension WorkerCore {
         let weight = lanes[lane].cpus
         let isFree = cpus.fits(weight)
         let learned = templates[attempts[attempt].template].learned.estimate
-        let estimate = isStoreFilling ? max(learned, LearnedDuration.queueNanoseconds + 1) : learned
+        // Nothing waits behind what may end the worker, so that it is known what ran.
+        let estimate = isStoreFilling || attempts[attempt].lossCount > 0 ? max(learned, LearnedDuration.queueNanoseconds + 1) : learned
         var best: SubworkerHandle?
         var bestLoad = UInt64.max
         var takesUnit = false
@@ -147,7 +153,7 @@ extension WorkerCore {
         if subworkers[subworker].outbox.isEmpty { outboxes.append(subworker) }
         subworkers[subworker].outbox.append(CallRequest(slot: slot, job: request))
         attempts[attempt].handle(.called(subworker, slot: slot, now: now))
-        sessions[attempts[attempt].session].activeCount += 1
+        becameActive(attempt)
     }
 
     private func request(_ attempt: AttemptHandle, subworker: SubworkerHandle?) -> JobRequest {

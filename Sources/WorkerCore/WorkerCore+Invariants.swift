@@ -169,6 +169,8 @@ extension WorkerCore {
     }
 
     private func checkSessions() throws(BrokenInvariant) {
+        let lastTries = attempts.indices.count { attempts.handle(at: $0).map { attempts[$0].isActive && attempts[$0].isLastTry } ?? false }
+        guard lastTries == lastTryCount, lastTryCount <= 1 else { throw BrokenInvariant("\(lastTries) last tries at once, \(lastTryCount) counted") }
         for index in sessions.indices {
             guard let session = sessions.handle(at: index) else { continue }
             var active = 0

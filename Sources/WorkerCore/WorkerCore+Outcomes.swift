@@ -92,7 +92,13 @@ extension WorkerCore {
         for object in inputs { objects.release(object) }
     }
 
+    mutating func becameActive(_ attempt: AttemptHandle) {
+        sessions[attempts[attempt].session].activeCount += 1
+        if attempts[attempt].isLastTry { lastTryCount += 1 }
+    }
+
     mutating func becameInactive(_ attempt: AttemptHandle) {
+        if attempts[attempt].isLastTry { lastTryCount -= 1 }
         let session = attempts[attempt].session
         sessions[session].activeCount -= 1
         if sessions[session].activeCount == 0, sessions[session].closing != .no { closedSessions.append(session) }

@@ -62,6 +62,8 @@ package struct WorkerCore: Sendable {
     var nextSubworker: UInt32 = 1
     /// Subworkers that have not registered yet.
     var startingCount = 0
+    /// Active attempts that would be charged with the last worker that they may end.
+    var lastTryCount = 0
     var now = Instant(nanoseconds: 0)
     /// What a new server said while the work for its predecessor was being cleared away; `nil` when nothing is.
     var heldMessages: ContiguousArray<ServerMessage>?

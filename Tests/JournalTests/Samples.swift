@@ -30,6 +30,7 @@ func sampleRecords() -> [JournalRecord] {
         .submitted(session, sampleSubmit(), SubmitReceipt(firstTemplate: 1, firstTask: 2, firstObject: 3, taskCount: 4, objectCount: 5, isRepeated: true)),
         .assigned(attempt, WorkerID(4)),
         .started(attempt), .runAgain(session, tasks: [0..<3, 7..<8], objects: [4..<6]), .retried(attempt, WorkerID(4)),
+        .charged(attempt, WorkerID(4), how: " (signal 9)"),
         .lost(ObjectID(session: session, index: 9), obstacle: 4, TaskError(.workerLost, "gone")),
         .finished(attempt, WorkerID(4), finished),
         .failed(attempt, nil, error),
