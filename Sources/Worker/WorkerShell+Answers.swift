@@ -86,7 +86,7 @@ extension WorkerShell {
             let library = registration.library.isEmpty ? "the subworker" : String(registration.library.prefix(100))
             return refuse(
                 subworker,
-                "this worker speaks version \(subworkerProtocolVersion) of the subworker protocol, \(registration.library) speaks version \(registration.protocolVersion): build subworker '\(name)' with the library of this version of Rain"
+                "this worker speaks version \(subworkerProtocolVersion) of the subworker protocol, \(library) speaks version \(registration.protocolVersion): build subworker '\(name)' with the library of this version of Rain"
             )
         }
         guard registration.name.isEmpty || registration.name == name else {
@@ -155,16 +155,15 @@ extension WorkerShell {
                 break
             }
             subworker.calls[slot] = nil
-            record?.end(block: subworker.block, slot: slot)
             subworker.page.free(slot)
             var directories: [StagedDirectory] = []
-            let answer = CallAnswer(
             var value = answer(result, call, subworker, &directories)
             if var error = damage(by: call.template.template.type, call.exposed, call.template.template, advice: Self.callAdvice) {
                 if case .outputs(let accepted) = value { giveUp(accepted, &directories, of: call) }
                 error.debug = result.debug
                 value = .failed(error)
             }
+            let answer = CallAnswer(
                 slot: UInt8(slot), durationNanoseconds: result.durationNanoseconds, debug: result.debug, attributes: result.attributes, result: value)
             if directories.isEmpty { answers.append(answer) } else { acceptLater(answer, directories, of: subworker) }
         }
@@ -190,6 +189,7 @@ extension WorkerShell {
         directories = []
     }
 
+    /// - Parameter directories: gets those among the outputs that have to be accepted yet.
     private func answer(
         _ result: SubworkerResult, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess, _ directories: inout [StagedDirectory]
     ) -> CallAnswer.Result {
