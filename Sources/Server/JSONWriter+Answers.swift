@@ -192,14 +192,6 @@ extension JSONWriter {
         case .sessionFailed(_, let failure):
             raw("{\"session_failed\":")
             self.failure(failure)
-        case .hint(let number, let text):
-            raw("{\"hint\":")
-            object { writer in
-                writer.key("number")
-                writer.integer(number)
-                writer.key("message")
-                writer.string(text)
-            }
         case .progress(let list):
             raw("{\"progress\":")
             array(list) { writer, task in
@@ -213,6 +205,14 @@ extension JSONWriter {
                         writer.raw("null")
                     }
                 }
+            }
+        case .hint(let number, let text):
+            raw("{\"hint\":")
+            object { writer in
+                writer.key("number")
+                writer.integer(number)
+                writer.key("message")
+                writer.string(text)
             }
         case .closed(let reason):
             raw("{\"closed\":")

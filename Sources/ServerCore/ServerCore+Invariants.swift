@@ -68,7 +68,7 @@ extension ServerCore {
                 precondition(workers[worker] != nil, "task \(task) is on a worker that is gone")
                 let runner = session.template(of: task).runner
                 let isOffered =
-                    runner == "builtin" || session.options.subworkers.contains { $0.name == runner }
+                    runner == "builtin" || session.template(of: task).program != nil || session.options.subworkers.contains { $0.name == runner }
                     || workers[worker]!.description.subworkers.contains(String(runner))
                 precondition(isOffered, "task \(task) is on a worker that does not offer \(runner)")
                 if !tasks.ahead.contains(task), !tasks.awaited.contains(task) { assignedOf[worker] += 1 }

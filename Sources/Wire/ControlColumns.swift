@@ -232,7 +232,8 @@ struct ControlColumns: ~Copyable {
         assignments.append(
             cc_assignment(
                 attempt: cc_id(assignment.attempt), template_index: assignment.template.index, first_output: assignment.firstOutput,
-                array_index: assignment.arrayIndex, loss_count: UInt32(assignment.lossCount), arguments: bytes.add(assignment.arguments), name: bytes.add(assignment.name),
+                array_index: assignment.arrayIndex, loss_count: UInt32(assignment.lossCount), arguments: bytes.add(assignment.arguments),
+                name: bytes.add(assignment.name),
                 inputs: cc_range(from: first, to: inputs.count)))
     }
 
