@@ -208,9 +208,9 @@ package final class Simulation {
             return
                 "worker \(worker.worker) at the server: \(worker.runningCount) running, \(worker.queuedCount) queued, \(worker.objectCount) objects"
         }
+        if let hash = claimedBlobs.first { return "the depot keeps \(hash)" }
         guard journal.isIdle else { return "records that are not written" }
         for worker in workers {
-        if let hash = claimedBlobs.first { return "the depot keeps \(hash)" }
             guard worker.isAlive, worker.frozenUntil <= now else { return "worker \(worker.index) is away" }
             if !worker.isEmpty { return "worker \(worker.index): \(worker.store.count) files, core empty: \(worker.core.isEmpty)" }
             if let process = worker.processes.first(where: { !$0.cached.isEmpty || !$0.queue.isEmpty }) {
