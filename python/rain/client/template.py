@@ -30,14 +30,14 @@ def call_site():
     frame = sys._getframe(2)
     while frame.f_globals.get("__package__") == __package__:
         frame = frame.f_back
-    key = []
+    key = ()
     at = frame
     for _ in range(ORIGIN_FRAMES_MAX):
-        key += (id(at.f_code), at.f_lasti)
+        key = (id(at.f_code), at.f_lasti, key)
         at = at.f_back
         if at is None:
             break
-    return tuple(key), frame
+    return key, frame
 
 
 def frames_at(frame) -> list:
