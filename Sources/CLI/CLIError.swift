@@ -74,9 +74,10 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
             text
         case .noSuchLabel(let label, let known):
             "no object has the label \"\(label)\""
-                + (known.isEmpty ? ": none has a label" : "; there are: \(known.joined(separator: ", "))")
+                + (known.isEmpty ? ": none has a label" : "; there are: \(known.prefix(20).joined(separator: ", "))\(known.count > 20 ? "…" : "")")
         case .ambiguousLabel(let label, let objects):
-            "the label \"\(label)\" is that of \(objects.count) objects (\(objects.map(String.init).joined(separator: ", "))): give them different labels"
+            "the label \"\(label)\" is that of \(objects.count) objects (\(objects.prefix(10).map(String.init).joined(separator: ", "))"
+                + "\(objects.count > 10 ? "…" : "")): give them different labels"
         case .ambiguousObject(let label, let objects):
             "the label \"\(label)\" is that of \(objects.count) objects: name one by its number, "
                 + objects.prefix(10).map(String.init).joined(separator: ", ") + (objects.count > 10 ? "…" : "")

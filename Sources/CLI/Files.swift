@@ -28,26 +28,54 @@ func readFile(_ path: String) throws(CLIError) -> [UInt8]? {
     }
 }
 
-/// A file that appears under its name only when it is complete.
+/// A file that appears under its name only when it is complete. A device or a pipe that is there already is written to as it is.
 struct NewFile: ~Copyable {
     private let path: String
+    /// Also where `path` is no file.
     private let partPath: String
     private let descriptor: Descriptor
-    private var isComplete = false
+    private var isComplete: Bool
 
     init(_ path: String, mode: mode_t) throws(CLIError) {
-        self.path = path
-        partPath = "\(path).part\(getpid())"
-        let raw = open(partPath, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
-        guard raw >= 0 else { throw .system(call: "open", about: partPath, code: errno) }
+        let place = try Self.place(path)
+        let partPath = place.isSpecial ? place.path : "\(place.path).part\(getpid())"
+        let raw = open(partPath, O_WRONLY | O_CLOEXEC | (place.isSpecial ? 0 : O_CREAT | O_TRUNC), mode)
+        guard raw >= 0 else { throw .system(call: "open", about: path, code: errno) }
+        self.path = place.path
+        self.partPath = partPath
         descriptor = Descriptor(raw)
+        isComplete = place.isSpecial
+    }
+
+    /// Says at once what would be an error later.
+    static func check(_ path: String) throws(CLIError) {
+        let place = try place(path)
+        let slash = place.path.lastIndex(of: "/")
+        let parent = slash.map { $0 == place.path.startIndex ? "/" : String(place.path[..<$0]) } ?? "."
+        let isWritable = place.isSpecial ? access(place.path, W_OK) == 0 : access(parent, W_OK | X_OK) == 0
+        guard isWritable else { throw .system(call: "open", about: path, code: errno) }
+    }
+
+    /// Where it really is, so that a symbolic link stays one.
+    private static func place(_ path: String) throws(CLIError) -> (path: String, isSpecial: Bool) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return (path, false) }
+        switch status.st_mode & S_IFMT {
+        case S_IFDIR: throw .system(call: "open", about: path, code: EISDIR)
+        case S_IFREG:
+            guard let resolved = realpath(path, nil) else { return (path, false) }
+            defer { free(resolved) }
+            return (String(cString: resolved), false)
+        default: return (path, true)
+        }
     }
 
     func write(_ bytes: [UInt8]) throws(CLIError) {
-        try writeAll(bytes, to: descriptor.raw, path: partPath)
+        try writeAll(bytes, to: descriptor.raw, path: path)
     }
 
     consuming func finish() throws(CLIError) {
+        guard !isComplete else { return }
         guard rename(partPath, path) == 0 else { throw .system(call: "rename", about: path, code: errno) }
         isComplete = true
     }

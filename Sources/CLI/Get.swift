@@ -37,6 +37,7 @@ struct Get: ParsableCommand {
         let status = try client.decode(SessionAnswer.self, client.call(&connection, "GET", "/sessions/\(session.value)"))
         guard let object else { return try printList(status, client, &connection) }
         if let failure = status.failure { throw CLIError.taskFailed(failure.text) }
+        if let output, output != "-" { try NewFile.check(output) }
         let found = try find(object, status, client, &connection)
         if found.state == "dropped" { throw CLIError.notKept(found.label.map { $0.isEmpty ? object : $0 } ?? object) }
         if found.state == "unfinished", isatty(STDERR_FILENO) != 0 { printError("object \(found.object) is not there yet; waiting for it") }

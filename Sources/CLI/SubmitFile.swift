@@ -39,7 +39,12 @@ struct SubmitFile: ParsableCommand {
     var sessionName: String?
 
     func run() throws {
+        // Before anything runs: a result that nobody can write down is lost with its session.
+        for wanted in get where wanted.path != "-" { try NewFile.check(wanted.path) }
         guard let text = try readFile(file) else { throw CLIError.system(call: "open", about: file, code: ENOENT) }
+        guard text.contains(where: { $0 > 0x20 }) else {
+            throw CLIError.malformed(what: "a graph", path: file == "-" ? "stdin" : file, reason: "it is empty; see `rain submit --help`")
+        }
         let client = try APIClient(address)
         let waits = wait || !get.isEmpty
         var connection = try client.connect()
@@ -81,6 +86,8 @@ struct SubmitFile: ParsableCommand {
         var submitted: SubmittedAnswer?
         /// The submit was sent; whether it arrived is not known.
         var isInDoubt = false
+        /// The objects that `get` names.
+        var wanted: [UInt32]?
         var isOver = false
         var fetched = 0
     }
@@ -101,9 +108,10 @@ struct SubmitFile: ParsableCommand {
             work.isInDoubt = true
             work.submitted = try client.decode(SubmittedAnswer.self, client.call(&connection, "POST", "/sessions/\(number)/submit", body: work.text))
         }
+        if work.wanted == nil, let submitted = work.submitted { work.wanted = try find(client, number, submitted, &connection) }
         if !work.isOver { try waitForAll(client, number, lease: &lease) }
         work.isOver = true
-        if let submitted = work.submitted { try fetch(client, number, submitted, &work.fetched, &connection) }
+        try fetch(client, number, work.wanted ?? [], &work.fetched, &connection)
     }
 
     /// Waits for the answer, and keeps reading the lease meanwhile so that the server never has to hold its lines back.
@@ -123,22 +131,37 @@ struct SubmitFile: ParsableCommand {
         try client.check(head, waiting.readBody())
     }
 
+    /// The objects with the labels that are wanted: before the wait, which may be long.
+    private func find(
+        _ client: APIClient, _ session: UInt32, _ submitted: SubmittedAnswer, _ connection: inout HTTPConnection
+    ) throws(CLIError) -> [UInt32] {
+        guard !get.isEmpty else { return [] }
+        var found: [String: [UInt32]] = [:]
+        var next = submitted.firstObject
+        let end = next.addingReportingOverflow(submitted.objects).partialValue
+        while next < end {
+            let count = min(10_000, end - next)
+            for object in try client.objects(&connection, session, from: next, count: count) {
+                if let label = object.label, !label.isEmpty { found[label, default: []].append(object.object) }
+            }
+            next += count
+        }
+        var wanted: [UInt32] = []
+        for label in get.map(\.label) {
+            guard let objects = found[label], let object = objects.first else { throw .noSuchLabel(label, known: found.keys.sorted()) }
+            guard objects.count == 1 else { throw .ambiguousLabel(label, objects: objects) }
+            wanted.append(object)
+        }
+        return wanted
+    }
+
     /// - Parameter count: of objects that are fetched.
     private func fetch(
-        _ client: APIClient, _ session: UInt32, _ submitted: SubmittedAnswer, _ count: inout Int, _ connection: inout HTTPConnection
+        _ client: APIClient, _ session: UInt32, _ wanted: [UInt32], _ count: inout Int, _ connection: inout HTTPConnection
     ) throws(CLIError) {
-        guard !get.isEmpty else { return }
-        let ranges = ["objects": [[submitted.firstObject, submitted.objects]]]
-        let answer = try client.call(&connection, "POST", "/sessions/\(session)/info", body: encodeJSON(ranges))
-        let objects = try client.decode(ObjectInfoAnswer.self, answer).objects
-        for wanted in get[count...] {
-            let found = objects.filter { $0.label == wanted.label }
-            guard let object = found.first else {
-                throw .noSuchLabel(wanted.label, known: Set(objects.compactMap(\.label).filter { !$0.isEmpty }).sorted())
-            }
-            guard found.count == 1 else { throw .ambiguousLabel(wanted.label, objects: found.map(\.object)) }
-            guard object.state != "dropped" else { throw .notKept(wanted.label) }
-            try client.download("/api/v1/sessions/\(session)/objects/\(object.object)/content", to: wanted.path, &connection)
+        for (option, object) in zip(get, wanted).dropFirst(count) {
+            if try client.objects(&connection, session, from: object, count: 1).first?.state == "dropped" { throw .notKept(option.label) }
+            try client.download("/api/v1/sessions/\(session)/objects/\(object)/content", to: option.path, &connection)
             count += 1
         }
     }

@@ -19,7 +19,11 @@ import Testing
 
     @Test func `where nobody listens nothing is found`() throws {
         let port: UInt16
-        do { port = try Speaker([], isFirst: true).port }
+        do {
+            let gone = try Speaker([], isFirst: true)
+            port = gone.port
+            gone.end()
+        }
         #expect(PortProbe(host: "127.0.0.1", port: port) == .silence)
         #expect(throws: Never.self) { try checkControlPort("127.0.0.1", port) }
     }
@@ -48,7 +52,8 @@ import Testing
     }
 }
 
-/// Says one thing on every connection: at once, or when it was asked; then ends it, or breaks it.
+/// Says one thing on every connection: at once, or when it was asked; then ends it, or breaks it. It listens until it is told to end,
+/// or as long as the tests run.
 private final class Speaker: @unchecked Sendable {  // The thread reads what is set before it starts.
     let port: UInt16
     private let listener: Int32
@@ -87,7 +92,7 @@ private final class Speaker: @unchecked Sendable {  // The thread reads what is 
         }
     }
 
-    deinit {
+    func end() {
         shutdown(listener, Int32(SHUT_RDWR))
         close(listener)
     }

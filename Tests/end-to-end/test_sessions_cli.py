@@ -1,4 +1,4 @@
-"""Sessions from the command line: seen, explained, waited for, fetched from, cancelled, closed. And ports that were mixed up."""
+"""Sessions from the command line: seen, explained, waited for, fetched from, cancelled, closed. Ports that are mixed up."""
 
 import json
 import os
@@ -153,6 +153,19 @@ def start_server(cluster, directory, *arguments):
     return server
 
 
+@pytest.mark.parametrize("get, part", [("nix=-", "there are: out"), ("out=/no/dir/x", "/no/dir/x: open")])
+def test_what_can_not_be_fetched_is_said_before_the_wait(shared_cluster, get, part):
+    graph = ndjson(run_program("sleep", "1000"), [0, [], None])
+    result = shared_cluster.rain("submit", "-", "--get", get, input=graph, timeout=20)
+    assert result.returncode == 1 and part in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", " \n\n"])
+def test_an_empty_graph_is_an_error(shared_cluster, text):
+    result = shared_cluster.rain("submit", "-", "--wait", input=text)
+    assert result.returncode == 1 and "stdin is not a graph: it is empty" in result.stderr
+
+
 def test_a_worker_at_the_port_of_clients(shared_cluster):
     began = time.monotonic()
     result = shared_cluster.rain("worker", f"localhost:{shared_cluster.port}", timeout=20)
@@ -161,7 +174,7 @@ def test_a_worker_at_the_port_of_clients(shared_cluster):
     assert time.monotonic() - began < 10  # Two seconds on a machine with nothing else to do.
 
 
-@pytest.mark.parametrize("command", [("status",), ("sessions",), ("submit", "/dev/null")])
+@pytest.mark.parametrize("command", [("status",), ("sessions",), ("submit", __file__)])
 def test_a_client_at_the_port_of_workers(shared_cluster, command):
     result = shared_cluster.rain(*command, "--server", f"localhost:{shared_cluster.control_port}")
     assert result.returncode == 1
