@@ -12,7 +12,7 @@
 /* All outputs of a call that travel in its message; the others become files, whatever their size. */
 enum { memory_bytes_max = 1 << 20 };
 /* What the outputs of a call may have besides their bytes, so that no task makes a message that the worker must refuse. */
-enum { attributes_bytes_max = 1 << 20, all_attributes_bytes_max = 16 << 20 };
+enum { attributes_bytes_max = 1 << 20, all_attributes_bytes_max = 8 << 20 };
 
 static csw_output *checked_output(csw_call *call, size_t i) {
     if (i < call->output_count) return &call->outputs[i];
@@ -416,7 +416,7 @@ static csw_status set_fact(csw_call *call, size_t i, csw_bytes *fact, const char
     size_t others = call->fact_bytes - fact->size;
     if (size > all_attributes_bytes_max - others)
         return csw_call_fail(
-            call, CSW_EINVAL, "%s: the attributes of all outputs have more than 16 MiB", csw_output_title(call, i));
+            call, CSW_EINVAL, "%s: the attributes of all outputs have more than 8 MiB", csw_output_title(call, i));
     const char *copy = csw_arena_copy(&call->arena, data, size);
     if (copy == NULL) return csw_call_no_memory(call);
     call->fact_bytes = others + size;

@@ -449,7 +449,7 @@ CSW_API csw_status csw_output_same_as_input(csw_call *call, size_t i, size_t j);
 
 /* The content type of output i, when it differs from the declared one; and its attributes, JSON text of size bytes.
  * Copied; before or after the output is set.
- *   returns   CSW_OK; CSW_EINVAL: no such output, or more than 1 MiB (16 MiB for all outputs); CSW_ENOMEM
+ *   returns   CSW_OK; CSW_EINVAL: no such output, or more than 1 MiB (8 MiB for all outputs); CSW_ENOMEM
  *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_set_content_type(csw_call *call, size_t i, const char *content_type);

@@ -37,16 +37,21 @@ extension InputAssignment {
     }
 }
 
+extension FinishedAttempt {
+    package var estimatedBytes: Int {
+        var bytes = 112 + debug.utf8.count + attributes.count
+        for output in outputs { bytes += 64 + (output.inline?.count ?? 0) + output.contentType.utf8.count + output.attributes.count }
+        return bytes
+    }
+}
+
 extension WorkerMessage: ByteEstimating {
     package var estimatedBytes: Int {
         switch self {
         case .started, .cancelled, .revoked, .replicated, .sessionClosed, .missing, .knows, .runs, .handedOver: return 48
         case .holds(let replicas): return 32 + replicas.count * 16
         case .progress(let list): return list.reduce(32) { $0 + 40 + $1.progress.text.utf8.count }
-        case .finished(_, let finished):
-            var bytes = 112 + finished.debug.utf8.count + finished.attributes.count
-            for output in finished.outputs { bytes += 64 + (output.inline?.count ?? 0) + output.contentType.utf8.count + output.attributes.count }
-            return bytes
+        case .finished(_, let finished): return finished.estimatedBytes
         case .failed(_, let error):
             return 112 + error.message.utf8.count + error.detail.utf8.count + error.debug.utf8.count + error.host.utf8.count
         }

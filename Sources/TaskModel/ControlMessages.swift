@@ -191,6 +191,10 @@ package enum ControlLimits {
     package static let inlineBytesMax = 4096
     /// A batch is closed before it grows past this; a single larger message travels alone.
     package static let batchBytesMax = 256 * 1024
+    /// Of an outcome: small outputs, attributes, texts. It travels in one message, of which none may have more than 16 MiB.
+    package static let resultBytesMax = 12 << 20
+    /// Of one text of an error.
+    package static let errorTextBytesMax = 1 << 20
     /// An assignment with more inline bytes than this is preceded by `provide`.
     package static let assignmentInlineBytesMax = 64 * 1024
 }

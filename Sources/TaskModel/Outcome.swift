@@ -48,4 +48,16 @@ package struct TaskError: Error, Equatable, Sendable {
         self.exitCode = exitCode
         self.signal = signal
     }
+
+    /// Cuts texts that are longer.
+    package mutating func limitTexts(bytesMax: Int) {
+        Self.limit(&message, bytesMax)
+        Self.limit(&detail, bytesMax)
+        Self.limit(&debug, bytesMax)
+    }
+
+    private static func limit(_ text: inout String, _ bytesMax: Int) {
+        guard text.utf8.count > bytesMax else { return }
+        text = String(decoding: text.utf8.prefix(bytesMax), as: UTF8.self) + " … (cut: it has \(text.utf8.count) bytes)"
+    }
 }

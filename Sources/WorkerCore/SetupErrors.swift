@@ -86,6 +86,13 @@ enum ContractErrors {
         TaskError(.contract, "the task made \(made) output\(made == 1 ? "" : "s") but its template declares \(declared)")
     }
 
+    static func tooLarge(bytes: Int) -> TaskError {
+        TaskError(
+            .contract,
+            "what the task gave besides large outputs (attributes, content types, outputs of up to \(ControlLimits.inlineBytesMax) bytes, debug lines) "
+                + "has \(bytes) bytes, and must not have more than \(ControlLimits.resultBytesMax): put it into one output")
+    }
+
     static func noSuchInput(_ index: UInt16, output: Int, inputCount: Int) -> TaskError {
         TaskError(.contract, "output \(output) is said to be the same as input \(index), but the task has \(inputCount) input\(inputCount == 1 ? "" : "s")")
     }

@@ -36,6 +36,7 @@ extension WorkerCore {
             report(attempt, .finished(id, message))
         case .failed(var error):
             error.host = description.hostName
+            error.limitTexts(bytesMax: ControlLimits.errorTextBytesMax)
             report(attempt, .failed(id, error))
         case .cancelled:
             report(attempt, .cancelled(id))

@@ -39,6 +39,11 @@ extension WorkerCore {
             message.outputs.append(finished)
             made.append(new)
         }
+        guard message.estimatedBytes <= ControlLimits.resultBytesMax else {
+            discard(outputs, of: attempt)
+            settle(attempt, .failed(ContractErrors.tooLarge(bytes: message.estimatedBytes)))
+            return
+        }
         if renamed.isEmpty {
             publish(made, of: attempt)
             settle(attempt, .finished(message))

@@ -668,10 +668,9 @@ TEST("a directory comes from another file system with all that is in it, or not 
 
 TEST("attributes can't make a message that the worker must refuse") {
     Host host(everyTask);
-    EXPECT_EQ(host.run(host.define("heavy", 16)).error, "");
-    EXPECT_EQ(
-        host.run(host.define("heavy", 17)).error, "output 16: the attributes of all outputs have more than 16 MiB");
-    EXPECT_EQ(host.run(host.define("heavy", 16)).error, "");
+    EXPECT_EQ(host.run(host.define("heavy", 8)).error, "");
+    EXPECT_EQ(host.run(host.define("heavy", 9)).error, "output 8: the attributes of all outputs have more than 8 MiB");
+    EXPECT_EQ(host.run(host.define("heavy", 8)).error, "");
     host.shutdown();
 }
 

@@ -277,6 +277,28 @@ import WorkerCore
         #expect(failure.detail == "crash 1 of 3: ended by 1\nlog 1\ncrash 2 of 3: ended by 2\ncrash 3 of 3: ended by 3\nlog 3\n")
     }
 
+    @Test func `what would not fit into one message fails its task`() throws {
+        var harness = try Self.opened(cpus: 1, Make.define(1, "count/words", outputs: 2))
+        try harness.send(Make.assign(0, template: 1), Make.assign(1, template: 1))
+        try harness.register(1)
+        let heavy = LocalOutput(attributes: [UInt8](repeating: 32, count: 7 << 20), value: .inline([]))
+        let failure = try #require(try harness.answer(1, [0], .outputs([heavy, heavy])).failure)
+        #expect(failure.cause == .contract && failure.message.hasSuffix("must not have more than 12582912: put it into one output"))
+        let light = LocalOutput(value: .inline([]))
+        #expect(try harness.answer(1, [0], .outputs([heavy, light])).failure == nil)
+    }
+
+    @Test func `texts of an error are cut`() throws {
+        var harness = try Self.opened()
+        try harness.send(Make.assign(0))
+        try harness.register(1)
+        let long = String(repeating: "ä", count: 1 << 20)
+        let failure = try #require(try harness.answer(1, [0], .failed(TaskError(.user, long, detail: long, debug: long))).failure)
+        for text in [failure.message, failure.detail, failure.debug] {
+            #expect(text.hasPrefix("ää") && text.hasSuffix("ä … (cut: it has 2097152 bytes)") && text.utf8.count < 1 << 20 + 50)
+        }
+    }
+
     @Test func `a crashed task is retried, and the third crash is the last`() throws {
         var harness = try Self.opened(cpus: 1, Make.define(1, "count/words", retries: 9))
         try harness.send(Make.assign(0, template: 1))

@@ -181,6 +181,19 @@ enum Bag {
         #expect(evidence.cause == .setup && evidence.message.contains("'wrong'") && evidence.message.contains("'odd'"), "\(evidence.message)")
     }
 
+    @Test func `another version is refused with both numbers`() throws {
+        // One segment of nine words: a `register` with the version 9 and nothing else.
+        var message = [UInt8](repeating: 0, count: 80)
+        message[4] = 9
+        (message[12], message[14]) = (2, 1)
+        (message[36], message[38]) = (1, 4)
+        message[40] = 9
+        let bytes = message.map { "\\0" + ($0 < 8 ? "0\($0)" : "1\($0 - 8)") }.joined()
+        let (evidence, _) = try ended(started(shell("printf '\(bytes)' >&3; cat <&3 >&2")))
+        #expect(evidence.cause == .setup && evidence.message.contains("speaks version 1 ") && evidence.message.contains("speaks version 9:"), "\(evidence.message)")
+        #expect(evidence.detail.contains("build subworker 'odd' with the library of this version"), "it was told, too: \(evidence.detail)")
+    }
+
     @Test func `a killed one goes with its group`() throws {
         let harness = try started(shell("sleep 1000 & echo $! >&2; wait"))
         let log = harness.directory + "/log/subworkers/odd-4.log"

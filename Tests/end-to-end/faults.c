@@ -67,6 +67,16 @@ static csw_status steps(csw_call *call, void *context) {
     return csw_output_printf(call, 0, "%d", csw_log_level(csw_call_subworker(call)));
 }
 
+/* Outputs of 4 KB without end: what travels with the outcome. */
+static csw_status chatter(csw_call *call, void *context) {
+    static const char bytes[4000];
+    (void)context;
+    csw_status status = CSW_OK;
+    for (size_t i = 0; status == CSW_OK && i < csw_output_count(call); i += 1)
+        status = csw_output_bytes(call, i, bytes, sizeof bytes);
+    return status;
+}
+
 /* Never looks whether it was cancelled. */
 static csw_status hang(csw_call *call, void *context) {
     (void)call;
@@ -81,6 +91,7 @@ int main(void) {
         {CSW_TASK, .name = "fail", .function = fail},
         {CSW_TASK, .name = "crash", .function = crash},
         {CSW_TASK, .name = "hang", .function = hang},
+        {CSW_TASK, .name = "chatter", .function = chatter},
         {CSW_TASK, .name = "steps", .function = steps},
         {CSW_TASK, .name = "together", .function = together, .threads = 2},
     };

@@ -168,8 +168,8 @@ def test_what_must_not_run_twice_does_not(client, faults):
 
 
 def test_a_crash_spares_what_runs_beside_it(client, faults, tmp_path):
-    path = blob(str(tmp_path / "crashed"))
     with client.new_session("test", on_error="fail_descendants", subworkers={"faults": faults}) as session:
+        path = blob(str(tmp_path / "crashed"))
         Task("faults/together", [path, blob("")], name="guilty")
         innocent = Task("faults/together", [path], name="innocent")
         innocent.output.keep()
@@ -178,6 +178,17 @@ def test_a_crash_spares_what_runs_beside_it(client, faults, tmp_path):
         with pytest.raises(TaskException, match="SIGABRT") as caught:
             session.wait_all()
         assert "guilty" in str(caught.value)
+
+
+def test_outputs_that_fit_into_no_message_fail_their_task_alone(client, faults):
+    with client.new_session("test", on_error="fail_descendants", subworkers={"faults": faults}) as session:
+        large = Task("faults/chatter", [], outputs=4000)
+        small = Task("faults/chatter", [], outputs=2)
+        small.keep_outputs()
+        session.submit()
+        assert len(small.outputs[1].fetch().get_bytes()) == 4000
+        with pytest.raises(TaskException, match="put it into one output"):
+            large.wait()
 
 
 def test_a_python_process_that_dies(session):
