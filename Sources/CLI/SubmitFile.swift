@@ -1,4 +1,5 @@
 import ArgumentParser
+import FoundationEssentials
 import Glibc
 
 struct SubmitFile: ParsableCommand {
@@ -119,12 +120,17 @@ struct SubmitFile: ParsableCommand {
         var waiting = try client.connect()
         try waiting.send("POST", "/api/v1/sessions/\(session)/wait", headers: client.headers, body: Array(#"{"all":true}"#.utf8))
         var polled = [waiting.rawDescriptor, lease.rawDescriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        var lines = LeaseLines()
         while polled[0].revents == 0 {
             if poll(&polled, 2, -1) < 0 {
                 guard errno == EINTR else { throw .system(call: "poll", about: "the server's answer", code: errno) }
-            } else if polled[1].revents != 0, try lease.nextPart() == nil {
-                // It ends with its session, of which the answer tells, or with the server, which then gives none.
-                polled[1].fd = -1
+            } else if polled[1].revents != 0 {
+                if let part = try lease.nextPart() {
+                    for hint in lines.hints(in: part) { printError(hint) }
+                } else {
+                    // It ends with its session, of which the answer tells, or with the server, which then gives none.
+                    polled[1].fd = -1
+                }
             }
         }
         let head = try waiting.readHead()
@@ -164,6 +170,35 @@ struct SubmitFile: ParsableCommand {
             try client.download("/api/v1/sessions/\(session)/objects/\(object)/content", to: option.path, &connection)
             count += 1
         }
+    }
+}
+
+/// The lines of a lease, of which the command line tells those that only a person can help with.
+struct LeaseLines {
+    private var line: [UInt8] = []
+    private var told = ""
+
+    private struct Hint: Decodable {
+        struct Content: Decodable { var message: String }
+        var hint: Content
+    }
+
+    /// What the lines say that end in this part, unless it was the last thing that was said.
+    mutating func hints(in part: [UInt8]) -> [String] {
+        var hints: [String] = []
+        for byte in part {
+            if byte != UInt8(ascii: "\n") {
+                line.append(byte)
+                continue
+            }
+            // Outcomes of a large session are long lines, and none of them is needed.
+            if line.starts(with: Array(#"{"hint""#.utf8)), let hint = try? JSONDecoder().decode(Hint.self, from: Data(line)), hint.hint.message != told {
+                told = hint.hint.message
+                hints.append(told)
+            }
+            line.removeAll(keepingCapacity: true)
+        }
+        return hints
     }
 }
 

@@ -101,6 +101,15 @@ import Testing
         }
     }
 
+    @Test func `hints are told once, however their lines come`() {
+        var lines = LeaseLines()
+        #expect(lines.hints(in: Array("{\"lease\":1}\n{\"hint\":{\"number\":1,\"mess".utf8)) == [])
+        #expect(lines.hints(in: Array("age\":\"no worker\"}}\n\n".utf8)) == ["no worker"])
+        let other = #"{"hint":{"number":2,"message":"none is large"}}"#
+        #expect(lines.hints(in: Array("{\"hint\":{\"number\":1,\"message\":\"no worker\"}}\n\(other)\n".utf8)) == ["none is large"])
+        #expect(lines.hints(in: Array("{\"hint\":7}\n{\"hinted\":1}\n".utf8)) == [])
+    }
+
     @Test func `names can't move the cursor`() {
         #expect(shown("a\u{1b}[2Jb\nc é") == "a?[2Jb?c é")
     }

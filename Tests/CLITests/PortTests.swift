@@ -18,14 +18,11 @@ import Testing
     }
 
     @Test func `where nobody listens nothing is found`() throws {
-        let port: UInt16
-        do {
-            let gone = try Speaker([], isFirst: true)
-            port = gone.port
-            gone.end()
-        }
-        #expect(PortProbe(host: "127.0.0.1", port: port) == .silence)
-        #expect(throws: Never.self) { try checkControlPort("127.0.0.1", port) }
+        // Bound, so that nobody else gets it meanwhile, but not listening.
+        let bound = try BoundSocket()
+        #expect(PortProbe(host: "127.0.0.1", port: bound.port) == .silence)
+        #expect(throws: Never.self) { try checkControlPort("127.0.0.1", bound.port) }
+        close(bound.raw)
     }
 
     @Test func `a worker is not sent to the port of clients`() throws {
@@ -52,28 +49,36 @@ import Testing
     }
 }
 
-/// Says one thing on every connection: at once, or when it was asked; then ends it, or breaks it. It listens until it is told to end,
-/// or as long as the tests run.
-private final class Speaker: @unchecked Sendable {  // The thread reads what is set before it starts.
+private struct BoundSocket {
+    let raw: Int32
     let port: UInt16
-    private let listener: Int32
 
-    convenience init(_ text: String, isFirst: Bool) throws { try self.init(Array(text.utf8), isFirst: isFirst) }
-
-    init(_ bytes: [UInt8], isFirst: Bool, isReset: Bool = false) throws {
-        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        self.listener = listener
+    init() throws {
+        let raw = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
         var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let bound = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(listener, $0, size) == 0 && getsockname(listener, $0, &size) == 0 }
+        let isBound = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(raw, $0, size) == 0 && getsockname(raw, $0, &size) == 0 }
         }
-        try #require(bound && listen(listener, 8) == 0)
-        port = UInt16(bigEndian: address.sin_port)
+        try #require(isBound)
+        (self.raw, port) = (raw, UInt16(bigEndian: address.sin_port))
+    }
+}
+
+/// Says one thing on every connection, as long as the tests run: at once, or when it was asked; then ends it, or breaks it.
+private struct Speaker {
+    let port: UInt16
+
+    init(_ text: String, isFirst: Bool) throws { try self.init(Array(text.utf8), isFirst: isFirst) }
+
+    init(_ bytes: [UInt8], isFirst: Bool, isReset: Bool = false) throws {
+        let bound = try BoundSocket()
+        try #require(listen(bound.raw, 8) == 0)
+        port = bound.port
         Thread.start {
-            while case let raw = accept(listener, nil, nil), raw >= 0 {
+            while case let raw = accept(bound.raw, nil, nil), raw >= 0 {
                 var buffer = [UInt8](repeating: 0, count: 4096)
                 if !isFirst { _ = recv(raw, &buffer, buffer.count, 0) }
                 _ = send(raw, bytes, bytes.count, Int32(MSG_NOSIGNAL))
@@ -90,10 +95,5 @@ private final class Speaker: @unchecked Sendable {  // The thread reads what is 
                 close(raw)
             }
         }
-    }
-
-    func end() {
-        shutdown(listener, Int32(SHUT_RDWR))
-        close(listener)
     }
 }

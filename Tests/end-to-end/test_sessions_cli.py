@@ -1,4 +1,4 @@
-"""Sessions from the command line: seen, explained, waited for, fetched from, cancelled, closed. Ports that are mixed up."""
+"""Sessions from the command line: seen, explained, waited for, fetched from, cancelled, closed. Ports mixed up."""
 
 import json
 import os
@@ -129,6 +129,16 @@ def test_why_tasks_wait_for_a_worker(stopped, tmp_path):
         number = submit(stopped, GREETING)
         for text in (stopped.rain("status").stdout, stopped.rain("explain", number).stdout):
             assert f"rain worker localhost:{stopped.control_port}" in text
+        command = [RAIN, "submit", "-", "--wait", "--server", f"localhost:{stopped.port}"]
+        waiting = subprocess.Popen(command, env=stopped.env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            waiting.stdin.write(GREETING)
+            waiting.stdin.close()
+            assert "no worker is connected" in waiting.stderr.readline()
+        finally:
+            waiting.kill()
+            waiting.wait()
+            waiting.stderr.close()
     finally:
         server.terminate()
         server.wait(5)
