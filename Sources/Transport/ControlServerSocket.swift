@@ -29,6 +29,8 @@ package struct ControlServerSocket: ~Copyable {
     private let zap: ZAPHandler
     private let monitor: ZMQMonitor
     private let list: PollList
+    /// Something may be here that the descriptors don't tell of: from a send to the `receive` that gives nothing.
+    private var mustLook = true
     /// The connection behind each descriptor that libzmq has open; without a route until its first message.
     private var connections: [Int32: PeerRoute?] = [:]
     /// Found out on the way to something else; given before anything new.
@@ -76,12 +78,13 @@ package struct ControlServerSocket: ~Copyable {
     ///   - timeout: `nil` waits for ever.
     package mutating func wait(for descriptors: [Int32] = [], timeout: Duration?) throws(TransportError) -> Readiness {
         let ready = try list.wait(
-            sockets: (router.raw, monitor.socket.raw, zap.socket.raw), descriptors: descriptors,
-            timeout: pending.isEmpty ? timeout : .zero)
+            sockets: (router.descriptor, monitor.socket.descriptor, zap.socket.descriptor), descriptors: descriptors,
+            timeout: pending.isEmpty && !mustLook ? timeout : .zero)
         if ready.sockets & 0b100 != 0 {
             for address in try zap.answer() { pending.append(.refused(address: address)) }
         }
-        return Readiness(socket: ready.sockets & 0b011 != 0 || !pending.isEmpty, descriptors: ready.descriptors)
+        if ready.sockets & 0b011 != 0 || !pending.isEmpty { mustLook = true }
+        return Readiness(socket: mustLook, descriptors: ready.descriptors)
     }
 
     /// The next thing that came; `nil` when there is none for now.
@@ -93,7 +96,10 @@ package struct ControlServerSocket: ~Copyable {
             if let event = takePending() { return event }
             try watchConnections()
             // Messages are queued before the end of their connection is told, so they are looked for again.
-            if pending.isEmpty { return nil }
+            if pending.isEmpty {
+                mustLook = false
+                return nil
+            }
         }
     }
 
@@ -112,6 +118,7 @@ package struct ControlServerSocket: ~Copyable {
 
     /// - Returns: `false` when the connection is gone; a `gone` for it comes or has come.
     package mutating func send(_ bytes: [UInt8], to route: PeerRoute) throws(TransportError) -> Bool {
+        mustLook = true
         guard try router.sendPart(route.bytes, isLast: false) == 0 else { return false }
         return try router.sendPart(bytes, isLast: true) == 0
     }

@@ -26,6 +26,8 @@ package struct ControlWorkerSocket: ~Copyable {
     private let list: PollList
     private var dealer: ZMQSocket
     private var monitor: ZMQMonitor
+    /// Something may be here that the descriptors don't tell of: from a send to the `receive` that gives nothing.
+    private var mustLook = true
     private var isConnected = false
     private var isUnreachableTold = false
     private var isHandshakeFailureTold = false
@@ -66,6 +68,7 @@ package struct ControlWorkerSocket: ~Copyable {
         try Self.connect(dealer, to: numericAddress(of: host), port)
         self.dealer = dealer
         self.monitor = monitor
+        mustLook = true
         isConnected = false
     }
 
@@ -75,8 +78,10 @@ package struct ControlWorkerSocket: ~Copyable {
     ///   - descriptors: plain ones that wake it when readable, at most 64.
     ///   - timeout: `nil` waits for ever.
     package mutating func wait(for descriptors: [Int32] = [], timeout: Duration?) throws(TransportError) -> Readiness {
-        let ready = try list.wait(sockets: (dealer.raw, monitor.socket.raw, nil), descriptors: descriptors, timeout: timeout)
-        return Readiness(socket: ready.sockets != 0, descriptors: ready.descriptors)
+        let ready = try list.wait(
+            sockets: (dealer.descriptor, monitor.socket.descriptor, -1), descriptors: descriptors, timeout: mustLook ? .zero : timeout)
+        if ready.sockets != 0 { mustLook = true }
+        return Readiness(socket: mustLook, descriptors: ready.descriptors)
     }
 
     /// The next thing that came; `nil` when there is none for now.
@@ -89,12 +94,14 @@ package struct ControlWorkerSocket: ~Copyable {
             // A server of ours sends single parts only, and nobody else has its key: skipped, and the Link sees the gap.
             try dealer.skipParts()
         }
+        mustLook = false
         return nil
     }
 
     /// - Returns: `false` when there is no connection now; the bytes are dropped.
     package mutating func send(_ bytes: [UInt8]) throws(TransportError) -> Bool {
-        try dealer.sendPart(bytes, isLast: true) == 0
+        mustLook = true
+        return try dealer.sendPart(bytes, isLast: true) == 0
     }
 
     /// As `send`, before this end is closed for good: closing then waits a moment until it is on its way.

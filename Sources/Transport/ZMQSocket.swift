@@ -18,12 +18,21 @@ final class ZMQContext {
 struct ZMQSocket: ~Copyable {
     private let context: ZMQContext
     let raw: UnsafeMutableRawPointer
+    /// Readable once something came after everything had been taken; see `PollList`.
+    let descriptor: Int32
     /// The part that was received last, at a fixed place because libzmq keeps small ones inside.
     private let part: UnsafeMutablePointer<zmq_msg_t>
 
     static func open(_ context: ZMQContext, type: Int32) throws(TransportError) -> ZMQSocket {
         guard let raw = zmq_socket(context.raw, type) else { throw lastFailure("zmq_socket") }
-        let socket = ZMQSocket(context: context, raw: raw)
+        var descriptor: Int32 = -1
+        var size = MemoryLayout<Int32>.size
+        guard zmq_getsockopt(raw, ZMQ_FD, &descriptor, &size) == 0 else {
+            let failure = lastFailure("zmq_getsockopt(ZMQ_FD)")
+            zmq_close(raw)
+            throw failure
+        }
+        let socket = ZMQSocket(context: context, raw: raw, descriptor: descriptor)
         // Nothing that we send is worth waiting for at the end: Link sends again what was not acknowledged.
         try socket.set(ZMQ_LINGER, 0)
         // The Link has its own credit; at libzmq's mark a ROUTER would drop and a DEALER would block.
@@ -32,9 +41,10 @@ struct ZMQSocket: ~Copyable {
         return socket
     }
 
-    private init(context: ZMQContext, raw: UnsafeMutableRawPointer) {
+    private init(context: ZMQContext, raw: UnsafeMutableRawPointer, descriptor: Int32) {
         self.context = context
         self.raw = raw
+        self.descriptor = descriptor
         part = .allocate(capacity: 1)
         zmq_msg_init(part)
     }

@@ -160,6 +160,9 @@ import Transport
         var spare: [Int32] = [0, 0]
         #expect(pipe(&spare) == 0)
         defer { for end in spare { close(end) } }
+        // What has not been looked at once is never waited for.
+        #expect(try server.wait(for: [spare[0], ends[0]], timeout: nil) == Readiness(socket: true, descriptors: 0))
+        #expect(try server.receive() == nil)
         #expect(try server.wait(for: [spare[0], ends[0]], timeout: .zero) == Readiness(socket: false, descriptors: 0))
         #expect(write(ends[1], [1], 1) == 1)
         let ready = try server.wait(for: [spare[0], ends[0]], timeout: Self.limit)
@@ -167,6 +170,35 @@ import Transport
         #expect(ready.isReady(1))
         var worker = try ControlWorkerSocket(host: "127.0.0.1", port: server.port, access: access.access)
         #expect(try worker.wait(for: [ends[0]], timeout: nil).isReady(0))
+    }
+
+    @Test func `nothing that came while something was sent is slept over, and nothing to do is slept through`() throws {
+        let access = try access()
+        var server = try ControlServerSocket(host: "127.0.0.1", port: 0, access: access)
+        var worker = try ControlWorkerSocket(host: "127.0.0.1", port: server.port, access: access.access)
+        _ = try turn(&server, &worker) { $0.worker.contains(.connected) }
+        #expect(try worker.send([0]))
+        let route = try #require(try turn(&server, &worker) { $0.route != nil }.route)
+        for number in 1..<200 as Range<UInt8> {
+            // Each sends before it takes: libzmq may take in the other's message by that.
+            #expect(try server.send([number], to: route))
+            #expect(try worker.send([number]))
+            var taken: (server: [[UInt8]], worker: [ControlWorkerEvent]) = ([], [])
+            while taken.server.isEmpty {
+                #expect(try server.wait(timeout: Self.limit).socket)
+                while let event = try server.receive() { if case .message(_, let bytes, _) = event { taken.server.append(bytes) } }
+            }
+            while taken.worker.isEmpty {
+                #expect(try worker.wait(timeout: Self.limit).socket)
+                while let event = try worker.receive() { taken.worker.append(event) }
+            }
+            #expect(taken.server == [[number]])
+            #expect(taken.worker == [.message([number])])
+        }
+        let start = ContinuousClock.now
+        #expect(try server.wait(timeout: .milliseconds(30)) == Readiness(socket: false, descriptors: 0))
+        #expect(try worker.wait(timeout: .milliseconds(30)) == Readiness(socket: false, descriptors: 0))
+        #expect(ContinuousClock.now - start >= .milliseconds(60))
     }
 
     @Test func `garbage on the port does no harm`() throws {
