@@ -62,7 +62,10 @@ extension ServerCore {
         let worker: Int
         if let known {
             worker = known
+            // What it offers stays what it said first: tasks were placed by it.
+            let subworkers = workers[worker]!.description.subworkers
             workers[worker]!.description = hello.description
+            workers[worker]!.description.subworkers = subworkers
             if isAway(worker), workers[worker]!.handover == nil { workers[worker]!.handover = WorkerEntry.Handover() }
             if let old = workers[worker]!.peer, old != peer {
                 workerOfPeer[old] = nil

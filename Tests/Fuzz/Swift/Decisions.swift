@@ -60,6 +60,7 @@ struct Decisions {
     }
     mutating func description() -> WorkerDescription {
         WorkerDescription(
-            hostName: text(), processID: 1, cpus: uint32(below: 4), dataEndpoint: Endpoint(host: text(), port: UInt16(byte())), store: text())
+            hostName: text(), processID: 1, cpus: uint32(below: 4), dataEndpoint: Endpoint(host: text(), port: UInt16(byte())), store: text(),
+            subworkers: [["x"], ["s", "x"], ["s"], []][below(4)])
     }
 }
