@@ -5,6 +5,8 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
     case system(call: String, about: String, code: Int32)
     case transport(TransportError)
     case malformed(what: String, path: String, reason: String)
+    /// Of the subworkers that a worker was told to offer.
+    case badSubworker(String)
     case alreadyRunning([String])
     case notStarted(name: String, cause: String, logPath: String, tail: String)
     case interrupted
@@ -39,6 +41,8 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
             error.description
         case .malformed(let what, let path, let reason):
             "\(path) is not \(what): \(reason)"
+        case .badSubworker(let reason):
+            reason
         case .alreadyRunning(let processes):
             "rain is already running:\n\(indented(processes))\nstop it first with `rain stop`, or set another XDG_STATE_HOME"
         case .notStarted(let name, let cause, let logPath, let tail):

@@ -16,11 +16,12 @@ enum Installation {
         return root.map { "/" + $0 }.joined() + "/libexec/rain/" + name
     }
 
-    /// Ends the program where declarations are wrong, after saying what: the first task that needs them would be late for that.
-    static func readDeclarations(_ files: [String]) throws {
+    /// Ends the program where declarations are wrong, or name what a library has not got, after saying what: the first task that needs them
+    /// would be late for that.
+    static func checkDeclarations(_ files: [String]) throws {
         guard !files.isEmpty else { return }
         let program = try subworkerProgram("ffi")
-        var arguments: [UnsafeMutablePointer<CChar>?] = ([program, "--parse"] + files).map { strdup($0) }
+        var arguments: [UnsafeMutablePointer<CChar>?] = ([program, "--verify"] + files).map { strdup($0) }
         arguments.append(nil)
         defer { for argument in arguments { free(argument) } }
         var pid: pid_t = 0
@@ -33,11 +34,16 @@ enum Installation {
         if status != 0 { throw ExitCode.failure }
     }
 
-    /// What a worker offers: its own subworkers, and those that come with Rain where nobody gave another of their name.
-    static func subworkers(_ given: [SubworkerOption], of file: WorkerFile, declarations: [String]) throws(CLIError) -> [SubworkerCommand] {
+    static func ownSubworkers(_ given: [SubworkerOption], of file: WorkerFile) throws(CLIError) -> [SubworkerCommand] {
         var commands: [SubworkerCommand] = []
         for option in given { commands.append(try option.subworkerCommand()) }
         for command in file.subworkers where !commands.contains(where: { $0.name == command.name }) { commands.append(command) }
+        return commands
+    }
+
+    /// What a worker offers: its own subworkers, and those that come with Rain where nobody gave another of their name.
+    static func subworkers(_ given: [SubworkerOption], of file: WorkerFile, declarations: [String]) throws(CLIError) -> [SubworkerCommand] {
+        var commands = try ownSubworkers(given, of: file)
         if !commands.contains(where: { $0.name == "ffi" }) {
             var arguments = [try subworkerProgram("ffi")]
             for path in file.declarations + declarations { arguments += ["--declarations", try absolute(path)] }

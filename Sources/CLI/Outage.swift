@@ -31,7 +31,7 @@ extension CLIError {
         case .noServer, .noneStarted, .connectionLost, .refused(status: 503, _, _): true
         case .system, .transport, .malformed, .alreadyRunning, .notStarted, .interrupted, .didNotStop, .unknownHost, .badAnswer, .refused, .taskFailed,
             .noSuchLabel, .ambiguousLabel, .ambiguousObject, .noSuchObject, .notText, .notKept, .notDone, .notAllFinished, .outputCut, .controlPort,
-            .clientPort, .notControlPort:
+            .clientPort, .notControlPort, .badSubworker:
             false
         }
     }

@@ -64,7 +64,8 @@ struct RunWorker: ParsableCommand {
         let logs = try absolute(logDirectory ?? "\(state)/log/\(name)")
         defer { if workDir == nil, file.workDirectory == nil { _ = rain_remove_tree(AT_FDCWD, work) } }
         if logDirectory != nil { try writeLog(to: logs, role: .worker) }
-        try Installation.readDeclarations(file.declarations + ffi)
+        try SubworkerCheck.check(Installation.ownSubworkers(subworker, of: file))
+        try Installation.checkDeclarations(file.declarations + ffi)
         // `rain start` knows the port.
         if readyFd == nil { try checkControlPort(server.host, server.port ?? 7211) }
         let code = try runWorker(

@@ -75,7 +75,7 @@ struct WorkerFile: Equatable {
 
     private static func subworker(_ name: String, _ table: JSONValue, _ directory: String) throws(WorkerFileError) -> SubworkerCommand {
         guard case .object(let members) = table else { throw WorkerFileError("[subworkers.\(name)] is a table with a `command`") }
-        guard !name.isEmpty, !name.contains("/") else { throw WorkerFileError("\"\(name)\" can't be the name of a subworker: task types are NAME/METHOD") }
+        if let problem = SubworkerName.problem(with: name) { throw WorkerFileError(problem) }
         var command = SubworkerCommand(name: name, arguments: [])
         for (key, value) in members {
             switch key {
@@ -94,7 +94,14 @@ struct WorkerFile: Equatable {
                     }
                     command.environment.append("\(variable)=\(text)")
                 }
-            case _: throw WorkerFileError("nobody knows `\(key)` of [subworkers.\(name)]; there are `command` and `env`")
+            case "memory_growth":
+                let text = value.string ?? value.index.map(String.init) ?? ""
+                command.memoryGrowthBytesMax = try known(ByteCount(argument: text), "\(key)` of `[subworkers.\(name)]", "a size such as \"1G\"").bytes
+            case "idle":
+                let seconds = value.index.flatMap { UInt32(exactly: $0) }.flatMap { $0 > 0 ? $0 : nil }
+                command.idleSecondsMax = try known(seconds, "\(key)` of `[subworkers.\(name)]", "a whole number of seconds above 0")
+            case _:
+                throw WorkerFileError("nobody knows `\(key)` of [subworkers.\(name)]; there are `command`, `env`, `memory_growth` and `idle`")
             }
         }
         guard let program = command.arguments.first, !program.isEmpty else { throw WorkerFileError("[subworkers.\(name)] has no `command`") }

@@ -2,7 +2,7 @@
  *
  *   ffi [--declarations FILE]…   run by a worker
  *   ffi --check FILE…            says whether the functions of the files are there
- *   ffi --parse FILE…            says what is wrong in the files */
+ *   ffi --verify FILE…           says what is wrong in the files, and which functions are missing */
 #include "known.h"
 #include "marker.h"
 
@@ -14,7 +14,7 @@ static int usage(void) {
     fputs(
         "usage: ffi [--declarations FILE]...    as a subworker\n"
         "       ffi --check FILE...             says whether the functions are there\n"
-        "       ffi --parse FILE...             says what is wrong in the files\n",
+        "       ffi --verify FILE...            says what is wrong in the files, and which functions are missing\n",
         stderr);
     return 2;
 }
@@ -43,6 +43,24 @@ static int check(known *known, int count, char **paths) {
     return missing == 0 ? 0 : 1;
 }
 
+/* The lines of the report that do not begin with "ok". */
+static void print_missing(const char *report) {
+    for (const char *line = report; *line != '\0';) {
+        size_t length = strcspn(line, "\n");
+        if (strncmp(line, "ok ", 3) != 0) fprintf(stderr, "%.*s\n", (int)length, line);
+        line += length + (line[length] == '\n');
+    }
+}
+
+static int verify(known *known, int count, char **paths) {
+    if (!parse(known, count, paths)) return 1;
+    text report = {0};
+    uint32_t missing = known_check(known, &report);
+    if (missing != 0 && report.bytes != NULL) print_missing(report.bytes);
+    text_release(&report);
+    return missing == 0 ? 0 : 1;
+}
+
 static int run(known *known, int count, char **arguments) {
     for (int i = 0; i < count; i += 2) {
         if (strcmp(arguments[i], "--declarations") != 0 || i + 1 == count) return usage();
@@ -66,8 +84,8 @@ int main(int count, char **arguments) {
     int code;
     if (strcmp(verb, "--check") == 0)
         code = count > 2 ? check(known, count - 2, arguments + 2) : usage();
-    else if (strcmp(verb, "--parse") == 0)
-        code = count > 2 ? !parse(known, count - 2, arguments + 2) : usage();
+    else if (strcmp(verb, "--verify") == 0)
+        code = count > 2 ? verify(known, count - 2, arguments + 2) : usage();
     else
         code = run(known, count - 1, arguments + 1);
     known_release(known);

@@ -64,6 +64,11 @@ extension Simulation {
             worker.processes[process].queue[call].isCancelled = true
             queue.add(
                 .callDone(worker: index, life: life, id, serial: worker.processes[process].queue[call].serial), at: now + random.microseconds(5...50_000))
+        case .measureMemory(let id):
+            guard let process = worker.processIndex(id) else { break }
+            worker.processes[process].memoryBytes += random.chance(50) ? random.next() % 1500 : 0
+            queue.add(
+                .again(worker: index, life: life, .memoryMeasured(id, bytes: worker.processes[process].memoryBytes)), at: now + random.microseconds(5...500))
         case .dropCached(let id, let replicas):
             guard let process = worker.processIndex(id) else { break }
             for replica in replicas where worker.processes[process].cached.removeValue(forKey: replica) == nil {
@@ -145,6 +150,9 @@ extension Simulation {
 
     private func call(_ id: SubworkerID, _ calls: ContiguousArray<CallRequest>, _ worker: VirtualWorker) throws(Violation) {
         guard let process = worker.processIndex(id) else { return }  // It has ended, and the core is about to hear.
+        if worker.processes[process].isWornOut {
+            throw Violation(.brokenContract, "worker \(worker.index): subworker \(id.rawValue) is called though it has taken too much memory")
+        }
         for request in calls {
             if worker.processes[process].queue.contains(where: { $0.request.slot == request.slot }) {
                 throw Violation(.brokenContract, "worker \(worker.index): slot \(request.slot) is taken")
@@ -212,9 +220,20 @@ extension Simulation {
         case .reserve(_, _, let id, let serial): try reserve(id, serial, worker)
         case .progress(_, _, let id, let serial): try report(id, serial, worker)
         case .spillDone(_, _, let replica): try finishSpill(replica, worker)
-        case .again(_, _, let event): try tell(event, worker)
+        case .again(_, _, let event):
+            if case .memoryMeasured(let id, let bytes) = event { noteMemory(id, bytes, worker) }
+            try tell(event, worker)
         default: preconditionFailure("no event of a worker")
         }
+    }
+
+    private func noteMemory(_ id: SubworkerID, _ bytes: UInt64, _ worker: VirtualWorker) {
+        guard let process = worker.processIndex(id) else { return }
+        let first = worker.processes[process].firstMemoryBytes ?? bytes
+        worker.processes[process].firstMemoryBytes = first
+        guard bytes > first + VirtualWorker.memoryGrowthBytesMax, !worker.processes[process].isWornOut else { return }
+        count("subworkers worn out")
+        worker.processes[process].isWornOut = true
     }
 
     private func register(_ id: SubworkerID, _ worker: VirtualWorker) throws(Violation) {

@@ -13,6 +13,11 @@ final class VirtualWorker {
         var queue: [Call] = []
         var cached: [Replica: Content] = [:]
         var isEnding = false
+        /// What it has for itself; the first that was measured is what it may have.
+        var memoryBytes: UInt64 = 0
+        var firstMemoryBytes: UInt64?
+        /// It was measured to have more than it may.
+        var isWornOut = false
         /// Numbers of its files.
         var fileCount: UInt32 = 0
         var threads: Int { Int(max(capabilities?.threads ?? 1, 1)) }
@@ -35,6 +40,8 @@ final class VirtualWorker {
         let begunAt: UInt64
         var isStopped = false
     }
+
+    static let memoryGrowthBytesMax: UInt64 = 1000
 
     let index: Int
     let cpus: UInt32
@@ -92,6 +99,7 @@ final class VirtualWorker {
             description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life), place: storePlan.hasPlace ? UInt64(index + 1) : 0,
             predecessor: predecessor, subworkers: offers.map { SubworkerCommand(name: $0, arguments: [$0]) })
         core.storeMemoryBytes = storePlan.memoryBytes
+        core.memoryGrowthBytesMax = memoryGrowthBytesMax
         return core
     }
 

@@ -178,6 +178,10 @@ package struct SubworkerCommand: Equatable, Hashable, Sendable {
     package var environment: [String]
     /// An object instead of a path; the first of `arguments` is then its name for people.
     package var source: ProgramSource?
+    /// How much more memory than after its first call a process may have before another takes its place; `nil`: the worker's own rule.
+    package var memoryGrowthBytesMax: UInt64?
+    /// How long a process without work is kept; `nil`: the worker's own rule.
+    package var idleSecondsMax: UInt32?
     package init(name: String, arguments: [String], environment: [String] = [], source: ProgramSource? = nil) {
         self.name = name
         self.arguments = arguments

@@ -3,7 +3,13 @@ import Glibc
 
 /// How much memory the stores of this machine's workers take together when nobody says: half of what there is, of the machine or of
 /// the control group, whichever is less; the other half is for the tasks.
-package func defaultStoreMemory() -> UInt64 {
+package func defaultStoreMemory() -> UInt64 { usableMemory() / 2 }
+
+/// How much memory a subworker may take beyond what it has after its first call: an eighth of the machine's, and a GiB at least.
+func defaultMemoryGrowth() -> UInt64 { max(1 << 30, usableMemory() / 8) }
+
+/// The machine's memory, or what its control group leaves this process of it.
+private func usableMemory() -> UInt64 {
     let machine = UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))).multipliedReportingOverflow(by: UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))).partialValue
     var smallest = machine
     // Version 2 of control groups, then version 1.
@@ -13,7 +19,7 @@ package func defaultStoreMemory() -> UInt64 {
         else { continue }
         smallest = min(smallest, limit)
     }
-    return smallest / 2
+    return smallest
 }
 
 extension Store {

@@ -128,9 +128,8 @@ struct WorkerLoop: ~Copyable {
                 writeNote("\(welcome.worker) is connected to the server \(server) again")
             }
         case .refused(let reason): end = .refused("the server \(server) refused this worker: \(reason)")
-        case .defineTemplate, .forgetSession, .startSubworker, .call, .recall, .dropCached, .cancelCall, .stopSubworker, .grant, .runJob, .stopJob, .fetch,
-            .alias,
-            .spill, .remove, .note:
+        case .defineTemplate, .forgetSession, .startSubworker, .call, .recall, .dropCached, .cancelCall, .stopSubworker, .measureMemory, .grant, .runJob,
+            .stopJob, .fetch, .alias, .spill, .remove, .note:
             shell.perform(effect)
         }
     }

@@ -95,6 +95,8 @@ extension WorkerOptions {
                         .object([
                             ("name", .string(command.name)), ("command", .array(command.arguments.map { .string($0) })),
                             ("env", .array(command.environment.map { .string($0) })),
+                            ("memory_growth", command.memoryGrowthBytesMax.map { .string(String($0)) } ?? .null),
+                            ("idle", command.idleSecondsMax.map { .string(String($0)) } ?? .null),
                         ])
                     })
             ),
@@ -114,8 +116,10 @@ extension WorkerOptions {
         for subworker in subworkers {
             guard let name = subworker["name"]?.string, let command = subworker["command"]?.array, let environment = subworker["env"]?.array
             else { return nil }
-            commands.append(
-                SubworkerCommand(name: name, arguments: command.compactMap(\.string), environment: environment.compactMap(\.string)))
+            var known = SubworkerCommand(name: name, arguments: command.compactMap(\.string), environment: environment.compactMap(\.string))
+            known.memoryGrowthBytesMax = subworker["memory_growth"]?.string.flatMap { UInt64($0) }
+            known.idleSecondsMax = subworker["idle"]?.string.flatMap { UInt32($0) }
+            commands.append(known)
         }
         self.init(
             serverHost: host, controlPort: port, cpus: cpus, workDirectory: work, logDirectory: log, accessFile: access,

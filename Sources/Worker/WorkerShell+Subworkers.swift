@@ -90,6 +90,16 @@ extension WorkerShell {
         }
     }
 
+    /// Its own memory alone: files that it has mapped, objects among them, are the kernel's to take back.
+    func measureMemory(_ id: SubworkerID) {
+        guard let subworker = subworkers[id], let file = try? Descriptor.open("/proc/\(subworker.pid)/statm", O_RDONLY),
+            let text = try? file.read(count: 128)
+        else { return }
+        let pages = text.split(separator: UInt8(ascii: " ")).prefix(3).compactMap { UInt64(String(decoding: $0, as: UTF8.self)) }
+        guard pages.count == 3, pages[1] >= pages[2] else { return }
+        events.append(.memoryMeasured(id, bytes: (pages[1] - pages[2]) &* UInt64(max(1, sysconf(Int32(_SC_PAGESIZE))))))
+    }
+
     /// It broke the protocol, or can't be spoken to.
     func condemn(_ subworker: SubworkerProcess, _ verdict: TaskError) {
         if subworker.verdict == nil { subworker.verdict = verdict }

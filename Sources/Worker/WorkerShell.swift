@@ -90,6 +90,7 @@ final class WorkerShell {
         case .recall(let id, let slots): recall(id, slots)
         case .dropCached(let id, let replicas): dropCached(id, replicas)
         case .cancelCall(let id, let slot): cancelCall(id, slot)
+        case .measureMemory(let id): measureMemory(id)
         case .stopSubworker(let id, let isKilled): stopSubworker(id, isKilled: isKilled)
         case .grant(let id, let file, let sizeBytes, let heldBytes, let grant): self.grant(id, file, sizeBytes, heldBytes, grant)
         case .runJob(let token, let request):

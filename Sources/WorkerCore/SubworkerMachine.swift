@@ -21,6 +21,8 @@ struct SubworkerMachine: TableRow {
         /// Memory that was kept for its outputs until now; set when it is removed.
         var reservedBytes: UInt64 = 0
     }
+    /// What it has in memory is looked at no more often.
+    static let measureNanoseconds: UInt64 = 1_000_000_000
     /// Slots are 64; a few stay free so that those being recalled don't keep the queue short.
     static let depthMax = 60
     /// A call that runs for so long gets nothing queued behind it, and loses what is.
@@ -41,6 +43,11 @@ struct SubworkerMachine: TableRow {
     private(set) var wasRegistered = false
     /// It took too long to register, which is why it was killed.
     private(set) var isOverdue = false
+    /// It has taken too much memory: it gets no more calls, and ends after those that it has.
+    private(set) var isWornOut = false
+    private var measuredAt: Instant?
+    /// Its memory after its first answer.
+    private var firstBytes: UInt64?
 
     private var calls: ContiguousArray<Call?> = ContiguousArray(repeating: nil, count: 64)
     private(set) var inFlight = SlotSet()
@@ -117,11 +124,32 @@ struct SubworkerMachine: TableRow {
         case queued(load: UInt64)
     }
 
+    /// After an answer: whether somebody should look at its memory.
+    mutating func isTimeToMeasure(_ now: Instant) -> Bool {
+        guard state == .open, !isWornOut, measuredAt.map({ now.since($0) >= Self.measureNanoseconds }) ?? true else { return false }
+        measuredAt = now
+        return true
+    }
+
+    /// - Returns: by how much it has grown, when that is more than it may.
+    mutating func measured(bytes: UInt64, growthMax: UInt64) -> UInt64? {
+        guard state == .open, !isWornOut else { return nil }
+        guard let first = firstBytes else {
+            firstBytes = bytes
+            return nil
+        }
+        // What it gives back is what it starts from.
+        firstBytes = min(first, bytes)
+        guard bytes > first, bytes - first > growthMax else { return nil }
+        isWornOut = true
+        return bytes - first
+    }
+
     /// - Parameters:
     ///   - estimate: what the call is expected to take.
     ///   - round: the queue is filled up only once it is half empty, so that calls travel many to a message.
     func room(lane: LaneHandle, estimate: UInt64, round: UInt64, now: Instant) -> Room {
-        guard state == .open else { return .none }
+        guard state == .open, !isWornOut else { return .none }
         guard inFlightCount > 0 else { return .running(load: 0) }
         // Slots that are being recalled stay unused until that is answered, so that an answer can't mean a later call.
         guard lane == self.lane, recalling.isEmpty else { return .none }

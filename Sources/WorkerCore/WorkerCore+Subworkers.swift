@@ -51,6 +51,22 @@ extension WorkerCore {
             releaseUnits(of: handle, cpusEach: templates[template].cpus)
             conclude(attempt, answer, durationNanoseconds: duration, into: &effects)
         }
+        guard memoryGrowthMax(of: handle) != nil, subworkers[handle].isTimeToMeasure(now) else { return }
+        effects.append(.measureMemory(id))
+    }
+
+    private func memoryGrowthMax(of subworker: SubworkerHandle) -> UInt64? {
+        pools[subworkers[subworker].pool].command.memoryGrowthBytesMax ?? memoryGrowthBytesMax
+    }
+
+    mutating func memoryMeasured(_ id: SubworkerID, _ bytes: UInt64, into effects: inout ContiguousArray<WorkerEffect>) {
+        guard let handle = subworkerByID[id], let growthMax = memoryGrowthMax(of: handle),
+            let growth = subworkers[handle].measured(bytes: bytes, growthMax: growthMax)
+        else { return }
+        effects.append(
+            .note(
+                "subworker '\(pools[subworkers[handle].pool].command.name)' has \(growth >> 20) MiB more in memory than after its first call, more than "
+                    + "\(growthMax >> 20) MiB (memory_growth): another process takes its place"))
     }
 
     private mutating func conclude(

@@ -25,7 +25,11 @@ extension WorkerCore {
         case .stopping(let isKilled):
             return isKilled ? nil : since.advanced(byMilliseconds: Self.farewellMillisecondsMax)
         case .open:
-            guard subworkers[handle].isBusy else { return headSince.advanced(byMilliseconds: Self.idleMillisecondsMax) }
+            guard subworkers[handle].isBusy else {
+                if subworkers[handle].isWornOut { return headSince }
+                let seconds = pools[subworkers[handle].pool].command.idleSecondsMax
+                return headSince.advanced(byMilliseconds: seconds.map { UInt64($0) * 1000 } ?? Self.idleMillisecondsMax)
+            }
             return [killDeadline(of: handle), slowDeadline(of: handle)].compactMap { $0 }.min()
         }
     }

@@ -21,6 +21,10 @@ package struct WorkerCore: Sendable {
     /// How long outcomes may wait for company while more work is queued; 0 for not at all. Set by the shell.
     package var gatherNanoseconds: UInt64 = 0
 
+    /// How much more memory than after its first call a subworker may have before another takes its place, unless its command says; `nil`: any.
+    /// Set by the shell.
+    package var memoryGrowthBytesMax: UInt64?
+
     /// How much memory files of the store may take before they are spilled to disk; `nil`: there is no disk behind it. Set by the shell.
     package var storeMemoryBytes: UInt64?
 
@@ -107,6 +111,8 @@ package struct WorkerCore: Sendable {
             reserve(id, slot: slot, file: file, sizeBytes: sizeBytes, into: &effects)
         case .progress(let id, let news):
             progress(id, news)
+        case .memoryMeasured(let id, let bytes):
+            memoryMeasured(id, bytes, into: &effects)
         case .recalled(let id, let slots):
             recalled(id, slots, into: &effects)
         case .subworkerEnded(let id, let evidence, let running, let begun):

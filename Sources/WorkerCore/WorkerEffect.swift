@@ -26,6 +26,7 @@ package enum WorkerEffect: Equatable, Sendable {
     case dropCached(SubworkerID, [Replica])
     /// `isKilled`: at once, with its whole process group; else it is asked to end. Then `subworkerEnded`.
     case stopSubworker(SubworkerID, isKilled: Bool)
+    case measureMemory(SubworkerID)
     /// The answer to `reserve`.
     /// - `heldBytes`: what was granted for the same file before, in memory.
     case grant(SubworkerID, file: UInt32, sizeBytes: UInt64, heldBytes: UInt64, Grant)

@@ -23,6 +23,9 @@ package enum WorkerEvent: Equatable, Sendable {
     /// How far running calls are.
     case progress(SubworkerID, ContiguousArray<CallProgress>)
 
+    /// At most one for each `measureMemory`: what the process has for itself, files that it has mapped not counted.
+    case memoryMeasured(SubworkerID, bytes: UInt64)
+
     /// Exactly one for each `runJob`: its process group is gone and its outputs are accepted.
     case jobEnded(JobToken, JobResult)
     /// Exactly one for each `fetch`: the replica is a file of the store (or these bytes), or can't be had.

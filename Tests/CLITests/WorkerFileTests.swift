@@ -1,7 +1,7 @@
 import TaskModel
 import Testing
-import Worker
 
+@testable import Worker
 @testable import rain
 
 @Suite struct WorkerFileTests {
@@ -36,6 +36,10 @@ import Worker
                 SubworkerCommand(name: "stats", arguments: ["python3", "-m", "stats"]),
                 SubworkerCommand(name: "wordcount", arguments: ["/etc/rain/./wordcount", "--name", "two words"], environment: ["OMP_NUM_THREADS=1"]),
             ])
+        let limits = try read("subworkers.a = { command = \"a\", memory_growth = \"1.5G\", idle = 60 }").subworkers[0]
+        #expect(limits.memoryGrowthBytesMax == 3 << 29 && limits.idleSecondsMax == 60)
+        let text = WorkerOptions(serverHost: "n1", workDirectory: "w", logDirectory: "l", accessFile: "a", subworkers: [limits]).text
+        #expect(WorkerOptions(text: Array(text.utf8))?.subworkers == [limits], "the worker's own process hears of it")
         #expect(try read("") == WorkerFile())
         #expect(try read("cpus = \"detect\"\nstore_memory = 1000").storeMemory?.bytes == 1000)
     }

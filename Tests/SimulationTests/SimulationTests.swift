@@ -47,7 +47,7 @@ import Testing
         for name in [
             "faults", "fetches", "finished tasks", "failed tasks", "cancelled tasks", "lost frames", "subworker crashes", "workers lost",
             "tasks taken back", "tasks not taken back", "files spilled", "files not spilled", "outputs sent to disk", "fetches to disk",
-            "outputs without room", "answers that come twice", "programs started",
+            "outputs without room", "answers that come twice", "programs started", "subworkers worn out",
         ] {
             #expect(counts[name] ?? 0 > 0, "no \(name)")
         }

@@ -62,6 +62,7 @@ struct RandomShell {
             description: description, incarnation: Harness.incarnation,
             subworkers: ["a", "b"].map { SubworkerCommand(name: $0, arguments: [$0]) })
         if random.chance(50) { core.storeMemoryBytes = UInt64(random.below(100_000)) }
+        core.memoryGrowthBytesMax = 1000
     }
 
     var isBusy: Bool {
@@ -104,6 +105,10 @@ struct RandomShell {
             for replica in replicas where processes[index].cached.remove(replica) == nil {
                 throw Violation("\(replica) is dropped where it is not cached")
             }
+        case .measureMemory(let id):
+            guard let index = index(of: id), !processes[index].hasEnded else { break }
+            count("measured")
+            processes[index].news.append(.memoryMeasured(id, bytes: UInt64(random.below(3000))))
         case .stopSubworker(let id, let isKilled): stop(id, isKilled: isKilled)
         case .runJob(let token, let request):
             try check(request, on: nil)
