@@ -68,7 +68,8 @@ struct WorkerFile: Equatable {
                 guard case .object(let tables) = value else { throw WorkerFileError("`subworkers` are tables: [subworkers.NAME]") }
                 for (name, table) in tables { subworkers.append(try Self.subworker(name, table, directory)) }
             case _:
-                throw WorkerFileError("nobody knows `\(key)`; there are server, cpus, store_memory, work_dir, log_dir, log_level, access, ffi and [subworkers.NAME]")
+                throw WorkerFileError(
+                    "nobody knows `\(key)`; there are server, cpus, store_memory, work_dir, log_dir, log_level, access, ffi and [subworkers.NAME]")
             }
         }
     }

@@ -124,9 +124,9 @@ extension WorkerShell {
         if subworker.isSocketOpen { readAll(subworker) }
         socketEnded(subworker)
         let (running, begun) = subworker.unansweredCalls()
+        for case let call? in subworker.calls { _ = damage(by: "", call.exposed, call.template.template, advice: Self.callAdvice) }
         subworkers[id] = nil
         record?.freeBlock(subworker.block)
-        for case let call? in subworker.calls { _ = damage(by: "", call.exposed, call.template.template, advice: Self.callAdvice) }
         if store.discard(subworker.stagingName, from: store.staging) { hasNewTrash = true }
         if store.discard(subworker.stagingName, from: store.tasks) { hasNewTrash = true }
         if subworker.diskStaging >= 0, store.discard(subworker.stagingName, from: store.staging(onDisk: true)) { hasNewTrash = true }
