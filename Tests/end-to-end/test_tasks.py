@@ -101,10 +101,6 @@ def test_a_program_that_fails(session):
         assert part in text, text
 
 
-def test_a_task_of_a_type_that_nobody_has(session):
-    assert "nobody" in failure_text(session, Task("nobody/nothing", []))
-
-
 def test_a_method_that_the_subworker_does_not_have(session):
     assert "missing" in failure_text(session, Task("faults/missing", []))
 
