@@ -174,7 +174,7 @@ class Session:
 
         Args:
             name: the first part of its tasks' types.
-            program: the path of an executable file: one that is linked for the workers' machines, or a script with `#!`.
+            program: the path of an executable: one that is linked for the workers' machines, or a script with `#!`.
             arguments: what it is started with.
             directory: of this machine, where the program needs more than one file: it travels as a whole, and
                 `program` is a path in it.
