@@ -472,7 +472,7 @@ def capnp(action, data):
     return result.stdout
 
 
-def hello(incarnation, version=2, cpus=0):
+def hello(incarnation, version=3, cpus=0):
     """Without cpus it is given no task."""
     return (
         f"(hello = (protocolVersion = {version}, incarnation = {incarnation}, lastReceived = 0, "
@@ -527,7 +527,7 @@ def test_a_batch_before_its_hello_is_dropped(shared_cluster, session):
         peer.say("(goodbye = void)")
 
 
-@pytest.mark.parametrize("version", [0, 1, 65_535])
+@pytest.mark.parametrize("version", [0, 2, 65_535])
 def test_a_hello_of_another_version_is_refused_with_both(shared_cluster, session, version):
     with undisturbed(shared_cluster), Peer(shared_cluster) as peer:
         peer.say(hello(4712, version=version))

@@ -515,11 +515,6 @@ def test_only_what_depends_on_a_failure_fails_where_that_is_asked(client):
             session.wait_all()
 
 
-def test_an_unknown_type_names_itself(session):
-    Task("nobody/knows", ())
-    assert "nobody" in str(failure(session))
-
-
 # The program around it.
 
 
