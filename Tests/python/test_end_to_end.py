@@ -16,7 +16,6 @@ from rain.client import (
     Output,
     Program,
     RainException,
-    Task,
     TaskException,
     TaskState,
     blob,
