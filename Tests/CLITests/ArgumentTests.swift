@@ -66,8 +66,8 @@ import Testing
         #expect(own.map(\.name) == ["ffi"])
         #expect(own[0].arguments.dropFirst() == ["--declarations", "\(here)a.ffi", "--declarations", "/b.ffi"])
         #expect(own[0].arguments[0].hasSuffix("/libexec/rain/ffi"))
-        let given = try #require(SubworkerOption(argument: "ffi=/my/ffi"))
-        #expect(try Installation.subworkers([given], of: WorkerFile(), declarations: []).map(\.arguments) == [["/my/ffi"]])
+        let given = try #require(SubworkerOption(argument: "ffi=/bin/true"))
+        #expect(try Installation.subworkers([given], of: WorkerFile(), declarations: []).map(\.arguments) == [["/bin/true"]])
     }
 
     @Test func `a label may hold an equals sign, a path may not`() {
