@@ -155,6 +155,7 @@ extension WorkerShell {
                 break
             }
             subworker.calls[slot] = nil
+            record?.end(block: subworker.block, slot: slot)
             subworker.page.free(slot)
             var directories: [StagedDirectory] = []
             var value = answer(result, call, subworker, &directories)
