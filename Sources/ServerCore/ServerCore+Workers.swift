@@ -176,17 +176,21 @@ extension ServerCore {
     private mutating func takeBackTasks(
         _ slot: Int, from worker: Int, _ id: WorkerID, _ known: RanAtLoss, _ how: String, into effects: inout ContiguousArray<ServerEffect>
     ) -> Int {
+        // All are charged first: one that ran before the server knew of its inputs is withdrawn with the task that made them.
+        for task in 0..<sessions[slot]!.tasks.count where isOn(worker, slot, task) {
+            guard ran(slot, task, known), !sessions[slot]!.tasks.cancelRequested.contains(task),
+                sessions[slot]!.template(of: task).rerun != .never,
+                charge(slot, attempt(slot, task), worker: id, how: Self.ending(how), into: &effects)
+            else { continue }
+            failPoisonous(slot, task, on: id, into: &effects)
+            guard sessions[slot]!.isOpen else { return 0 }
+        }
         var requeued = 0
-        for task in 0..<sessions[slot]!.tasks.count where sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) {
-            let state = sessions[slot]!.tasks.state[Int(task)]
-            guard state == .assigned || state == .running else { continue }
+        for task in 0..<sessions[slot]!.tasks.count where isOn(worker, slot, task) {
             if sessions[slot]!.tasks.cancelRequested.contains(task) {
                 handle(.cancelled(attempt(slot, task)), from: worker, into: &effects)
             } else if sessions[slot]!.template(of: task).rerun == .never {
                 failLost(slot, task, on: id, into: &effects)
-                guard sessions[slot]!.isOpen else { return requeued }
-            } else if ran(slot, task, known), charge(slot, attempt(slot, task), worker: id, how: Self.ending(how), into: &effects) {
-                failPoisonous(slot, task, on: id, into: &effects)
                 guard sessions[slot]!.isOpen else { return requeued }
             } else {
                 requeue(slot, task)
@@ -194,6 +198,12 @@ extension ServerCore {
             }
         }
         return requeued
+    }
+
+    private func isOn(_ worker: Int, _ slot: Int, _ task: UInt32) -> Bool {
+        guard sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) else { return false }
+        let state = sessions[slot]!.tasks.state[Int(task)]
+        return state == .assigned || state == .running
     }
 
     mutating func failLost(_ slot: Int, _ task: UInt32, on id: WorkerID, into effects: inout ContiguousArray<ServerEffect>) {
