@@ -97,6 +97,8 @@ extension ServerCore {
         if !sessions[slot]!.tasks.earlierEpochs.isEmpty { sessions[slot]!.tasks.earlierEpochs[task] = nil }
         if !sessions[slot]!.tasks.failureCounts.isEmpty { sessions[slot]!.tasks.failureCounts[task] = nil }
         if !sessions[slot]!.tasks.losses.isEmpty { sessions[slot]!.tasks.losses[task] = nil }
+        // It came too late; should the task have to run again for its outputs, nobody has cancelled that.
+        if !sessions[slot]!.tasks.cancelRequested.isEmpty { sessions[slot]!.tasks.cancelRequested.remove(task) }
         if !sessions[slot]!.tasks.missCounts.isEmpty { sessions[slot]!.tasks.missCounts[task] = nil }
         if !sessions[slot]!.tasks.takenBackCounts.isEmpty { sessions[slot]!.tasks.takenBackCounts[task] = nil }
         if sessions[slot]!.tasks.remaking.remove(task) == nil { sessions[slot]!.newlyFinished.append(task) }
