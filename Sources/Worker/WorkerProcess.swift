@@ -105,7 +105,7 @@ private enum WorkerProcess {
             subworkers: options.subworkers)
         core.unixMicrosecondsAtZero = unixMicroseconds() &- monotonicNanoseconds() / 1000
         if store.disk != nil { core.storeMemoryBytes = store.memoryBytes }
-        core.gatherNanoseconds = 10_000_000
+        core.gatherNanoseconds = 20_000_000
         core.memoryGrowthBytesMax = defaultMemoryGrowth()
         var loop = try WorkerLoop(
             shell: shell, secret: secret, mailbox: mailbox, parent: parent, signals: signals, dataPort: data.port,

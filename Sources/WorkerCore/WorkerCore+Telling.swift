@@ -10,7 +10,7 @@ extension WorkerCore {
     mutating func tell(_ message: WorkerMessage) {
         switch message {
         case .started, .replicated, .progress: break
-        case .finished(_, let finished): if finished.durationNanoseconds >= gatherNanoseconds / 2 { isUrgent = true }
+        case .finished(_, let finished): if finished.durationNanoseconds >= gatherNanoseconds / 4 { isUrgent = true }
         case .failed, .cancelled, .revoked, .sessionClosed, .missing, .knows, .runs, .holds, .handedOver: isUrgent = true
         }
         link.enqueue(message)

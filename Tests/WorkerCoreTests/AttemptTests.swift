@@ -61,9 +61,9 @@ import WorkerCore
         var harness = try Self.opened(Make.define(0, "builtin/sleep"))
         harness.setGatherNanoseconds(2_000_000)
         let jobs = try harness.send((0..<6).map { Make.assign($0) }).jobs
-        let short = try harness.handle(.jobEnded(jobs[0], .finished([], durationNanoseconds: 999_999, debug: "")))
+        let short = try harness.handle(.jobEnded(jobs[0], .finished([], durationNanoseconds: 499_999, debug: "")))
         #expect(short.messages.isEmpty)
-        let long = try harness.handle(.jobEnded(jobs[1], .finished([], durationNanoseconds: 1_000_000, debug: "")))
+        let long = try harness.handle(.jobEnded(jobs[1], .finished([], durationNanoseconds: 500_000, debug: "")))
         #expect(long.messages.count(where: { if case .finished = $0 { true } else { false } }) == 2, "and takes the other with it")
     }
 
