@@ -190,7 +190,9 @@ enum Bag {
         message[40] = 9
         let bytes = message.map { "\\0" + ($0 < 8 ? "0\($0)" : "1\($0 - 8)") }.joined()
         let (evidence, _) = try ended(started(shell("printf '\(bytes)' >&3; cat <&3 >&2")))
-        #expect(evidence.cause == .setup && evidence.message.contains("speaks version 1 ") && evidence.message.contains("speaks version 9:"), "\(evidence.message)")
+        #expect(
+            evidence.cause == .setup && evidence.message.contains("speaks version 1 ") && evidence.message.contains("speaks version 9:"),
+            "\(evidence.message)")
         #expect(evidence.detail.contains("build subworker 'odd' with the library of this version"), "it was told, too: \(evidence.detail)")
     }
 

@@ -78,8 +78,15 @@ def test_a_task_that_begins_again_makes_no_progress_until_it_says_so(cluster, fa
         task = Task("faults/steps", [blob(str(tmp_path / "gate"))])
         session.submit()
         wait_for(lambda: at(task, 0.5))
-        os.kill(cluster.get("/api/v1/status")["workers"][0]["pid"], signal.SIGKILL)
-        wait_for(lambda: task.progress is None)
+        worker = cluster.get("/api/v1/status")["workers"][0]["pid"]
+        parent = int(pathlib.Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        # Else the next worker may be as far before anybody looks.
+        os.kill(parent, signal.SIGSTOP)
+        try:
+            os.kill(worker, signal.SIGKILL)
+            wait_for(lambda: task.progress is None)
+        finally:
+            os.kill(parent, signal.SIGCONT)
         wait_for(lambda: at(task, 0.5), seconds=20)
         (tmp_path / "gate").touch()
         session.wait_all()

@@ -33,15 +33,19 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def cluster(stopped, prefix, monkeypatch):
-    """Started as the page does, by the installed program, but on a free port."""
+def cluster(stopped, prefix):
+    start(stopped, prefix)
+    return stopped
+
+
+def start(stopped, prefix):
+    """As the page does, by the installed program, but on a free port."""
     command = SNIPPETS["start"].rstrip()
     assert command.endswith("rain start --local-workers '[2]'")
     options = f"--port 0 --control-port 0 --work-dir {stopped.work} --log-dir {stopped.log}"
     stopped.env["PREFIX"] = str(prefix)
     subprocess.run(["sh", "-ec", f"{command} {options}"], env=stopped.env, check=True, capture_output=True, timeout=60)
     stopped.read_address()
-    return stopped
 
 
 def shell(cluster, folder, name):
@@ -63,7 +67,23 @@ def python(cluster, folder, name):
 def test_every_snippet_is_used():
     assert (ROOT / "docs/wrap.md").read_text().count("```") == 2 * len(SNIPPETS)
     made = {"mean.c", "tasks.c", "tasks.cpp", "declared.py", "program.py"}
-    assert set(SNIPPETS) == made | {"start", "library", "c", "cpp"}
+    assert set(SNIPPETS) == made | {"start", "library", "c", "cpp", "worker.toml"}
+
+
+def test_a_worker_offers_it_to_every_client(stopped, prefix, folder):
+    stopped.env["PREFIX"] = str(prefix)
+    shell(stopped, folder, "c")
+    config = folder / "config/rain/worker.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(SNIPPETS["worker.toml"].replace("/opt/mine", str(folder)))
+    stopped.env["XDG_CONFIG_HOME"] = str(folder / "config")
+    start(stopped, prefix)
+    text = (folder / "program.py").read_text()
+    line = '    mine = session.subworker("mine", "./tasks")\n'
+    assert line in text and 'mine.task("mean", [numbers])' in text
+    text = text.replace(line, "").replace("mine.task(", 'Task("mine/" + ').replace("Client, blob", "Client, Task, blob")
+    (folder / "program.py").write_text(text)
+    assert float(python(stopped, folder, "program.py")) == 3
 
 
 def test_each_way_ends_in_the_mean(cluster, folder):
