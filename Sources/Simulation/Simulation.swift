@@ -208,7 +208,7 @@ package final class Simulation {
             return
                 "worker \(worker.worker) at the server: \(worker.runningCount) running, \(worker.queuedCount) queued, \(worker.objectCount) objects"
         }
-        if let hash = claimedBlobs.first { return "the depot keeps \(hash)" }
+        guard claimedBlobs.isEmpty else { return "the depot keeps \(claimedBlobs.count) uploads" }
         guard journal.isIdle else { return "records that are not written" }
         for worker in workers {
             guard worker.isAlive, worker.frozenUntil <= now else { return "worker \(worker.index) is away" }
