@@ -59,7 +59,7 @@ def test_a_subworker_in_c_passes(compiled):
     large = {"method": "large", "inputs": [""], "outputs": ["x"], "expect": [{"text": "x", "times": 1 << 20}]}
     assert_passes(check(compiled("subject.c"), call=large, **errors))
     steps = {"method": "steps", "outputs": 1, "expect": ["walked"]}
-    assert_passes(check(compiled("subject.c"), call=steps, **errors), skipped=5)
+    assert_passes(check(compiled("subject.c"), call=steps, **errors), skipped=6)
 
 
 def test_a_subworker_in_cpp_passes(compiled):
@@ -116,6 +116,11 @@ def test_what_is_wrong_is_found(compiled):
             "fail gave an error: there are 2 reasons",
         ),
         ([compiled("subject.c")], {"call": {"method": "crash", "outputs": 1}}, "signal 6 (SIGABRT)"),
+        (
+            [compiled("subject.c")],
+            {"call": {"method": "trust", "inputs": ["a"], "outputs": 1}},
+            "FAIL  survives an input that is a directory",
+        ),
         ([compiled("subject.c")], {"error": {"method": "join", "outputs": 1}}, "join did not fail"),
         ([compiled("subject.c")], {"endless": {"method": "join", "outputs": 1}}, "join ended, but not as `cancelled`"),
     ]:

@@ -246,6 +246,29 @@ final class Subject {
         return path
     }
 
+    private static let directoryText = Array("a file in a directory\n".utf8)
+
+    /// A read-only directory with one file in it and one below it.
+    func makeDirectoryInput(named name: String) throws(ConformanceFailure) -> String {
+        let path = "\(directory)/\(name)"
+        do throws(SystemError) {
+            for made in [path, path + "/below"] { try check(rain_mkdirat(AT_FDCWD, made, 0o700), "make directory", made) }
+            for file in ["/file", "/below/file"] {
+                try Descriptor.open(path + file, O_WRONLY | O_CREAT | O_EXCL, mode: 0o444).writeAll(Self.directoryText)
+            }
+            for made in [path + "/below", path] { guard chmod(made, 0o555) == 0 else { throw SystemError("chmod", made, code: errno) } }
+        } catch { throw ConformanceFailure("an input can't be written: \(error)") }
+        return path
+    }
+
+    /// Whether a directory of `makeDirectoryInput` is as it was made.
+    func isUnchanged(_ path: String) -> Bool {
+        ["/file", "/below/file"].allSatisfy { file in
+            guard let opened = try? Descriptor.open(path + file, O_RDONLY), let bytes = try? opened.read(count: 1024) else { return false }
+            return bytes == Self.directoryText
+        }
+    }
+
     // MARK: What can be seen of it
 
     func openDescriptorCount() throws(ConformanceFailure) -> Int {

@@ -24,6 +24,7 @@ extension Trial {
         Trial(title: "survives an input of 32 MiB", run: takesLargeInput),
         Trial(title: "survives a call with 1,000 inputs", run: takesManyInputs),
         Trial(title: "survives a call with 1,000 outputs", run: takesManyOutputs),
+        Trial(title: "survives an input that is a directory", run: takesDirectory),
         Trial(title: "asks for memory beyond its credit, and takes no for an answer", run: asksForMemory),
         Trial(title: "tells progress only where it is taken, and of its own calls", run: tellsProgress),
         Trial(title: "answers a method that it doesn't have with an error", run: refusesUnknownMethod),
@@ -296,6 +297,26 @@ extension Trial {
         call.varies = true
         let run = try WelcomedSubject(options)
         try expectAnswer(run, call)
+        try run.shutDown()
+        return nil
+    }
+
+    private static func takesDirectory(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
+        guard let call = options.call else { return options.withoutCall }
+        guard !call.inputs.isEmpty else { return "the call has no inputs" }
+        let run = try WelcomedSubject(options)
+        let expected = try run.outputs(try run.run(call), of: call)
+        for position in call.constants.count..<call.values.count {
+            // What the method makes of it is its own affair; a method of bytes says that it wants a file.
+            let path = try run.subject.makeDirectoryInput(named: "directory\(position)")
+            var inputs = run.inline(call)
+            inputs[position] = SubworkerInput(replica: run.replica(800 + position), sizeBytes: 4096, isDirectory: true, location: .path(path))
+            var varied = call
+            varied.varies = true
+            try expectAnswer(run, varied, inputs: inputs)
+            guard run.subject.isUnchanged(path) else { throw ConformanceFailure("it changed a directory that it was given to read") }
+        }
+        try run.expect(call, expected, "after a directory")
         try run.shutDown()
         return nil
     }

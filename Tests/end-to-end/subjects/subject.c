@@ -59,6 +59,14 @@ static csw_status crash(csw_call *call, void *context) {
     abort();
 }
 
+/* Takes for granted that its input has bytes. */
+static csw_status trust(csw_call *call, void *context) {
+    (void)context;
+    csw_bytes bytes;
+    if (csw_input_bytes(call, 0, &bytes) != CSW_OK) abort();
+    return csw_output_same_as_input(call, 0, 0);
+}
+
 static csw_status count(csw_call *call, void *context) {
     int *calls = context;
     return csw_output_printf(call, 0, "%d", ++*calls);
@@ -69,8 +77,8 @@ int main(void) {
     static const struct {
         const char *name;
         csw_function *function;
-    } tasks[] = {{"join", join},   {"large", large}, {"fail", fail},  {"endless", endless},
-                 {"crash", crash}, {"count", count}, {"steps", steps}};
+    } tasks[] = {{"join", join},   {"large", large}, {"fail", fail},   {"endless", endless},
+                 {"crash", crash}, {"count", count}, {"steps", steps}, {"trust", trust}};
     csw_subworker *subworker;
     csw_open(NULL, &subworker);
     for (size_t index = 0; index < sizeof tasks / sizeof *tasks; ++index) {
