@@ -1,7 +1,9 @@
 """Fixtures: a running server with workers, started by `rain start` with a state directory of its own."""
 
+import subprocess
+
 import pytest
-from cluster import Cluster
+from cluster import ROOT, Cluster
 
 
 @pytest.fixture
@@ -28,3 +30,16 @@ def stopped(tmp_path):
     idle = Cluster(tmp_path)
     yield idle
     idle.finish()
+
+
+@pytest.fixture(scope="session")
+def faults(tmp_path_factory):
+    """The subworker of faults.c."""
+    program = tmp_path_factory.mktemp("faults") / "faults"
+    source = ROOT / "Tests/end-to-end/faults.c"
+    library = ROOT / "build/lib/libcsubworker.a"
+    include = ROOT / "build/include"
+    subprocess.run(
+        ["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-I{include}", source, library, "-o", program], check=True
+    )
+    return str(program)

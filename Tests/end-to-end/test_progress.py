@@ -7,21 +7,8 @@ import subprocess
 import time
 
 import pytest
-from cluster import RAIN, ROOT, ndjson, wait_for, wait_for_end
+from cluster import RAIN, ndjson, wait_for, wait_for_end
 from rain.client import Client, Task, blob, remote
-
-
-@pytest.fixture(scope="module")
-def faults(tmp_path_factory):
-    """The subworker of faults.c."""
-    program = tmp_path_factory.mktemp("faults") / "faults"
-    source = ROOT / "Tests/end-to-end/faults.c"
-    library = ROOT / "build/lib/libcsubworker.a"
-    include = ROOT / "build/include"
-    subprocess.run(
-        ["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-I{include}", source, library, "-o", program], check=True
-    )
-    return str(program)
 
 
 @pytest.fixture

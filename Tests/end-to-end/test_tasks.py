@@ -1,25 +1,10 @@
 """Shell, C and Python tasks in one graph, and what a client learns when one of them fails."""
 
 import os
-import subprocess
 import time
 
 import pytest
-from cluster import ROOT
 from rain.client import Client, Output, Program, RainException, Task, TaskException, blob, remote, tasks
-
-
-@pytest.fixture(scope="session")
-def faults(tmp_path_factory):
-    """The subworker of faults.c."""
-    program = tmp_path_factory.mktemp("faults") / "faults"
-    source = ROOT / "Tests/end-to-end/faults.c"
-    library = ROOT / "build/lib/libcsubworker.a"
-    include = ROOT / "build/include"
-    subprocess.run(
-        ["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-I{include}", source, library, "-o", program], check=True
-    )
-    return str(program)
 
 
 @pytest.fixture
