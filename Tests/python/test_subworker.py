@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 
 import cloudpickle
 import numpy
@@ -59,6 +60,22 @@ def test_it_registers_with_one_task_and_its_version(host):
     assert "caching = true" in host.registration
     assert host.end() == 0
     assert not list(host.staging.iterdir())
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["shutdown", "end of stream"])
+def test_a_worker_that_goes_before_its_welcome_leaves_nothing(tmp_path, monkeypatch, asks):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    host = Host(tmp_path)
+    try:
+        host.receive()
+        if asks:
+            host.send("(shutdown = void)")
+        host.socket.shutdown(socket.SHUT_WR)
+        assert host.process.wait(20) == 0, host.log.read_text()
+        assert (host.log.read_text(), os.listdir()) == ("", [])
+    finally:
+        host.kill()
 
 
 def test_inputs_are_arguments(host):

@@ -38,7 +38,10 @@ def run():
     """Runs calls until the worker goes away or says so."""
     version = ".".join(map(str, sys.version_info[:3]))
     subworker = connect(f"rain.subworker {__version__} ({sys.implementation.name} {version})")
-    directory = WorkDirectory(subworker.staging_directory)
+    staging = subworker.staging_directory
+    if not staging:
+        return  # The worker went away, or had no more use for this process, before it said where results go.
+    directory = WorkDirectory(staging)
     templates = {}
     take = subworker.next
     while True:
