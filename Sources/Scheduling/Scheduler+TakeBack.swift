@@ -21,7 +21,7 @@ extension Scheduler {
     ///
     /// - Parameter demand: of a task that it could take; `nil` for any.
     package func idleWorker(from start: Int, for demand: Demand? = nil) -> Int? {
-        for index in loads.indices.dropFirst(start) {
+        for index in present where index >= start {
             if let load = loads[index], demand.map({ canTake(load, $0) }) ?? true, load.assignedCPUs + load.incomingCPUs < UInt64(load.cpus) { return index }
         }
         return nil
@@ -33,7 +33,7 @@ extension Scheduler {
     /// - Complexity: O(workers), no allocation.
     package func longestQueue(after last: (worker: Int, nanoseconds: UInt64)?, now: Instant) -> (worker: Int, nanoseconds: UInt64)? {
         var longest: (worker: Int, nanoseconds: UInt64)?
-        for index in loads.indices {
+        for index in present {
             guard let load = loads[index], load.assignedCPUs > UInt64(load.cpus), load.outgoingCount == 0 else { continue }
             let wait = max(load.expectedNanoseconds / UInt64(max(1, load.cpus)), stallNanoseconds(index, now: now))
             guard wait > max(Self.takeBackNanoseconds, longest?.nanoseconds ?? 0) else { continue }
@@ -52,7 +52,8 @@ extension Scheduler {
         then.assignedCount += load.incomingCount
         then.expectedNanoseconds += load.incomingNanoseconds
         guard hasRoom(then, cpus: cpus) else { return false }
-        return begin(then, cpus: cpus, missingBytes: missingBytes) &+ Self.takeBackNanoseconds < waitNanoseconds
+        guard waitNanoseconds > Self.takeBackNanoseconds else { return false }
+        return begin(then, cpus: cpus, missingBytes: missingBytes) < waitNanoseconds - Self.takeBackNanoseconds
     }
 
     /// A task of `from` is asked back for `worker`.

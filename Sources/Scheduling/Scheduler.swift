@@ -34,11 +34,15 @@ package struct Scheduler: Sendable {
     package static let unknownNanoseconds: UInt64 = 10_000_000
     /// No task is cheaper than this for its worker, whatever its own code takes.
     package static let leastNanoseconds: UInt64 = 20_000
+    /// Of tasks that ask for no CPU a worker runs 64 at once, and so many more wait there for their turn.
+    package static let weightlessCountMax: UInt32 = 128
     /// Bytes per nanosecond of the data plane between two machines, for weighing a transfer against waiting.
     private static let bytesPerNanosecond: UInt64 = 1
 
     /// By worker index; `nil` for one that is gone.
     package internal(set) var loads: ContiguousArray<Load?> = []
+    /// Indices of the workers that are here, rising: what is looked at for a task does not grow with those that are gone.
+    private(set) var present: ContiguousArray<Int> = []
     private var offers = Offers()
 
     package init() {}
@@ -47,15 +51,20 @@ package struct Scheduler: Sendable {
     /// - Returns: the index of the new worker: the number of all that ever joined.
     package mutating func join(cpus: UInt32, subworkers: [String] = []) -> Int {
         loads.append(Load(cpus: cpus, kind: offers.kind(of: subworkers)))
+        present.append(loads.count - 1)
         return loads.count - 1
     }
 
     /// A worker that had left is back, under the same index and with nothing to do.
     package mutating func rejoin(_ worker: Int, cpus: UInt32, subworkers: [String] = []) {
+        if loads[worker] == nil { present.insert(worker, at: present.firstIndex { $0 > worker } ?? present.count) }
         loads[worker] = Load(cpus: cpus, kind: offers.kind(of: subworkers))
     }
 
-    package mutating func leave(_ worker: Int) { loads[worker] = nil }
+    package mutating func leave(_ worker: Int) {
+        loads[worker] = nil
+        present.removeAll { $0 == worker }
+    }
 
     /// The worker that would begin the task first, counting what it waits for and what it has to fetch.
     ///
@@ -69,11 +78,11 @@ package struct Scheduler: Sendable {
         let cpus = demand.cpus
         var best: Int?
         var bestCost = UInt64.max
-        for index in loads.indices {
+        for index in present {
             guard let load = loads[index], canTake(load, demand), hasRoom(load, cpus: cpus) else { continue }
             let local = localBytes.isEmpty ? 0 : localBytes[index]
             let cost = begin(load, cpus: cpus, missingBytes: totalBytes > local ? totalBytes - local : 0)
-            if cost < bestCost {
+            if best == nil || cost < bestCost {
                 bestCost = cost
                 best = index
             }
@@ -86,18 +95,21 @@ package struct Scheduler: Sendable {
         // The wait begins when all CPUs are taken; below that the load still breaks the tie, lightly.
         let isBusy = load.assignedCPUs + UInt64(cpus) > UInt64(load.cpus)
         let wait = isBusy ? load.expectedNanoseconds / UInt64(max(1, load.cpus)) + 1 : 0
-        return missingBytes / Self.bytesPerNanosecond &+ wait &+ load.assignedCPUs * 1000 / UInt64(max(1, load.cpus))
+        let queue = wait + load.assignedCPUs * 1000 / UInt64(max(1, load.cpus))
+        // Sizes are what workers claim, and the largest stands for one that nobody looked at.
+        let (sum, isOverflow) = (missingBytes / Self.bytesPerNanosecond).addingReportingOverflow(queue)
+        return isOverflow ? .max : sum
     }
 
     func hasRoom(_ load: Load, cpus: UInt32) -> Bool {
-        load.assignedCPUs + UInt64(cpus) <= UInt64(load.cpus) || load.assignedCount < 2 * load.cpus
-            || load.expectedNanoseconds < UInt64(load.cpus) * Self.queueNanoseconds
+        load.assignedCPUs + UInt64(cpus) <= UInt64(load.cpus) && (cpus > 0 || load.assignedCount < load.cpus + Self.weightlessCountMax)
+            || load.assignedCount < 2 * load.cpus || load.expectedNanoseconds < UInt64(load.cpus) * Self.queueNanoseconds
     }
 
-    /// Whether no worker can take even a task of one CPU: then looking at the queue is in vain.
+    /// Whether no worker can take even a task of one CPU, or of none: then looking at the queue is in vain.
     package var isFull: Bool {
-        for load in loads {
-            if let load, hasRoom(load, cpus: 1) { return false }
+        for index in present {
+            if let load = loads[index], hasRoom(load, cpus: 1) || hasRoom(load, cpus: 0) { return false }
         }
         return true
     }
@@ -112,15 +124,12 @@ package struct Scheduler: Sendable {
     /// How many of the workers that there are could take the task, full or not.
     package func fit(_ demand: Demand) -> Fit {
         var (takes, refuses) = (false, false)
-        for case .some(let load) in loads { if canTake(load, demand) { takes = true } else { refuses = true } }
+        for index in present { if canTake(index, demand) { takes = true } else { refuses = true } }
         return takes ? (refuses ? .some : .all) : .nobody
     }
 
     /// Whether there is a worker at all.
-    package var isEmpty: Bool {
-        for case .some in loads { return false }
-        return true
-    }
+    package var isEmpty: Bool { present.isEmpty }
 
     package mutating func assign(_ worker: Int, cpus: UInt32, expectedNanoseconds: UInt64, at now: Instant = Instant(nanoseconds: 0)) {
         if let load = loads[worker], load.assignedCPUs < UInt64(load.cpus) { loads[worker]!.movedAt = now }

@@ -29,6 +29,8 @@ extension ServerCore {
                     switch scheduler.fit(demand) {
                     case .nobody: if !isOfferedNow(slot, task, demand) { setAside(slot, task) }
                     case .some: holdBack(slot, task, demand)
+                    // Those that only wait are many, and have no claim on the CPUs that others behind them could use.
+                    case .all where demand.cpus == 0: holdBack(slot, task, demand)
                     case .all: break queue
                     }
                     continue
@@ -133,11 +135,11 @@ extension ServerCore {
         return scheduler.runner(String(name))
     }
 
-    private func chooseWorker(_ slot: Int, _ task: UInt32, _ demand: Demand) -> Int? {
+    private mutating func chooseWorker(_ slot: Int, _ task: UInt32, _ demand: Demand) -> Int? {
         let row = sessions[slot]!.tasks.row[Int(task)]
         let inputs = sessions[slot]!.tasks.inputRange(ofRow: row)
         guard !inputs.isEmpty else { return scheduler.place(demand, totalBytes: 0, localBytes: []) }
-        var local = ContiguousArray<UInt64>(repeating: 0, count: workers.count)
+        while localBytes.count < workers.count { localBytes.append(0) }
         var total: UInt64 = 0
         for position in inputs {
             let object = sessions[slot]!.tasks.inputs[position]
@@ -145,10 +147,16 @@ extension ServerCore {
             total &+= size
             let first = sessions[slot]!.objects.holder[Int(object)]
             guard first != ObjectTable.none else { continue }
-            local[Int(first)] &+= size
-            if let more = sessions[slot]!.objects.moreHolders[object] { for holder in more { local[Int(holder)] &+= size } }
+            localBytes[Int(first)] &+= size
+            if let more = sessions[slot]!.objects.moreHolders[object] { for holder in more { localBytes[Int(holder)] &+= size } }
         }
-        return scheduler.place(demand, totalBytes: total, localBytes: local)
+        let worker = scheduler.place(demand, totalBytes: total, localBytes: localBytes)
+        // As it was, at the cost of the inputs and not of all workers that there ever were.
+        for position in inputs {
+            let object = sessions[slot]!.tasks.inputs[position]
+            for holder in sessions[slot]!.objects.holders(of: object) { localBytes[Int(holder)] = 0 }
+        }
+        return worker
     }
 
     mutating func assign(_ slot: Int, _ task: UInt32, to worker: Int, into effects: inout ContiguousArray<ServerEffect>) {

@@ -50,6 +50,8 @@ package struct ServerCore: Sendable {
     /// By the number that a worker's parent drew; its processes follow one another.
     var workerOfPlace: [UInt64: Int] = [:]
     var scheduler = Scheduler()
+    /// By worker index, how many bytes of one task's inputs it has; zero but while a worker is chosen for that task.
+    var localBytes: ContiguousArray<UInt64> = []
 
     var blobUses: [BlobHash: UInt32] = [:]
     var sessionOfRequest: [RequestID: SessionID] = [:]

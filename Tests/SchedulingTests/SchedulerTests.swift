@@ -1,5 +1,6 @@
-import Scheduling
 import Testing
+
+@testable import Scheduling
 
 private func scheduler(_ cpus: UInt32...) -> Scheduler {
     var scheduler = Scheduler()
@@ -85,6 +86,41 @@ private func scheduler(_ cpus: UInt32...) -> Scheduler {
     var two = scheduler(2, 2)
     two.leave(0)
     #expect(two.place(Demand(cpus: 1), totalBytes: 10, localBytes: [10, 0]) == 1)
+    two.leave(1)
+    #expect(two.isEmpty && two.isFull && two.fit(Demand(cpus: 1)) == .nobody)
+    two.rejoin(1, cpus: 1)
+    two.rejoin(0, cpus: 1)
+    two.rejoin(0, cpus: 1)
+    #expect(two.place(Demand(cpus: 1), totalBytes: 0, localBytes: []) == 0, "the lowest index on a tie, whoever came first")
+    #expect(two.idleWorker(from: 1) == 1)
+}
+
+@Test func `what is looked at for a task does not grow with the workers that are gone`() {
+    var many = Scheduler()
+    for _ in 0..<1000 { many.leave(many.join(cpus: 1)) }
+    #expect(many.join(cpus: 1) == 1000)
+    #expect(many.present == [1000])
+}
+
+@Test func `tasks without a cpu are given to a worker up to a bound`() {
+    var one = scheduler(2)
+    one.assign(0, cpus: 2, expectedNanoseconds: 10_000_000_000)
+    var count: UInt32 = 0
+    while count < 1000, one.place(Demand(cpus: 0), totalBytes: 0, localBytes: []) != nil {
+        one.assign(0, cpus: 0, expectedNanoseconds: 10_000_000_000)
+        count += 1
+    }
+    #expect(count == 1 + Scheduler.weightlessCountMax)
+}
+
+@Test func `sizes beyond all measure neither overflow nor keep a task from its worker`() {
+    var two = scheduler(1, 1)
+    two.assign(0, cpus: 1, expectedNanoseconds: 40_000_000)
+    #expect(two.place(Demand(cpus: 1), totalBytes: .max, localBytes: [0, 0]) == 0, "both as late as can be")
+    #expect(two.place(Demand(cpus: 1), totalBytes: .max, localBytes: [0, 1]) == 1)
+    #expect(!two.isSooner(on: 1, Demand(cpus: 1), missingBytes: .max, than: 1_000_000_000))
+    #expect(two.isSooner(on: 1, Demand(cpus: 1), missingBytes: 1000, than: 1_000_000_000))
+    #expect(!two.isSooner(on: 1, Demand(cpus: 1), missingBytes: 0, than: Scheduler.takeBackNanoseconds))
 }
 
 @Test func `durations are learned, recent ones count more, and none is below the cost of a task`() {

@@ -578,3 +578,20 @@ import Testing
     #expect(assignments.map(\.attempt.task.index) == [0, 1, 3])
     #expect(assignments.map { $0.inputs.map(\.source) } == [[], [.inline([1])], [.inline([2])]])
 }
+
+@Test func `tasks without a cpu are given away up to a bound, and hold up no others`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1, cpus: 2)
+    let session = harness.openSession()
+    var build = SubmitBuilder()
+    build.row(build.template { $0.resources.cpus = 0 }, count: 1000)
+    let work = build.template()
+    for _ in 0..<2 { build.row(work) }
+    let submit = build.submit
+    _ = harness.request { .submit($0, session, submit) }
+    let given = harness.takeAssignments(worker)
+    #expect(given.count { $0.attempt.task.index < 1000 } == 130)
+    #expect(given.count { $0.attempt.task.index >= 1000 } == 2)
+    harness.say(worker, given.prefix(10).map { CoreHarness.finished($0) })
+    #expect(harness.takeAssignments(worker).map(\.attempt.task.index) == Array(130..<138))
+}

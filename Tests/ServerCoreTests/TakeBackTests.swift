@@ -390,3 +390,20 @@ private struct Held {
     var large = Held(bytes: 100_000_000, queuedBefore: 5)
     #expect(large.harness.takeInbox(large.holder).isEmpty)
 }
+
+@Test(arguments: [255, 256]) func `a task with very many inputs stays where it is`(inputCount: Int) {
+    var harness = CoreHarness()
+    let busy = harness.join(1, cpus: 1)
+    let session = harness.openSession(SessionOptions(onError: .failDescendants, isDetached: true, resumeToken: "t"))
+    var build = SubmitBuilder()
+    let value = build.upload([1])
+    let template = build.template()
+    for _ in 0..<5 { build.row(template, Array(repeating: value, count: inputCount)) }
+    let submit = build.submit
+    _ = harness.request { .submit($0, session, submit) }
+    let given = harness.takeAssignments(busy)
+    harness.say(busy, [.started(given[0].attempt)])
+    _ = harness.join(2, cpus: 1)
+    let asked = harness.takeInbox(busy).count { if case .revoke = $0 { true } else { false } }
+    #expect(asked == (inputCount < 256 ? 2 : 0))
+}
