@@ -40,14 +40,14 @@ int rain_memfd(const char *name) {
 
 int rain_has_no_writer(int descriptor) {
     /* While the lease is held, somebody's open for writing breaks it, and SIGIO ends a process that does not expect it. */
-    static int is_quiet;
-    if (!is_quiet) {
+    static bool is_quiet; /* two threads may both do it, with one result */
+    if (!__atomic_load_n(&is_quiet, __ATOMIC_ACQUIRE)) {
         struct sigaction action;
         if (sigaction(SIGIO, NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
             action.sa_handler = SIG_IGN;
             sigaction(SIGIO, &action, NULL);
         }
-        is_quiet = 1;
+        __atomic_store_n(&is_quiet, true, __ATOMIC_RELEASE);
     }
     if (fcntl(descriptor, F_SETLEASE, F_RDLCK) < 0) return errno == EAGAIN ? 0 : -errno;
     fcntl(descriptor, F_SETLEASE, F_UNLCK);
@@ -159,6 +159,28 @@ typedef struct removal {
 
 static void remove_content(removal *state, int directory, int depth);
 
+/* Moves a directory to the top of the tree, under a name that nothing has there. */
+static void move_up(removal *state, int directory, const char *name) {
+    char target[4096];
+    for (int attempts = 0; attempts < 1000; ++attempts) {
+        int size = snprintf(target, sizeof target, "%s/.deep-%lu", state->path, state->moved++);
+        if (size >= (int)sizeof target) {
+            state->error = ENAMETOOLONG;
+            return;
+        }
+        int result = renameat2(directory, name, state->top, target, RENAME_NOREPLACE);
+        /* Its entry for the directory above it changes: nobody but root may do that to one that is not writable. */
+        if (result < 0 && errno == EACCES && fchmodat(directory, name, 0700, 0) == 0)
+            result = renameat2(directory, name, state->top, target, RENAME_NOREPLACE);
+        if (result == 0) {
+            state->again = true;
+            return;
+        }
+        if (errno != EEXIST) break;
+    }
+    state->error = errno;
+}
+
 static void remove_entry(removal *state, int directory, const char *name, int depth) {
     if (unlinkat(directory, name, 0) == 0 || errno == ENOENT) return;
     if (errno != EISDIR && errno != EPERM && errno != EACCES) {
@@ -170,21 +192,7 @@ static void remove_entry(removal *state, int directory, const char *name, int de
         state->error = EACCES;
         return;
     }
-    if (depth >= remove_depth_max) {
-        char moved[64];
-        int attempts = 0;
-        do {
-            snprintf(moved, sizeof moved, ".deep-%lu", state->moved++);
-            char target[4096];
-            if (snprintf(target, sizeof target, "%s/%s", state->path, moved) >= (int)sizeof target) break;
-            if (renameat2(directory, name, state->top, target, RENAME_NOREPLACE) == 0) {
-                state->again = true;
-                return;
-            }
-        } while (errno == EEXIST && ++attempts < 1000);
-        state->error = errno;
-        return;
-    }
+    if (depth >= remove_depth_max) return move_up(state, directory, name);
     int child = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (child < 0 && errno == EACCES && fchmodat(directory, name, 0700, 0) == 0)
         child = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
