@@ -25,14 +25,21 @@ extension WorkerShell {
         // It starts in a directory of its own, so what is relative to ours must be said in full.
         if program.utf8.contains(UInt8(ascii: "/")), !program.hasPrefix("/"), let here = currentDirectory() { program = here + "/" + program }
         do throws(SystemError) {
-            let logPath = logPath(id, command)
+            try launch(id, command, program)
+        } catch {
+            throw startError(error, command, program)
+        }
+    }
+
+    private func launch(_ id: SubworkerID, _ command: SubworkerCommand, _ program: String) throws(SystemError) {
+        let logPath = logPath(id, command)
+        let name = "s\(id.rawValue)"
+        do throws(SystemError) {
             let log = try Descriptor.open(logPath, O_RDWR | O_CREAT | O_TRUNC | O_APPEND, mode: 0o644)
-            let stagingName = "s\(id.rawValue)"
-            let workName = "s\(id.rawValue)"
-            try check(rain_mkdirat(store.staging, stagingName, 0o700), "make directory", stagingName)
-            try check(rain_mkdirat(store.tasks, workName, 0o700), "make directory", workName)
-            let staging = try Descriptor.open(stagingName, in: store.staging, O_RDONLY | O_DIRECTORY)
-            let work = try Descriptor.open(workName, in: store.tasks, O_RDONLY | O_DIRECTORY)
+            try check(rain_mkdirat(store.staging, name, 0o700), "make directory", name)
+            try check(rain_mkdirat(store.tasks, name, 0o700), "make directory", name)
+            let staging = try Descriptor.open(name, in: store.staging, O_RDONLY | O_DIRECTORY)
+            let work = try Descriptor.open(name, in: store.tasks, O_RDONLY | O_DIRECTORY)
             let page = try ControlPage()
             var ends: (Int32, Int32) = (-1, -1)
             let made = withUnsafeMutablePointer(to: &ends) {
@@ -49,29 +56,40 @@ extension WorkerShell {
                     directory: work.raw, standard: (nullDevice, log.raw, log.raw), inherited: [theirs.raw, 3, page.descriptor.raw, 4])
             }
             owners[pid] = .subworker(id)
-            let socket = ours.take()
-            subworkers[id] = SubworkerProcess(
-                id: id, command: command, pid: pid, socket: socket, page: page, log: log, logPath: logPath, stagingName: stagingName, staging: staging)
-            subworkers[id]!.block = record?.takeBlock()
-            try check(rain_epoll_watch(epoll, socket, LoopToken.subworker(id), false), "epoll_ctl")
-        } catch {
-            // What was copied here keeps its place a secret: people know it by its name.
-            let shown = command.source.map { $0.path.isEmpty ? command.name : $0.path } ?? program
-            switch error.code {
-            case ENOENT where error.call == "start" && access(program, F_OK) == 0:
-                let complaint = ProgramFile(path: program)?.complaint(host: hostName) ?? "it can't be read"
-                throw TaskError(.setup, "subworker '\(command.name)' can't be started: '\(shown)' is no program for host \(hostName): \(complaint)")
-            case ENOENT where command.source != nil && error.call == "start", ENOTDIR where command.source != nil && error.call == "start":
-                throw TaskError(.setup, "subworker '\(command.name)' can't be started: there is no '\(shown)' in the directory that the client gave")
-            case ENOENT where error.call != "open", ENOTDIR where error.call == "start":
-                throw TaskError(
-                    .setup,
-                    "subworker '\(command.name)' can't be started: program '\(program)' was not found on host \(hostName): install it there, or correct its command"
-                )
-            case EACCES where error.call == "start":
-                throw TaskError(.setup, "subworker '\(command.name)' can't be started: '\(shown)' is not executable on host \(hostName)")
-            case _: throw store.taskError(error, doing: "subworker '\(command.name)' could not be started")
+            let subworker = SubworkerProcess(
+                id: id, command: command, pid: pid, socket: ours.take(), page: page, log: log, logPath: logPath, stagingName: name, staging: staging)
+            subworker.block = record?.takeBlock()
+            subworkers[id] = subworker
+            watchLogs()
+            let result = rain_epoll_watch(epoll, subworker.socket, LoopToken.subworker(id), false)
+            if result < 0 {
+                condemn(subworker, store.taskError(SystemError("epoll_ctl", code: 0 &- result), doing: "subworker '\(command.name)' can't be heard"))
             }
+        } catch {
+            // Of a process that never was.
+            _ = unlink(logPath)
+            for directory in [store.staging, store.tasks] { _ = rain_remove_tree(directory, name) }
+            throw error
+        }
+    }
+
+    private func startError(_ error: SystemError, _ command: SubworkerCommand, _ program: String) -> TaskError {
+        // What was copied here keeps its place a secret: people know it by its name.
+        let shown = command.source.map { $0.path.isEmpty ? command.name : $0.path } ?? program
+        switch error.code {
+        case ENOENT where error.call == "start" && access(program, F_OK) == 0:
+            let complaint = ProgramFile(path: program)?.complaint(host: hostName) ?? "it can't be read"
+            return TaskError(.setup, "subworker '\(command.name)' can't be started: '\(shown)' is no program for host \(hostName): \(complaint)")
+        case ENOENT where command.source != nil && error.call == "start", ENOTDIR where command.source != nil && error.call == "start":
+            return TaskError(.setup, "subworker '\(command.name)' can't be started: there is no '\(shown)' in the directory that the client gave")
+        case ENOENT where error.call != "open", ENOTDIR where error.call == "start":
+            return TaskError(
+                .setup,
+                "subworker '\(command.name)' can't be started: program '\(program)' was not found on host \(hostName): install it there, or correct its command"
+            )
+        case EACCES where error.call == "start":
+            return TaskError(.setup, "subworker '\(command.name)' can't be started: '\(shown)' is not executable on host \(hostName)")
+        case _: return store.taskError(error, doing: "subworker '\(command.name)' could not be started")
         }
     }
 

@@ -29,6 +29,16 @@ import WorkerCore
         #expect(names(in: harness.directory + "/log/subworkers") == ["odd-2.log", "odd-3.log"])
     }
 
+    @Test func `the log of a subworker is watched from its start`() throws {
+        let harness = try Harness()
+        harness.shell.perform(.startSubworker(SubworkerID(1), SubworkerCommand(name: "odd", arguments: ["sleep", "1000"])))
+        #expect(harness.shell.timers.contains(.trimLogs))
+        try #require(harness.shell.subworkers[SubworkerID(1)]).log.writeAll([UInt8](repeating: 0x61, count: Int(WorkerShell.logBytesMax) + 1))
+        harness.shell.timerFired(.trimLogs)
+        #expect(try text(of: harness.directory + "/log/subworkers/odd-1.log").utf8.count < 2 * WorkerShell.logBytesKept)
+        #expect(harness.shell.timers.contains(.trimLogs), "as long as it runs")
+    }
+
     @Test func `no more than so many logs of ended processes are kept`() throws {
         let harness = try Harness()
         harness.shell.endedLogs = ContiguousArray((0..<WorkerShell.endedLogCountMax).map { "\(harness.directory)/old-\($0)" })

@@ -58,6 +58,13 @@ enum Bag {
         #expect(harness.stagedFiles.isEmpty && harness.taskDirectories.isEmpty)
     }
 
+    @Test func `a subworker that can't be started leaves nothing`() throws {
+        let harness = try started(SubworkerCommand(name: "odd", arguments: ["/no/such/program"]))
+        let (evidence, running) = try ended(harness)
+        #expect(evidence.cause == .setup && evidence.message.contains("/no/such/program") && running == SlotSet())
+        #expect(harness.stagedFiles.isEmpty && harness.taskDirectories.isEmpty && names(in: harness.directory + "/log/subworkers").isEmpty)
+    }
+
     @Test func `inputs come as bytes or as a file, outputs go back as either`() throws {
         let (harness, _) = try registered()
         let size = harness.define("bag/size", outputs: ["n"])
