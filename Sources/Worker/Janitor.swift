@@ -31,7 +31,9 @@ enum Janitor {
             guard count > 0 else { break }
             text += buffer[..<count]
         }
-        guard let value = try? JSONParser.parse(text), let name = value["store_name"]?.string, name.hasPrefix("rain-"),
+        // A janitor before this one may have ended before it read its line.
+        guard let value = try? JSONParser.parse(Array(text.prefix { $0 != UInt8(ascii: "\n") })), let name = value["store_name"]?.string,
+            name.hasPrefix("rain-"),
             let directories = value["directories"]?.array
         else { return WorkerExit.unusable }
         endProcesses(of: name)
@@ -47,11 +49,16 @@ enum Janitor {
             guard let list = opendir("/proc") else { return }
             while let entry = readdir(list) {
                 let text = withUnsafePointer(to: &entry.pointee.d_name) { $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) } }
-                guard let pid = pid_t(text), pid != getpid(), let file = try? Descriptor.open("/proc/\(pid)/environ", O_RDONLY),
+                guard let pid = pid_t(text), pid != getpid() else { continue }
+                // The process is held first: its number may be another's by the time that it is ended.
+                let process = rain_pidfd_open(pid)
+                guard process >= 0 else { continue }
+                defer { _ = close(process) }
+                guard let file = try? Descriptor.open("/proc/\(pid)/environ", O_RDONLY),
                     let environment = try? file.read(count: 256 * 1024)
                 else { continue }
                 if environment.split(separator: 0).contains(where: { $0.elementsEqual(line) }) {
-                    kill(pid, SIGKILL)
+                    _ = rain_pidfd_send_signal(process, SIGKILL)
                     hasKilled = true
                 }
             }

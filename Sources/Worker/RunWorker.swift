@@ -30,9 +30,13 @@ struct WorkerParent {
     private var isReadyTold = false
     /// Whether the server has heard of the process that runs now.
     private var isTold = false
-    /// Both ends of the janitor's pipe; the reading one until the janitor has it.
-    private var lifeline: (read: Int32, write: Int32)
+    /// Both ends of the janitor's pipe.
+    private let lifeline: (read: Int32, write: Int32)
+    /// 0 while there is none.
     private var janitor: pid_t = 0
+    /// In one life of the worker's process.
+    private var janitorCount = 0
+    private static let janitorCountMax = 5
     /// What the worker's process runs, by its own hand; open for as long as this process lives.
     private let record: Int32
     /// So many attempts are told of: the options must stay a line.
@@ -102,6 +106,7 @@ struct WorkerParent {
         }
         let ours = Descriptor(ends[0])
         isTold = false
+        janitorCount = 0
         let pid: pid_t
         do {
             let theirs = Descriptor(ends[1])
@@ -124,6 +129,11 @@ struct WorkerParent {
             if let killAt, monotonicNanoseconds() >= killAt { kill(pid, SIGKILL) }
             var ended = rain_ended()
             while rain_reap(-1, &ended) == 1 {
+                if ended.pid == janitor {
+                    // Somebody ended it, and its number is anybody's from now on.
+                    janitor = 0
+                    startJanitor()
+                }
                 guard ended.pid == pid else { continue }
                 // Its last word may lie there.
                 if isSocketOpen { _ = takeNews(ours, &line) }
@@ -140,23 +150,29 @@ struct WorkerParent {
 
     /// Once the worker works: then there is something to clean up, and the start is not made longer.
     private mutating func startJanitor() {
-        guard janitor == 0, lifeline.read >= 0, let null = try? Descriptor.open("/dev/null", O_RDWR) else { return }
+        guard janitor == 0, janitorCount < Self.janitorCountMax, let null = try? Descriptor.open("/dev/null", O_RDWR) else { return }
         let text = Janitor.plan(storeName: options.storeName, directories: ["/dev/shm", options.workDirectory])
         let written = text.withUnsafeBytes { write(lifeline.write, $0.baseAddress, $0.count) }
         guard written == text.count else { return }
         // It gets none of our standard descriptors: nobody shall wait for it to close a pipe.
         guard let pid = try? spawn("rain-janitor", "j3", standard: (null.raw, null.raw, null.raw), inherited: [lifeline.read, 3]) else { return }
         janitor = pid
-        _ = close(lifeline.read)
-        lifeline.read = -1
+        janitorCount += 1
     }
 
     /// There is nothing left for it.
     private mutating func endJanitor() {
+        lookForJanitor()
         guard janitor > 0 else { return }
         kill(janitor, SIGKILL)
         while waitpid(janitor, nil, 0) < 0 && errno == EINTR {}
         janitor = 0
+    }
+
+    /// It may have ended, and have been reaped together with others.
+    private mutating func lookForJanitor() {
+        var ended = rain_ended()
+        if janitor > 0, rain_reap(janitor, &ended) != 0 { janitor = 0 }
     }
 
     private func spawn(
@@ -250,8 +266,10 @@ struct WorkerParent {
     }
 
     /// The worker's process is gone: what it left is ended, and its files are removed.
-    private func cleanUp() {
+    private mutating func cleanUp() {
+        lookForJanitor()
         if !endAllChildren(except: janitor, within: 5_000_000_000) { writeNote("some processes of the worker do not go after SIGKILL") }
+        lookForJanitor()
         for directory in ["/dev/shm", options.workDirectory] { _ = rain_remove_tree(AT_FDCWD, "\(directory)/\(options.storeName)") }
         if let file = options.readyFile, isStopping { _ = unlink(file) }
     }

@@ -52,6 +52,15 @@ import Testing
             }
         }
 
+        /// 0 while there is none.
+        var janitor: pid_t {
+            let children = (try? Descriptor.open("/proc/\(parent)/task/\(parent)/children", O_RDONLY).read(count: 4096)) ?? []
+            let pids = String(decoding: children, as: UTF8.self).split(separator: " ").compactMap { pid_t($0) }
+            return pids.first { pid in
+                let name = try? Descriptor.open("/proc/\(pid)/comm", O_RDONLY).read(count: 64)
+                return name.map { String(decoding: $0, as: UTF8.self) } == "rain-janitor\n"
+            } ?? 0
+        }
         var log: String { (try? text(of: directory + "/log")) ?? "" }
         var storeExists: Bool { access("/dev/shm/" + storeName, F_OK) == 0 || access(directory + "/work/" + storeName, F_OK) == 0 }
 
@@ -156,7 +165,21 @@ import Testing
         let worker = try Worker()
         _ = try worker.awaitReady()
         try worker.startTask()
-        usleep(100_000)  // The janitor is started after the worker has said that it is ready.
+        try #require(eventually { worker.janitor > 0 }, "it is started after the worker has said that it is ready")
+        kill(worker.parent, SIGKILL)
+        kill(worker.process, SIGKILL)
+        _ = worker.awaitEnd()
+        #expect(eventually(seconds: 2) { worker.isQuiet() && !worker.storeExists })
+    }
+
+    @Test func `a janitor that somebody ends is replaced`() throws {
+        let worker = try Worker()
+        _ = try worker.awaitReady()
+        try worker.startTask()
+        try #require(eventually { worker.janitor > 0 })
+        let first = worker.janitor
+        kill(first, SIGKILL)
+        try #require(eventually { ![0, first].contains(worker.janitor) }, "\(worker.log)")
         kill(worker.parent, SIGKILL)
         kill(worker.process, SIGKILL)
         _ = worker.awaitEnd()
