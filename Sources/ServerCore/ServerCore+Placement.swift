@@ -165,7 +165,8 @@ extension ServerCore {
         let template = sessions[slot]!.tasks.rowTemplate[Int(row)]
         tell(slot, worker, template: template)
 
-        let number = sessions[slot]!.tasks.attemptNumber[Int(task)] + 1
+        // The last number may be what a worker or a damaged journal says it was.
+        let number = sessions[slot]!.tasks.attemptNumber[Int(task)] &+ 1
         sessions[slot]!.tasks.attemptNumber[Int(task)] = number
         sessions[slot]!.tasks.worker[Int(task)] = UInt32(worker)
         sessions[slot]!.tasks.state[Int(task)] = .assigned

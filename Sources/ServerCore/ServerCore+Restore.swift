@@ -33,7 +33,7 @@ extension ServerCore {
             let slot = try restoredSlot(id, "a submit")
             let first = (template: receipt.firstTemplate, task: receipt.firstTask, object: receipt.firstObject)
             do throws(RequestError) {
-                guard first == (UInt32(sessions[slot]!.templates.count), sessions[slot]!.tasks.count, sessions[slot]!.objects.count),
+                guard submit.rows.isWhole, first == (UInt32(sessions[slot]!.templates.count), sessions[slot]!.tasks.count, sessions[slot]!.objects.count),
                     try check(submit, first, in: sessions[slot]!) == SubmitSize(tasks: receipt.taskCount, objects: receipt.objectCount)
                 else { throw RequestError(.conflict, "it is not the one that was answered") }
             } catch {
@@ -117,6 +117,14 @@ extension ServerCore {
         }
     }
 
+    private func checkDisjoint(_ ranges: [Range<UInt32>], _ what: String, _ id: SessionID) throws(RestoreError) {
+        var end: UInt32 = 0
+        for range in ranges.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+            guard range.lowerBound >= end else { throw RestoreError(reason: "\(what) \(range.lowerBound) of session \(id) is there twice") }
+            end = range.upperBound
+        }
+    }
+
     private mutating func restoreSession(_ id: SessionID, _ options: SessionOptions) throws(RestoreError) {
         guard slotOfSession[id] == nil else { throw RestoreError(reason: "session \(id) was opened twice") }
         nextSession = max(nextSession, id.rawValue &+ 1)
@@ -184,6 +192,8 @@ extension ServerCore {
         let slot = try restoredSlot(id, "a remake")
         try checkRestored(tasks, below: sessions[slot]!.tasks.count, "task", id)
         try checkRestored(objects, below: sessions[slot]!.objects.count, "object", id)
+        try checkDisjoint(tasks, "task that runs again", id)
+        try checkDisjoint(objects, "object that is made again", id)
         for range in tasks {
             for task in range where sessions[slot]!.tasks.state[Int(task)] != .finished {
                 throw RestoreError(reason: "task \(task) of session \(id) runs again, but it had not finished")
@@ -252,6 +262,8 @@ extension ServerCore {
             sessions[slot]!.told[worker] = []
         }
         guard sessions[slot]!.isOpen else { return }
+        // First: whatever ends from here on takes its copies from these counts.
+        countHolders(slot)
         takeBackRestored(slot, into: &effects)
         guard sessions[slot]!.isOpen else { return }
         if !sessions[slot]!.tasks.cancelRequested.isEmpty { for task in 0..<sessions[slot]!.tasks.count { noteReturn(slot, task) } }
@@ -276,9 +288,8 @@ extension ServerCore {
         }
     }
 
-    /// Who holds what, and objects whose holders are lost.
-    private mutating func remakeRestored(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
-        var gone: ContiguousArray<UInt32> = []
+    /// Who holds what, of the workers that are not lost.
+    private mutating func countHolders(_ slot: Int) {
         for object in 0..<sessions[slot]!.objects.count {
             for holder in sessions[slot]!.objects.holders(of: object) {
                 if workers[Int(holder)] == nil {
@@ -287,6 +298,13 @@ extension ServerCore {
                     workers[Int(holder)]!.objectCount += 1
                 }
             }
+        }
+    }
+
+    /// Objects whose holders are lost.
+    private mutating func remakeRestored(_ slot: Int, into effects: inout ContiguousArray<ServerEffect>) {
+        var gone: ContiguousArray<UInt32> = []
+        for object in 0..<sessions[slot]!.objects.count {
             if sessions[slot]!.objects.isGone(object) { gone.append(object) }
         }
         remake(slot, gone, lostWith: "a worker was lost with", into: &effects)

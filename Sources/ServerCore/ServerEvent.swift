@@ -159,6 +159,14 @@ package struct Submit: Equatable, Sendable {
         package var options: [(row: UInt32, options: RowOptions)] = []
         package init() {}
         package var rowCount: Int { template.count }
+        /// Whether the columns fit together, which those of a damaged journal may not.
+        var isWhole: Bool {
+            guard count.count == rowCount, firstOutputOffset.count == rowCount, inputEnd.count == rowCount, argumentsEnd.count == rowCount,
+                inputEnd.last.map({ Int($0) }) ?? 0 == inputs.count, argumentsEnd.last ?? 0 == UInt64(arguments.count)
+            else { return false }
+            for row in inputEnd.indices.dropFirst() where inputEnd[row] < inputEnd[row - 1] || argumentsEnd[row] < argumentsEnd[row - 1] { return false }
+            return zip(options, options.dropFirst()).allSatisfy { $0.row < $1.row } && options.last.map { Int($0.row) } ?? -1 < rowCount
+        }
         package static func == (a: Self, b: Self) -> Bool {
             a.template == b.template && a.count == b.count && a.firstOutputOffset == b.firstOutputOffset && a.inputEnd == b.inputEnd
                 && a.inputs == b.inputs && a.argumentsEnd == b.argumentsEnd && a.arguments == b.arguments

@@ -259,3 +259,83 @@ private func expectFinished(_ count: UInt32, _ run: inout Restart, sourceLocatio
         .submitted(session, Submit(), SubmitReceipt(firstTemplate: 0, firstTask: 0, firstObject: 0, taskCount: 3, objectCount: 0)),
     ] { #expect(throws: RestoreError.self, "\(record)") { try empty.restore(record) } }
 }
+
+@Test(arguments: [OnError.failSession, .failDescendants]) func `a server can be started again on any beginning of its journal`(onError: OnError) throws {
+    var run = Restart(onError: onError) { build in
+        let made = build.row(build.template())
+        let elsewhere = build.template("z/y")
+        build.row(elsewhere, [made])
+        build.row(elsewhere, [made])
+        build.row(build.template("z/y") { $0.rerun = .never }, [made])
+    }
+    let other = run.harness.join(2, cpus: 4, subworkers: ["z"])
+    run.harness.say(run.worker, run.harness.takeAssignments(run.worker).map { Restart.large($0) })
+    let given = run.harness.takeAssignments(other)
+    run.harness.say(other, given.map { .started($0.attempt) })
+    let id = run.session
+    _ = run.harness.request { .cancel($0, id, .ranges([1..<3])) }
+    run.harness.send(.frame(other, .goodbye))
+    #expect(given.count == 3 && run.harness.records.contains { if case .workerLost = $0 { true } else { false } })
+    for count in 1...run.harness.records.count {
+        var beginning = run
+        try beginning.harness.restart(keeping: count)
+        beginning.comeBack()
+        beginning.harness.say(beginning.worker, [.knows(id), .handedOver])
+        beginning.harness.send(.tick)
+    }
+}
+
+@Test func `a number of attempts beyond all measure, from a worker or a journal, is no trap`() throws {
+    var run = Restart { build in build.row(build.template(kept: true)) }
+    let given = run.harness.takeAssignments(run.worker)
+    let assigned = try #require(run.harness.records.firstIndex { if case .assigned = $0 { true } else { false } })
+    let last = AttemptID(task: given[0].attempt.task, epoch: given[0].attempt.epoch, number: .max)
+    var written = run
+    written.harness.records[assigned] = .assigned(last, WorkerID(1))
+    try written.harness.restart()
+    written.comeBack()
+    written.harness.say(written.worker, [.knows(run.session), .handedOver])
+    #expect(written.harness.takeAssignments(written.worker).count == 1)
+
+    try run.harness.restart(keeping: assigned)
+    run.comeBack()
+    run.harness.say(run.worker, [.knows(run.session), .runs(last), .handedOver])
+    run.harness.say(run.worker, [.cancelled(last)])
+    let again = run.harness.takeAssignments(run.worker)
+    #expect(again.count == 1)
+    run.harness.say(run.worker, again.map { CoreHarness.finished($0) })
+    expectFinished(1, &run)
+}
+
+@Test func `a submit whose columns do not fit together is an error, never a trap`() throws {
+    let run = Restart { build in
+        let template = build.template()
+        build.row(template, [build.row(template)], options: Submit.RowOptions(name: "second"))
+    }
+    let damages: [(inout Submit.Rows) -> Void] = [
+        { $0.count.removeLast() }, { $0.firstOutputOffset = [] }, { $0.inputEnd.removeLast() }, { $0.inputEnd = [1, 0] }, { $0.inputEnd = [0, 9] },
+        { $0.inputs = [] }, { $0.argumentsEnd.removeLast() }, { $0.argumentsEnd = [1, 0] }, { $0.argumentsEnd = [0, 9] },
+        { $0.options[0].row = 2 }, { $0.options.append((row: 0, options: Submit.RowOptions(name: "again"))) },
+    ]
+    for (number, damage) in damages.enumerated() {
+        var damaged = run
+        for position in damaged.harness.records.indices {
+            guard case .submitted(let id, var submit, let receipt) = damaged.harness.records[position] else { continue }
+            damage(&submit.rows)
+            damaged.harness.records[position] = .submitted(id, submit, receipt)
+        }
+        #expect(throws: RestoreError.self, "damage \(number)") { try damaged.harness.restart() }
+    }
+}
+
+@Test func `what runs again twice at once is an error, never a trap`() throws {
+    var run = Restart { build in build.row(build.template(kept: true)) }
+    run.harness.say(run.worker, run.harness.takeAssignments(run.worker).map { Restart.large($0) })
+    for record: JournalRecord in [
+        .runAgain(run.session, tasks: [0..<1, 0..<1], objects: [0..<1]), .runAgain(run.session, tasks: [0..<1], objects: [0..<1, 0..<1]),
+    ] {
+        var damaged = run
+        damaged.harness.records.append(record)
+        #expect(throws: RestoreError.self) { try damaged.harness.restart() }
+    }
+}
