@@ -9,8 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* All outputs of a call that travel in its message; the others become files, whatever their size. */
-enum { memory_bytes_max = 1 << 20 };
+/* All outputs of a call that travel in its message; the others become files, whatever their size. The worker would read small ones back at
+ * once, each from a file of its own: there may be more of them. */
+enum { memory_bytes_max = 1 << 20, small_bytes_max = 4096, small_memory_bytes_max = 8 << 20 };
 /* What the outputs of a call may have besides their bytes, so that no task makes a message that the worker must refuse. */
 enum { attributes_bytes_max = 1 << 20, all_attributes_bytes_max = 8 << 20 };
 
@@ -41,7 +42,8 @@ static csw_status no_file(csw_call *call, size_t i, const csw_room *room, size_t
 /* Whether an output of this size, in place of `output`, still goes into the message. */
 static bool fits_message(const csw_call *call, const csw_output *output, size_t size) {
     size_t others = call->memory_bytes - (output->kind == CSW_OUTPUT_MEMORY ? output->size : 0);
-    return size <= call->subworker->inline_bytes_max && size <= memory_bytes_max - others;
+    size_t limit = size <= small_bytes_max ? small_memory_bytes_max : memory_bytes_max;
+    return size <= call->subworker->inline_bytes_max && others + size <= limit;
 }
 
 static void unmap(csw_output *output) {

@@ -331,7 +331,7 @@ struct SubmitScanner: ~Copyable {
             throw cursor.error("a template's type is RUNNER/METHOD, such as builtin/concat, not \"\(template.type.prefix(64))\"")
         }
         guard template.outputs.count <= Self.templateOutputsMax else {
-            throw cursor.error("\(template.outputs.count) outputs are more than \(Self.templateOutputsMax)")
+            throw cursor.error("\(template.outputs.count) outputs are more than \(Self.templateOutputsMax): give a directory, or fewer that hold more")
         }
         submit.templates.append(template)
         outputCounts.append(UInt32(template.outputs.count))

@@ -111,7 +111,9 @@ extension ServerCore {
                 throw RequestError(.unknownTemplate, "row \(rowIndex): there is no template \(template); the session has \(templateCount) with this submit")
             }
             let outputs = outputCount(template, submit, first.template, session)
-            guard outputs.count <= 65_535 else { throw RequestError(.badSubmit, "template \(template) has more than 65535 outputs") }
+            guard outputs.count <= 65_535 else {
+                throw RequestError(.badSubmit, "template \(template) has \(outputs.count) outputs, more than 65535: give a directory, or fewer that hold more")
+            }
             guard rows.count[rowIndex] >= 1 else { throw RequestError(.badSubmit, "row \(rowIndex): a count of 0") }
             skipUploads(below: UInt64(rows.firstOutputOffset[rowIndex]))
             guard UInt64(rows.firstOutputOffset[rowIndex]) == producedBelow else {

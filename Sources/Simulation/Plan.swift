@@ -25,6 +25,8 @@ package struct Plan: Sendable {
         var spillFailurePercent: Int
         /// Whether the server is told that a new process of the worker follows one that is gone.
         var hasPlace: Bool
+        /// What an outcome may carry, so that small outputs become files; `nil`: as ever.
+        var resultBytesMax: Int?
     }
 
     package struct ClientPlan: Sendable {
@@ -90,6 +92,9 @@ package struct Plan: Sendable {
         var offerRandom = SeededGenerator(seed: seed, part: 4)
         offers = Self.offers(&offerRandom, cpus)
         // Only the next process of a worker knows what the one before ran, so each must be known to follow it.
+        var resultRandom = SeededGenerator(seed: seed, part: 5)
+        // Room for what two outputs have besides their bytes.
+        if resultRandom.chance(15) { for worker in stores.indices { stores[worker].resultBytesMax = 240 + resultRandom.below(40) } }
         let killerPercent = !isQuiet && offerRandom.chance(12) ? 5 : 0
         if killerPercent > 0 { for worker in stores.indices { stores[worker].hasPlace = true } }
         clients = []

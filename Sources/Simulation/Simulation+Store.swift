@@ -73,6 +73,33 @@ extension Simulation {
         }
     }
 
+    /// Small outputs that are too much for one message; nothing of them when there is no room for all.
+    func finishWrite(_ token: WriteToken, _ worker: VirtualWorker) throws(Violation) {
+        guard let index = worker.writes.firstIndex(where: { $0.token == token }) else { return }
+        let files = worker.writes.remove(at: index).files
+        var stored: [FileToWrite] = []
+        for file in files {
+            guard let content = Content(file.bytes), content == ledger[file.replica] else {
+                throw Violation(.wrongValue, "worker \(worker.index): \(file.replica) is written with other bytes than its own")
+            }
+            let size = UInt64(file.bytes.count)
+            guard worker.store.insert(file.replica, content, .memory, bytes: size) || worker.store.insert(file.replica, content, .disk, bytes: size) else {
+                break
+            }
+            stored.append(file)
+        }
+        var result = WriteResult.stored(isOnDisk: stored.map { worker.store.isOnDisk($0.replica) })
+        if stored.count < files.count {
+            for file in stored { _ = worker.store.remove(file.replica) }
+            result = .failed(Self.noRoom)
+            count("small outputs without room")
+        } else {
+            count("small outputs that became files")
+        }
+        try tell(.written(token, result), worker)
+        mayRepeat(.written(token, result), worker)
+    }
+
     // MARK: To disk
 
     func spill(_ replica: Replica, _ worker: VirtualWorker) throws(Violation) {

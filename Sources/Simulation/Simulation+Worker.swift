@@ -99,6 +99,12 @@ extension Simulation {
         case .alias(let token, let from, let to):
             worker.aliases.append((token, from, to))
             queue.add(.aliasDone(worker: index, life: life, token), at: now + random.microseconds(5...300))
+        case .write(let token, let files):
+            if worker.writes.contains(where: { $0.token == token }) {
+                throw Violation(.brokenContract, "worker \(worker.index): files of one task are written twice")
+            }
+            worker.writes.append((token, files))
+            queue.add(.writeDone(worker: index, life: life, token), at: now + random.microseconds(20...3000))
         case .remove(let replicas):
             for replica in replicas {
                 if let attempt = worker.isInUse(replica) {
@@ -217,6 +223,7 @@ extension Simulation {
             if error == nil { worker.store.alias(alias.from, alias.to) }
             try tell(.aliased(token, error), worker)
             mayRepeat(.aliased(token, error), worker)
+        case .writeDone(_, _, let token): try finishWrite(token, worker)
         case .reserve(_, _, let id, let serial): try reserve(id, serial, worker)
         case .progress(_, _, let id, let serial): try report(id, serial, worker)
         case .spillDone(_, _, let replica): try finishSpill(replica, worker)

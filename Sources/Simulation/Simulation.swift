@@ -25,6 +25,7 @@ package final class Simulation {
         case jobDone(worker: Int, life: Int, JobToken)
         case fetchDone(worker: Int, life: Int, FetchToken)
         case aliasDone(worker: Int, life: Int, AliasToken)
+        case writeDone(worker: Int, life: Int, WriteToken)
         case reserve(worker: Int, life: Int, SubworkerID, serial: UInt64)
         case progress(worker: Int, life: Int, SubworkerID, serial: UInt64)
         case spillDone(worker: Int, life: Int, Replica)
@@ -160,7 +161,7 @@ package final class Simulation {
         case .down(let connection): try deliverDown(connection)
         case .connect(let worker, let life), .workerTick(let worker, let life), .register(let worker, let life, _),
             .callDone(let worker, let life, _, _), .recalled(let worker, let life, _, _), .subworkerEnd(let worker, let life, _, _),
-            .jobDone(let worker, let life, _), .fetchDone(let worker, let life, _), .aliasDone(let worker, let life, _),
+            .jobDone(let worker, let life, _), .fetchDone(let worker, let life, _), .aliasDone(let worker, let life, _), .writeDone(let worker, let life, _),
             .reserve(let worker, let life, _, _), .progress(let worker, let life, _, _), .spillDone(let worker, let life, _), .again(let worker, let life, _):
             guard workers[worker].isAlive, workers[worker].life == life else { break }
             if workers[worker].frozenUntil > now {

@@ -8,9 +8,10 @@ struct VirtualStore {
         var tier: Tier
         /// Names of the same bytes in the same tier share it.
         var number: Int
+        let bytes: UInt64
     }
 
-    /// Of every file.
+    /// Of a file, but for the small ones.
     static let fileBytes: UInt64 = 10_000
 
     let memoryBytes: UInt64?
@@ -31,17 +32,17 @@ struct VirtualStore {
     subscript(replica: Replica) -> Content? { fileOfReplica[replica]?.content }
     func isOnDisk(_ replica: Replica) -> Bool { fileOfReplica[replica]?.tier == .disk }
 
-    private func hasRoom(_ tier: Tier) -> Bool {
+    private func hasRoom(_ tier: Tier, for bytes: UInt64) -> Bool {
         switch tier {
-        case .memory: memoryBytes.map { usedInMemory + Self.fileBytes <= $0 } ?? true
-        case .disk: diskBytes.map { usedOnDisk + Self.fileBytes <= $0 } ?? true
+        case .memory: memoryBytes.map { usedInMemory + bytes <= $0 } ?? true
+        case .disk: diskBytes.map { usedOnDisk + bytes <= $0 } ?? true
         }
     }
 
-    private mutating func makeFile(_ tier: Tier) -> Int {
+    private mutating func makeFile(_ tier: Tier, _ bytes: UInt64) -> Int {
         switch tier {
-        case .memory: usedInMemory += Self.fileBytes
-        case .disk: usedOnDisk += Self.fileBytes
+        case .memory: usedInMemory += bytes
+        case .disk: usedOnDisk += bytes
         }
         nameCounts.append(1)
         return nameCounts.count - 1
@@ -51,16 +52,16 @@ struct VirtualStore {
         nameCounts[file.number] -= 1
         guard nameCounts[file.number] == 0 else { return }
         switch file.tier {
-        case .memory: usedInMemory -= Self.fileBytes
-        case .disk: usedOnDisk -= Self.fileBytes
+        case .memory: usedInMemory -= file.bytes
+        case .disk: usedOnDisk -= file.bytes
         }
     }
 
     /// - Returns: whether there was room.
-    mutating func insert(_ replica: Replica, _ content: Content, _ tier: Tier) -> Bool {
-        guard hasRoom(tier) else { return false }
+    mutating func insert(_ replica: Replica, _ content: Content, _ tier: Tier, bytes: UInt64 = fileBytes) -> Bool {
+        guard hasRoom(tier, for: bytes) else { return false }
         if let old = fileOfReplica[replica] { releaseName(old) }
-        fileOfReplica[replica] = File(content: content, tier: tier, number: makeFile(tier))
+        fileOfReplica[replica] = File(content: content, tier: tier, number: makeFile(tier, bytes), bytes: bytes)
         return true
     }
 
@@ -82,8 +83,8 @@ struct VirtualStore {
     mutating func spill(_ replica: Replica) -> Bool {
         guard let file = fileOfReplica[replica] else { return false }
         if file.tier == .disk { return true }
-        guard hasRoom(.disk) else { return false }
-        fileOfReplica[replica] = File(content: file.content, tier: .disk, number: makeFile(.disk))
+        guard hasRoom(.disk, for: file.bytes) else { return false }
+        fileOfReplica[replica] = File(content: file.content, tier: .disk, number: makeFile(.disk, file.bytes), bytes: file.bytes)
         releaseName(file)
         return true
     }

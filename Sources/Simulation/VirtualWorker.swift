@@ -67,6 +67,7 @@ final class VirtualWorker {
     var jobs: [Job] = []
     var fetches: [(token: FetchToken, input: InputAssignment)] = []
     var aliases: [(token: AliasToken, from: Replica, to: Replica)] = []
+    var writes: [(token: WriteToken, files: [FileToWrite])] = []
     var traffic = Traffic()
 
     /// What went over the Link, to hold the acknowledgements against the journal.
@@ -99,6 +100,7 @@ final class VirtualWorker {
             description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life), place: storePlan.hasPlace ? UInt64(index + 1) : 0,
             predecessor: predecessor, subworkers: offers.map { SubworkerCommand(name: $0, arguments: [$0]) })
         core.storeMemoryBytes = storePlan.memoryBytes
+        if let resultBytesMax = storePlan.resultBytesMax { core.resultBytesMax = resultBytesMax }
         core.memoryGrowthBytesMax = memoryGrowthBytesMax
         return core
     }
@@ -125,13 +127,14 @@ final class VirtualWorker {
         jobs = []
         fetches = []
         aliases = []
+        writes = []
         traffic = Traffic()
     }
 
     func processIndex(_ id: SubworkerID) -> Int? { processes.firstIndex { $0.id == id } }
 
     /// Nothing of any session is left.
-    var isEmpty: Bool { core.isEmpty && store.isEmpty && jobs.isEmpty && fetches.isEmpty && aliases.isEmpty && definitions.isEmpty }
+    var isEmpty: Bool { core.isEmpty && store.isEmpty && jobs.isEmpty && fetches.isEmpty && aliases.isEmpty && writes.isEmpty && definitions.isEmpty }
 
     /// Whether something that runs has the replica's file as an input.
     func isInUse(_ replica: Replica) -> AttemptID? {

@@ -22,14 +22,21 @@ extension Store {
     /// Copies of at least this size stay off the loop.
     static let longCopyBytes: UInt64 = 1 << 20
 
+    /// Small files are read while those of their task together have no more than this: an outcome has not much more room.
+    private static let readBytesMax = 8 << 20
+
+    /// How large a file of a task may be to be read, and its file to go, when those before it are these.
+    static func inlineBytesMax(after readBytes: Int) -> Int { readBytes <= readBytesMax ? ControlLimits.inlineBytesMax : 0 }
+
     /// Makes an output file an object: nobody writes to it any more, it is sealed by its mode, and moved in. Small ones are read.
     ///
     /// The lease is asked for after the mode is set: from then on nobody can open the file for writing, short of its owner's chmod.
     /// - Parameters:
     ///   - onDisk: whether the directory lies there; else it is in memory.
+    ///   - inlineBytesMax: what is larger stays a file.
     ///   - mayCopyLong: `false` on the loop: then `needsCopy` is thrown for what would take long.
     func accept(
-        _ name: String, in directory: Int32, as replica: Replica, onDisk: Bool = false, mayCopyLong: Bool
+        _ name: String, in directory: Int32, as replica: Replica, onDisk: Bool = false, inlineBytesMax: Int = ControlLimits.inlineBytesMax, mayCopyLong: Bool
     ) throws(AcceptanceError) -> LocalOutput.Value {
         var status = stat()
         guard fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
@@ -49,7 +56,7 @@ extension Store {
             let now = try file.status()
             guard now.st_ino == status.st_ino, now.isRegular else { throw SystemError("open", name, code: ESTALE) }
             if rain_has_no_writer(file.raw) == 0 { throw SystemError("", code: ETXTBSY) }
-            if now.sizeBytes <= UInt64(ControlLimits.inlineBytesMax) {
+            if now.sizeBytes <= UInt64(inlineBytesMax) {
                 let bytes = try file.read(count: Int(now.sizeBytes))
                 _ = unlinkat(directory, name, 0)
                 return .inline(bytes)

@@ -44,7 +44,8 @@ extension WorkerShell {
         }
         for message in messages where subworker.verdict == nil { receive(message, from: subworker) }
         if let failure {
-            condemn(subworker, TaskError(.contract, "subworker '\(subworker.command.name)' sent what is no message: \(failure)"))
+            let advice = if case .tooLarge = failure { ": give outputs as files in its staging directory" } else { "" }
+            condemn(subworker, TaskError(.contract, "subworker '\(subworker.command.name)' sent what is no message: \(failure)\(advice)"))
         }
     }
 
@@ -206,12 +207,14 @@ extension WorkerShell {
             }
             var accepted: [LocalOutput] = []
             accepted.reserveCapacity(outputs.count)
+            var readBytes = 0
             for (position, output) in outputs.enumerated() {
                 let replica = Replica(
                     object: ObjectID(session: call.attempt.task.session, index: call.firstOutput &+ UInt32(truncatingIfNeeded: position)),
                     generation: call.attempt.generation)
                 do throws(TaskError) {
-                    let value = try accept(output, as: replica, call, subworker, position, &directories)
+                    let value = try accept(output, as: replica, call, subworker, position, readBytes: readBytes, &directories)
+                    if case .inline(let bytes) = value { readBytes += bytes.count }
                     accepted.append(
                         LocalOutput(contentType: output.contentType, attributes: output.attributes, isDirectory: specs[position].isDirectory, value: value))
                 } catch {
@@ -227,7 +230,7 @@ extension WorkerShell {
 
     private func accept(
         _ output: SubworkerOutput, as replica: Replica, _ call: SubworkerProcess.Call, _ subworker: SubworkerProcess, _ position: Int,
-        _ directories: inout [StagedDirectory]
+        readBytes: Int, _ directories: inout [StagedDirectory]
     ) throws(TaskError) -> LocalOutput.Value {
         let type = call.template.template.type
         let label = call.template.template.outputs[position].label
@@ -268,7 +271,8 @@ extension WorkerShell {
                 return .stored(sizeBytes: 0)
             }
             do throws(AcceptanceError) {
-                return try store.accept(String(file), in: staging, as: replica, onDisk: isOnDisk, mayCopyLong: false)
+                return try store.accept(
+                    String(file), in: staging, as: replica, onDisk: isOnDisk, inlineBytesMax: Store.inlineBytesMax(after: readBytes), mayCopyLong: false)
             } catch {
                 switch error {
                 case .missing: throw TaskError(.contract, "\(type) gave '\(path)' as \(name), but there is no such file")

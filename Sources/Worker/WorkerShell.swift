@@ -108,6 +108,7 @@ final class WorkerShell {
                 guard error.code != EPERM || !store.isTree(from) else { return aliasDirectory(token, from, to) }
                 events.append(.aliased(token, store.taskError(error, doing: "object \(to.object) could not be made")))
             }
+        case .write(let token, let files): write(token, files)
         case .spill(let replica):
             spillPool.run { [store, mailbox] in
                 do throws(SystemError) {
@@ -133,6 +134,22 @@ final class WorkerShell {
                 failure = store.taskError(error.systemError, doing: "object \(to.object) could not be made")
             }
             mailbox.post(.event(.aliased(token, failure)))
+        }
+    }
+
+    /// There may be tens of thousands: not for the loop.
+    private func write(_ token: WriteToken, _ files: [FileToWrite]) {
+        pool.run { [store, mailbox] in
+            var isOnDisk: [Bool] = []
+            do throws(SystemError) {
+                for file in files { isOnDisk.append(try store.write(file.bytes, as: file.replica)) }
+                mailbox.post(.event(.written(token, .stored(isOnDisk: isOnDisk))))
+            } catch {
+                for file in files.prefix(isOnDisk.count) { _ = store.remove(file.replica) }
+                let what =
+                    "object \(files[isOnDisk.count].replica.object), one of \(files.count) small outputs that are too much for one message, could not be stored"
+                mailbox.post(.event(.written(token, .failed(store.taskError(error, doing: what)))))
+            }
         }
     }
 

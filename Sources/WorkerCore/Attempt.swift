@@ -112,7 +112,7 @@ struct Attempt: TableRow {
     }
 }
 
-/// A finished attempt whose outputs still get their second names.
+/// A finished attempt whose outputs still get their second names, or their files.
 struct Finish: TableRow {
     let attempt: AttemptHandle
     private(set) var message: FinishedAttempt
@@ -120,23 +120,41 @@ struct Finish: TableRow {
     private(set) var outputs: ContiguousArray<NewObject>
     /// Outputs that are files of their own.
     private(set) var made: [Replica]
-    /// Outputs that have their second name by now.
+    /// Positions of outputs that become files.
+    private(set) var writing: [Int]
+    /// Outputs that have their second name, or their file, by now.
     var named: [Replica] = []
     var missing: UInt32
     var failure: TaskError?
 
-    init(attempt: AttemptHandle, message: FinishedAttempt, outputs: ContiguousArray<NewObject>, made: [Replica], missing: UInt32) {
+    init(
+        attempt: AttemptHandle, message: FinishedAttempt, outputs: ContiguousArray<NewObject>, made: [Replica], writing: [Int], missing: UInt32
+    ) {
         self.attempt = attempt
         self.message = message
         self.outputs = outputs
         self.made = made
+        self.writing = writing
         self.missing = missing
+    }
+
+    /// The files that it was to get are there, or never will be.
+    ///
+    /// - Parameter isOnDisk: of each file.
+    /// - Returns: positions of the outputs that they are of; none when that was known already.
+    mutating func endWriting(isOnDisk: [Bool]) -> [Int] {
+        if writing.isEmpty { return [] }
+        for (position, isOnDisk) in zip(writing, isOnDisk) { outputs[position].isOnDisk = isOnDisk }
+        missing -= 1
+        defer { writing = [] }
+        return writing
     }
 
     mutating func vacate() {
         message = FinishedAttempt()
         outputs = []
         made = []
+        writing = []
         named = []
         failure = nil
     }

@@ -86,11 +86,21 @@ enum ContractErrors {
         TaskError(.contract, "the task made \(made) output\(made == 1 ? "" : "s") but its template declares \(declared)")
     }
 
-    static func tooLarge(bytes: Int) -> TaskError {
-        TaskError(
+    /// Of what can't become files.
+    static func tooLarge(_ message: FinishedAttempt, bytesMax: Int) -> TaskError {
+        var attributes = message.attributes.count
+        var contentTypes = 0
+        var values = 0
+        for output in message.outputs {
+            attributes += output.attributes.count
+            contentTypes += output.contentType.utf8.count
+            values += output.inline?.count ?? 0
+        }
+        return TaskError(
             .contract,
-            "what the task gave besides large outputs (attributes, content types, outputs of up to \(ControlLimits.inlineBytesMax) bytes, debug lines) "
-                + "has \(bytes) bytes, and must not have more than \(ControlLimits.resultBytesMax): put it into one output")
+            "what the task gave besides the bytes of its outputs has \(message.estimatedBytes - values) bytes (attributes \(attributes), "
+                + "content types \(contentTypes), debug lines \(message.debug.utf8.count), 64 for each of \(message.outputs.count) outputs), "
+                + "and must not have more than \(bytesMax): put it into one output")
     }
 
     static func noSuchInput(_ index: UInt16, output: Int, inputCount: Int) -> TaskError {

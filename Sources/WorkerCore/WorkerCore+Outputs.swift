@@ -39,18 +39,50 @@ extension WorkerCore {
             message.outputs.append(finished)
             made.append(new)
         }
-        guard message.estimatedBytes <= ControlLimits.resultBytesMax else {
+        var files: [FileToWrite] = []
+        var writing: [Int] = []
+        guard fit(&message, &made, of: attempt, into: &files, at: &writing) else {
             discard(outputs, of: attempt)
-            settle(attempt, .failed(ContractErrors.tooLarge(bytes: message.estimatedBytes)))
+            settle(attempt, .failed(ContractErrors.tooLarge(message, bytesMax: resultBytesMax)))
             return
         }
-        if renamed.isEmpty {
+        if renamed.isEmpty, files.isEmpty {
             publish(made, of: attempt)
             settle(attempt, .finished(message))
         } else {
-            let files = storedOutputs(outputs, of: attempt)
-            rename(renamed, of: attempt, Finish(attempt: attempt, message: message, outputs: made, made: files, missing: UInt32(renamed.count)), into: &effects)
+            let missing = UInt32(renamed.count + (files.isEmpty ? 0 : 1))
+            let finish = Finish(
+                attempt: attempt, message: message, outputs: made, made: storedOutputs(outputs, of: attempt), writing: writing, missing: missing)
+            finishLater(finish, renamed, files, into: &effects)
         }
+    }
+
+    /// Small outputs that are too much for one message become files, the largest first.
+    ///
+    /// - Returns: `false` when the rest is too much all the same.
+    private func fit(
+        _ message: inout FinishedAttempt, _ made: inout ContiguousArray<NewObject>, of attempt: AttemptHandle, into files: inout [FileToWrite],
+        at positions: inout [Int]
+    ) -> Bool {
+        var bytes = message.estimatedBytes
+        if bytes <= resultBytesMax { return true }
+        var small: [(sizeBytes: Int, position: Int)] = []
+        var rest = bytes
+        for (position, output) in message.outputs.enumerated() {
+            guard let size = output.inline?.count, size > 0 else { continue }
+            small.append((size, position))
+            rest -= size
+        }
+        if rest > resultBytesMax { return false }
+        small.sort { ($1.sizeBytes, $0.position) < ($0.sizeBytes, $1.position) }
+        for (sizeBytes, position) in small where bytes > resultBytesMax {
+            files.append(FileToWrite(replica: attempts[attempt].output(position), bytes: message.outputs[position].inline ?? []))
+            positions.append(position)
+            message.outputs[position].inline = nil
+            made[position].representation = .stored
+            bytes -= sizeBytes
+        }
+        return true
     }
 
     private func contractError(_ attempt: AttemptHandle, _ outputs: [LocalOutput], debug: String) -> TaskError? {
@@ -125,17 +157,35 @@ extension WorkerCore {
         for file in storedOutputs(outputs, of: attempt) { objects.removeFile(file) }
     }
 
-    private mutating func rename(
-        _ renamed: ContiguousArray<(position: Int, from: ObjectHandle)>, of attempt: AttemptHandle, _ finish: Finish,
+    private mutating func finishLater(
+        _ finish: Finish, _ renamed: ContiguousArray<(position: Int, from: ObjectHandle)>, _ files: [FileToWrite],
         into effects: inout ContiguousArray<WorkerEffect>
     ) {
-        let finish = finishes.insert(finish)
-        attempts[attempt].handle(.renaming(finish))
+        let attempt = finish.attempt
+        let handle = finishes.insert(finish)
+        attempts[attempt].handle(.renaming(handle))
         for (position, from) in renamed {
             let to = attempts[attempt].output(position)
-            let alias = aliases.insert(Alias(finish: finish, output: to))
+            let alias = aliases.insert(Alias(finish: handle, output: to))
             effects.append(.alias(AliasToken(alias.packed), from: objects[from].replica, to: to))
         }
+        if !files.isEmpty { effects.append(.write(WriteToken(handle.packed), files)) }
+    }
+
+    mutating func written(_ token: WriteToken, _ result: WriteResult) {
+        let finish = Table<Finish>.Handle(packed: token.rawValue)
+        guard finishes.contains(finish) else { return }
+        let attempt = finishes[finish].attempt
+        let positions: [Int]
+        switch result {
+        case .stored(let isOnDisk):
+            positions = finishes[finish].endWriting(isOnDisk: isOnDisk)
+            finishes[finish].named += positions.map { attempts[attempt].output($0) }
+        case .failed(let error):
+            positions = finishes[finish].endWriting(isOnDisk: [])
+            if !positions.isEmpty { finishes[finish].failure = error }
+        }
+        if !positions.isEmpty, finishes[finish].missing == 0 { conclude(finish) }
     }
 
     mutating func aliased(_ token: AliasToken, _ error: TaskError?) {

@@ -25,6 +25,9 @@ package struct WorkerCore: Sendable {
     /// Set by the shell.
     package var memoryGrowthBytesMax: UInt64?
 
+    /// What an outcome may carry in its message; small outputs beyond that become files. Set smaller by tests.
+    package var resultBytesMax = ControlLimits.resultBytesMax
+
     /// How much memory files of the store may take before they are spilled to disk; `nil`: there is no disk behind it. Set by the shell.
     package var storeMemoryBytes: UInt64?
 
@@ -123,6 +126,8 @@ package struct WorkerCore: Sendable {
             fetched(token, result, into: &effects)
         case .aliased(let token, let error):
             aliased(token, error)
+        case .written(let token, let result):
+            written(token, result)
         case .damaged(let replicas):
             // Told after the end of who did it, so that this is the end that counts.
             damagedReplicas += replicas

@@ -39,11 +39,23 @@ package enum WorkerEffect: Equatable, Sendable {
     case fetch(FetchToken, InputAssignment)
     /// A second name for the same data.
     case alias(AliasToken, from: Replica, to: Replica)
+    /// Make files of these bytes, all or none.
+    case write(WriteToken, [FileToWrite])
     /// Move this file from memory to disk; who has it open or mapped keeps it. Answered by `spilled`.
     case spill(Replica)
     /// Remove these files; an open descriptor or map stays valid.
     case remove([Replica])
     case note(String)
+}
+
+/// A small output that becomes a file all the same.
+package struct FileToWrite: Equatable, Sendable {
+    package var replica: Replica
+    package var bytes: [UInt8]
+    package init(replica: Replica, bytes: [UInt8]) {
+        self.replica = replica
+        self.bytes = bytes
+    }
 }
 
 package enum Grant: Equatable, Sendable {

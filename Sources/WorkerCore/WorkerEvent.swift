@@ -33,6 +33,9 @@ package enum WorkerEvent: Equatable, Sendable {
     /// Exactly one for each `alias`; `nil` when it succeeded.
     case aliased(AliasToken, TaskError?)
 
+    /// Exactly one for each `write`.
+    case written(WriteToken, WriteResult)
+
     /// What ends with the next event has written to these files of the store, which it was to read only: they are not the objects any more.
     case damaged([Replica])
 
@@ -58,6 +61,10 @@ package struct FetchToken: Hashable, Sendable {
     package init(_ rawValue: UInt64) { self.rawValue = rawValue }
 }
 package struct AliasToken: Hashable, Sendable {
+    package let rawValue: UInt64
+    package init(_ rawValue: UInt64) { self.rawValue = rawValue }
+}
+package struct WriteToken: Hashable, Sendable {
     package let rawValue: UInt64
     package init(_ rawValue: UInt64) { self.rawValue = rawValue }
 }
@@ -144,6 +151,13 @@ package enum JobResult: Equatable, Sendable {
     /// It failed as there was no room: in memory, or on disk where it was to work there. The error is for the case that it can't be tried again.
     case outOfRoom(TaskError)
     case cancelled
+}
+
+package enum WriteResult: Equatable, Sendable {
+    /// - `isOnDisk`: of each file, in their order; else it lies in memory.
+    case stored(isOnDisk: [Bool])
+    /// Nothing of it is left.
+    case failed(TaskError)
 }
 
 package enum FetchResult: Equatable, Sendable {

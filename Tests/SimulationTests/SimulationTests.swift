@@ -48,6 +48,7 @@ import Testing
             "faults", "fetches", "finished tasks", "failed tasks", "cancelled tasks", "lost frames", "subworker crashes", "workers lost",
             "tasks taken back", "tasks not taken back", "files spilled", "files not spilled", "outputs sent to disk", "fetches to disk",
             "outputs without room", "answers that come twice", "programs started", "subworkers worn out",
+            "small outputs that became files",
         ] {
             #expect(counts[name] ?? 0 > 0, "no \(name)")
         }

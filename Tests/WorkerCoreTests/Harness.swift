@@ -104,6 +104,7 @@ struct Harness {
     }
 
     mutating func setStoreMemoryBytes(_ bytes: UInt64?) { core.storeMemoryBytes = bytes }
+    mutating func setResultBytesMax(_ bytes: Int) { core.resultBytesMax = bytes }
     var nextTick: Instant? { core.nextTick }
     mutating func setGatherNanoseconds(_ nanoseconds: UInt64) { core.gatherNanoseconds = nanoseconds }
     mutating func setUnixMicrosecondsAtZero(_ microseconds: UInt64) { core.unixMicrosecondsAtZero = microseconds }
@@ -243,6 +244,11 @@ extension Harness.Round {
     var aliases: [AliasToken] {
         effects.compactMap {
             if case .alias(let token, _, _) = $0 { token } else { nil }
+        }
+    }
+    var writes: [WriteToken] {
+        effects.compactMap {
+            if case .write(let token, _) = $0 { token } else { nil }
         }
     }
     var spills: [Replica] {

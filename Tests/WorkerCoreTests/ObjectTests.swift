@@ -200,6 +200,61 @@ import WorkerCore
             try harness.handle(.aliased(alias, error)) == Harness.Round(effects: [.remove([Make.replica(101)])], messages: [Make.failed(0, error)]))
     }
 
+    @Test func `small outputs that are too much for one message become files, the largest first`() throws {
+        var harness = try Self.opened(cpus: 1)
+        harness.setResultBytesMax(112 + 4 * 64 + 4 + 30)
+        let input = InputAssignment(replica: Make.replica(1), sizeBytes: 40, source: .inline([UInt8](repeating: 7, count: 40)))
+        let token = try harness.send(Make.define(1, "builtin/sleep", outputs: 4), Make.assign(0, template: 1, inputs: [input])).jobs[0]
+        let bytes = [[UInt8](repeating: 1, count: 20), [UInt8](repeating: 2, count: 41), []]
+        let outputs = bytes.map { LocalOutput(value: .inline($0)) } + [LocalOutput(value: .sameAsInput(0))]
+        let asked = try harness.handle(.jobEnded(token, .finished(outputs, durationNanoseconds: 1000, debug: "")))
+        let write = try #require(asked.writes.first)
+        #expect(
+            asked
+                == Harness.Round(effects: [
+                    .write(
+                        write,
+                        [
+                            FileToWrite(replica: Make.replica(101), bytes: bytes[1]),
+                            FileToWrite(replica: Make.replica(103), bytes: [UInt8](repeating: 7, count: 40)),
+                        ])
+                ]))
+        let done = try harness.handle(.written(write, .stored(isOnDisk: [false, true])))
+        let finished = try #require(done.messages.first)
+        guard case .finished(_, let message) = finished else {
+            Issue.record("\(finished)")
+            return
+        }
+        #expect(message.outputs.map(\.inline) == [bytes[0], nil, [], nil])
+        #expect(message.outputs.map(\.sizeBytes) == [20, 41, 0, 40])
+        #expect(harness.core.memoryFileBytes == 41, "the other file lies on disk")
+        #expect(try harness.handle(.written(write, .stored(isOnDisk: [false, true]))) == Harness.Round(), "late news")
+        let used = try harness.send(Make.assign(1, inputs: [Make.input(101, .held)])).effects
+        guard case .runJob(_, let request)? = used.first else {
+            Issue.record("\(used)")
+            return
+        }
+        #expect(request.inputs[0].value == .stored)
+    }
+
+    @Test func `small outputs that could not be written fail their task, and a closed session waits for them`() throws {
+        var harness = try Self.opened(cpus: 1)
+        harness.setResultBytesMax(112 + 2 * 64 + 4)
+        func run(_ task: UInt32) throws -> WriteToken {
+            let token = try harness.send(Make.define(1, "builtin/sleep", outputs: 2), Make.assign(task, template: 1)).jobs[0]
+            let outputs = [LocalOutput(value: .inline([1, 2, 3, 4, 5])), LocalOutput(value: .stored(sizeBytes: 7000))]
+            return try harness.handle(.jobEnded(token, .finished(outputs, durationNanoseconds: 1000, debug: ""))).writes[0]
+        }
+        let error = TaskError(.resource, "disk full")
+        #expect(
+            try harness.handle(.written(run(0), .failed(error))) == Harness.Round(effects: [.remove([Make.replica(101)])], messages: [Make.failed(0, error)]))
+        let write = try run(1)
+        #expect(try harness.send(.closeSession(Make.session)) == Harness.Round())
+        let closed = try harness.handle(.written(write, .stored(isOnDisk: [false])))
+        #expect(closed.effects == [.remove([Make.replica(110), Make.replica(111)]), .forgetSession(Make.session)])
+        #expect(closed.messages == [.sessionClosed(Make.session)])
+    }
+
     @Test func `a dropped object goes at once, or with its last use`() throws {
         var harness = try Self.opened(cpus: 1)
         let fetch = try harness.send(Make.assign(0, inputs: [Make.input(1, .fetch(holders))])).fetches[0]

@@ -32,6 +32,7 @@ struct RandomShell {
         case job(JobToken, JobRequest)
         case fetch(FetchToken, Replica)
         case alias(AliasToken, from: Replica, to: Replica)
+        case write(WriteToken, [Replica])
         case spill(Replica)
     }
 
@@ -62,6 +63,8 @@ struct RandomShell {
             description: description, incarnation: Harness.incarnation,
             subworkers: ["a", "b"].map { SubworkerCommand(name: $0, arguments: [$0]) })
         if random.chance(50) { core.storeMemoryBytes = UInt64(random.below(100_000)) }
+        // What two outputs have besides their bytes.
+        if seed % 3 == 0 { core.resultBytesMax = 112 + 2 * 64 }
         core.memoryGrowthBytesMax = 1000
     }
 
@@ -125,6 +128,8 @@ struct RandomShell {
         case .alias(let token, let from, let to):
             if !files.contains(from) { throw Violation("\(from) is not here to be given a second name") }
             works.append(.alias(token, from: from, to: to))
+        case .write(let token, let written):
+            works.append(.write(token, written.map(\.replica)))
         case .grant(let id, let file, _, _, _): try granted(id, file)
         case .spill(let replica):
             if !files.contains(replica) { throw Violation("\(replica) is spilled and is not here") }
@@ -382,6 +387,11 @@ struct RandomShell {
             if !files.contains(from) { throw Violation("\(from) went before it had its second name") }
             files.insert(to)
             try handle(.aliased(token, nil))
+        case .write(let token, let replicas):
+            if !isCalm, random.chance(10) { return try handle(.written(token, .failed(TaskError(.resource, "disk full")))) }
+            for replica in replicas { files.insert(replica) }
+            count("small outputs that became files", replicas.count)
+            try handle(.written(token, .stored(isOnDisk: replicas.map { _ in random.chance(20) })))
         case .spill(let replica):
             try handle(.spilled(replica, isDone: isCalm || !random.chance(20)))
         }

@@ -19,7 +19,7 @@ import Testing
         }
         for what in [
             "finished", "failed", "cancelled", "taken back", "recalled", "crashes", "cached inputs", "full", "spilled files", "new servers",
-            "calls in a message", "programs started", "damaged files",
+            "calls in a message", "programs started", "damaged files", "small outputs that became files",
         ] {
             #expect(counts[what, default: 0] > (what == "new servers" ? 0 : 10), "\(what): \(counts[what, default: 0])")
         }

@@ -67,13 +67,25 @@ static csw_status steps(csw_call *call, void *context) {
     return csw_output_printf(call, 0, "%d", csw_log_level(csw_call_subworker(call)));
 }
 
-/* Outputs of 4 KB without end: what travels with the outcome. */
+/* Every output has the bytes of its input, and begins with its position. */
 static csw_status chatter(csw_call *call, void *context) {
-    static const char bytes[4000];
+    (void)context;
+    csw_bytes value;
+    csw_status status = csw_input_bytes(call, 0, &value);
+    for (size_t i = 0; status == CSW_OK && i < csw_output_count(call); i += 1) {
+        uint32_t position = (uint32_t)i;
+        csw_bytes parts[] = {{&position, 4}, {(const char *)value.data + 4, value.size - 4}};
+        status = csw_output_parts(call, i, parts, 2);
+    }
+    return status;
+}
+
+/* Every output is its input. */
+static csw_status mirror(csw_call *call, void *context) {
     (void)context;
     csw_status status = CSW_OK;
     for (size_t i = 0; status == CSW_OK && i < csw_output_count(call); i += 1)
-        status = csw_output_bytes(call, i, bytes, sizeof bytes);
+        status = csw_output_same_as_input(call, i, 0);
     return status;
 }
 
@@ -92,6 +104,7 @@ int main(void) {
         {CSW_TASK, .name = "crash", .function = crash},
         {CSW_TASK, .name = "hang", .function = hang},
         {CSW_TASK, .name = "chatter", .function = chatter},
+        {CSW_TASK, .name = "mirror", .function = mirror},
         {CSW_TASK, .name = "steps", .function = steps},
         {CSW_TASK, .name = "together", .function = together, .threads = 2},
     };

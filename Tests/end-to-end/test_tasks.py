@@ -161,15 +161,27 @@ def test_a_crash_spares_what_runs_beside_it(client, faults, tmp_path):
         assert "guilty" in str(caught.value)
 
 
-def test_outputs_that_fit_into_no_message_fail_their_task_alone(client, faults):
-    with client.new_session("test", on_error="fail_descendants", subworkers={"faults": faults}) as session:
-        large = Task("faults/chatter", [], outputs=4000)
-        small = Task("faults/chatter", [], outputs=2)
-        small.keep_outputs()
+@pytest.mark.parametrize(("count", "size"), [(60_000, 220), (5_000, 4_000), (1_000, 20_000), (4, 4_000)])
+def test_any_number_of_small_outputs_comes_to_be(client, faults, count, size):
+    """Those that fit into no message become files; another task gets all of them."""
+    value = bytes(4) + bytes(range(256)) * 80
+    with client.new_session("test", subworkers={"faults": faults}) as session:
+        made = Task("faults/chatter", [blob(value[:size])], outputs=count)
+        all_of_them = tasks.Concat(made.outputs)
+        all_of_them.output.keep()
+        made.keep_outputs()
         session.submit()
-        assert len(small.outputs[1].fetch().get_bytes()) == 4000
-        with pytest.raises(TaskException, match="put it into one output"):
-            large.wait()
+        wanted = [position.to_bytes(4, "little") + value[4:size] for position in range(count)]
+        assert all_of_them.output.fetch().get_bytes() == b"".join(wanted)
+        assert [result.get_bytes() for result in session.fetch(made.outputs)] == wanted
+
+
+def test_one_input_can_be_every_output(client, faults):
+    with client.new_session("test", subworkers={"faults": faults}) as session:
+        same = Task("faults/mirror", [blob(b"x" * 4000)], outputs=10_000)
+        same.keep_outputs()
+        session.submit()
+        assert {result.get_bytes() for result in session.fetch(same.outputs)} == {b"x" * 4000}
 
 
 def test_a_python_process_that_dies(session):

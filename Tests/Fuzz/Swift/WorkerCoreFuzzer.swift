@@ -20,6 +20,7 @@ struct WorkerCoreFuzzer {
     private var jobs: [JobToken] = []
     private var fetches: [FetchToken] = []
     private var aliases: [AliasToken] = []
+    private var writes: [(token: WriteToken, count: Int)] = []
     private var spills: [Replica] = []
     private var processOrder: [SubworkerID] = []
     private var processes: [SubworkerID: Process] = [:]
@@ -37,11 +38,12 @@ struct WorkerCoreFuzzer {
                 hostName: "n1", processID: 1, cpus: UInt32(self.decisions.below(4)), dataEndpoint: Endpoint(host: "127.0.0.1", port: 1), store: "test"),
             incarnation: 7, subworkers: [SubworkerCommand(name: "x", arguments: ["x"])])
         if self.decisions.bool() { core.storeMemoryBytes = 100_000 }
+        if self.decisions.bool() { core.resultBytesMax = 300 }
         send(.connected)
     }
 
     private mutating func step() {
-        switch decisions.below(18) {
+        switch decisions.below(19) {
         case 0: welcome()
         case 1, 2, 3, 4, 5, 6: batch()
         case 7: register()
@@ -59,6 +61,9 @@ struct WorkerCoreFuzzer {
         case 16:
             guard let replica = take(\.spills) else { return }
             send(.spilled(replica, isDone: decisions.bool()))
+        case 17:
+            guard let (token, count) = take(\.writes) else { return }
+            send(.written(token, decisions.bool() ? .failed(decisions.error()) : .stored(isOnDisk: (0..<count).map { _ in decisions.bool() })))
         default:
             now = now.advanced(byMilliseconds: [1, 250, 6000, 400_000][decisions.below(4)])
             send(.tick)
@@ -178,6 +183,7 @@ struct WorkerCoreFuzzer {
             case .runJob(let token, _): jobs.append(token)
             case .fetch(let token, _): fetches.append(token)
             case .alias(let token, _, _): aliases.append(token)
+            case .write(let token, let files): writes.append((token, files.count))
             case .spill(let replica): spills.append(replica)
             default: break  // The shell answers no other.
             }
