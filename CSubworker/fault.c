@@ -18,8 +18,11 @@ static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, S
 enum { fatal_count = sizeof fatal / sizeof *fatal };
 static struct sigaction before[fatal_count];
 
+/* The first call alone: what an exit() tears down may well be what another thread is using. */
 static void mark(void) {
-    if (watched != NULL) atomic_store_explicit(&watched->state, CSW_SLOT_AT_FAULT, memory_order_relaxed);
+    static atomic_flag is_marked = ATOMIC_FLAG_INIT;
+    if (watched != NULL && !atomic_flag_test_and_set(&is_marked))
+        atomic_store_explicit(&watched->state, CSW_SLOT_AT_FAULT, memory_order_relaxed);
 }
 
 /* A fault happens again when this returns, and a signal that was sent is sent again: both then meet the handler of before. */

@@ -13,6 +13,7 @@ enum {
     decl_parameters_max = 64,
     decl_dimensions_max = 8,
     decl_depth_max = 32,    /* of parentheses, and of structs in structs */
+    decl_threads_max = 64,  /* calls that a worker gives one process */
     decl_leaves_max = 1024, /* scalars in a struct */
     decl_struct_bytes_max = 1 << 20
 };
@@ -147,6 +148,7 @@ typedef struct decl_function {
     decl_errors errors;
     const char *error_string; /* the function that turns a code into a text; NULL for none */
     const char *freed_by;     /* the function that takes a returned text back; NULL for none */
+    uint32_t threads; /* calls that may run at once in a process, beside those of other such functions; from 1 */
     decl_parameter *parameters;
     uint32_t parameter_count;
     uint32_t line, column;

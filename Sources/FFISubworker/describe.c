@@ -75,7 +75,7 @@ static void add_function(const decl_library *library, const decl_function *funct
     text_add_json(out, function->signature);
     text_add(out, ",\"documentation\":");
     text_add_json(out, function->documentation != NULL ? function->documentation : "");
-    text_add(out, ",\"inputs\":[");
+    text_add(out, ",\"threads\":%u,\"inputs\":[", (unsigned)function->threads);
     add_inputs(function, out);
     text_add(out, "],\"outputs\":[");
     add_outputs(function, out);

@@ -4,6 +4,8 @@
 #include "marker.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 /* --- Types of libffi -------------------------------------------------------------------------------------------- */
@@ -143,19 +145,25 @@ static bool start(struct library *from, const decl_library *library, problem *pr
 function *function_make(
     const decl_library *library, const decl_function *declared, const char *directory, scratch *memory,
     problem *problem) {
+    library_lock();
     struct library *from = library_open(library, directory, problem);
-    if (from == NULL) return NULL;
-    function *made = bind(library, declared, from, memory, problem);
-    return made != NULL && start(from, library, problem) ? made : NULL;
+    function *made = from != NULL ? bind(library, declared, from, memory, problem) : NULL;
+    bool is_started = made != NULL && start(from, library, problem);
+    library_unlock();
+    return is_started ? made : NULL;
 }
 
 bool function_check(
     const decl_library *library, const decl_function *declared, const char *directory, scratch *memory,
     problem *problem) {
+    library_lock();
     struct library *from = library_open(library, directory, problem);
-    for (uint32_t i = 0; from != NULL && i < library->initialiser_count; i += 1)
-        if (bind(library, library->initialisers[i], from, memory, problem) == NULL) return false;
-    return from != NULL && bind(library, declared, from, memory, problem) != NULL;
+    bool is_there = from != NULL;
+    for (uint32_t i = 0; is_there && i < library->initialiser_count; i += 1)
+        is_there = bind(library, library->initialisers[i], from, memory, problem) != NULL;
+    is_there = is_there && bind(library, declared, from, memory, problem) != NULL;
+    library_unlock();
+    return is_there;
 }
 
 void function_reset(function *self) {
@@ -299,36 +307,48 @@ bool function_returned(const function *self, int64_t *out) {
     return value_integer(type, value, out);
 }
 
-/* A code's text, by the library's own function where there is one. */
-static const char *error_text(const function *self, int code) {
-    const char *text = NULL;
-    if (self->error_string != NULL) {
-        marker_set("asking for an error's text for", self->title);
-        text = self->error_string(code);
-        marker_set(NULL, NULL);
-    } else if (code == self->error_number) {
-        text = strerror(code);
-    }
-    return text;
+/* Of a failure. */
+typedef char error_text[201];
+
+/* A code's text by the library's own function; false where it has none. Such a function often writes to memory that all
+ * threads share, so they take turns. */
+static bool ask_library(const function *self, int code, error_text out) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    if (self->error_string == NULL) return false;
+    pthread_mutex_lock(&lock);
+    marker_set("asking for an error's text for", self->title);
+    const char *text = self->error_string(code);
+    marker_set(NULL, NULL);
+    if (text != NULL) snprintf(out, sizeof(error_text), "%s", text);
+    pthread_mutex_unlock(&lock);
+    return text != NULL;
+}
+
+static const char *text_of_errno(int code, error_text buffer) {
+    return strerror_r(code, buffer, sizeof(error_text)); /* GNU's, which may return a text of its own */
 }
 
 static bool fail_number(const function *self, int64_t code, problem *problem) {
-    const char *text = self->error_string != NULL ? error_text(self, (int)code) : NULL;
-    if (text != NULL)
-        return problem_set(problem, "%s failed: %.200s (it returned %lld)", self->title, text, (long long)code);
+    error_text text;
+    if (ask_library(self, (int)code, text))
+        return problem_set(problem, "%s failed: %s (it returned %lld)", self->title, text, (long long)code);
     if (self->error_number != 0)
         return problem_set(
-            problem, "%s failed: %s (it returned %lld, errno %d)", self->title, strerror(self->error_number),
+            problem, "%s failed: %s (it returned %lld, errno %d)", self->title, text_of_errno(self->error_number, text),
             (long long)code, self->error_number);
     return problem_set(problem, "%s failed: it returned %lld", self->title, (long long)code);
 }
 
 static bool fail_errno(const function *self, const char *what, problem *problem) {
     if (self->error_number == 0) return problem_set(problem, "%s failed: it %s", self->title, what);
-    const char *text = error_text(self, self->error_number);
+    error_text text;
+    bool is_own = ask_library(self, self->error_number, text);
     return problem_set(
-        problem, "%s failed: %.200s (it %s, errno %d)", self->title, text != NULL ? text : "no text", what,
-        self->error_number);
+        problem, "%s failed: %s (it %s, errno %d)", self->title,
+        is_own                       ? text
+        : self->error_string != NULL ? "no text"
+                                     : text_of_errno(self->error_number, text),
+        what, self->error_number);
 }
 
 static bool check_errors(const function *self, problem *problem) {

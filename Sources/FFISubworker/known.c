@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <libgen.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,33 +27,55 @@ typedef struct entry {
     function *function;
 } entry;
 
-/* A function of a file, made when it is called first. */
+/* A function of a file. */
 typedef struct registered {
     struct registered *next;
+    struct known *owner;
     const file *file;
     const decl_library *library;
     const decl_function *declared;
-    function *function;
+    uint32_t number;
 } registered;
 
-struct known {
-    file *files;
-    file **last_file;
-    registered *registered;
-    scratch memory; /* of all that belongs to files */
+/* What a thread runs calls with. A function holds the values of its call, so each thread has its own of each. */
+typedef struct caller {
+    struct caller *next;
     struct {
         uint32_t template;
         function *function;
     } recent[recent_count];
     entry *entries[entries_max];
     uint32_t entry_count;
+    function **registered; /* by number; made when it is called first */
+    scratch memory;        /* of those */
     scratch call_memory;
+} caller;
+
+struct known {
+    file *files;
+    file **last_file;
+    registered *registered;
+    uint32_t registered_count;
+    uint32_t threads;
+    scratch memory;       /* of all that belongs to files */
+    pthread_mutex_t lock; /* guards what follows */
+    caller *callers;
 };
+
+/* This thread's, of the one `known` of a process. */
+static _Thread_local caller *own;
 
 known *known_make(void) {
     known *self = calloc(1, sizeof *self);
-    if (self != NULL) self->last_file = &self->files;
+    if (self == NULL) return NULL;
+    self->last_file = &self->files;
+    self->threads = 1;
+    pthread_mutex_init(&self->lock, NULL); /* Without attributes it can't fail. */
     return self;
+}
+
+void known_set_threads(known *self, uint32_t threads) {
+    self->threads = threads;
 }
 
 static void release_entry(entry *entry) {
@@ -62,16 +85,29 @@ static void release_entry(entry *entry) {
     free(entry);
 }
 
-static void release_entries(known *self) {
+static void release_entries(caller *self) {
     for (uint32_t i = 0; i < self->entry_count; i += 1)
         release_entry(self->entries[i]);
     self->entry_count = 0;
     memset(self->recent, 0, sizeof self->recent);
 }
 
+static void release_caller(caller *self) {
+    release_entries(self);
+    scratch_release(&self->memory);
+    scratch_release(&self->call_memory);
+    free(self->registered);
+    free(self);
+}
+
 void known_release(known *self) {
     if (self == NULL) return;
-    release_entries(self);
+    while (self->callers != NULL) {
+        caller *next = self->callers->next;
+        release_caller(self->callers);
+        self->callers = next;
+    }
+    own = NULL;
     while (self->files != NULL) {
         file *next = self->files->next;
         decl_release(&self->files->declarations);
@@ -80,7 +116,7 @@ void known_release(known *self) {
         self->files = next;
     }
     scratch_release(&self->memory);
-    scratch_release(&self->call_memory);
+    pthread_mutex_destroy(&self->lock);
     free(self);
 }
 
@@ -100,15 +136,39 @@ static char *read_whole(const char *path, size_t *size, text *out) {
     return bytes;
 }
 
-static bool add_functions(known *self, const file *from) {
+static bool is_registered(const known *self, const decl_library *library, const decl_function *declared) {
+    for (const registered *task = self->registered; task != NULL; task = task->next)
+        if (strcmp(task->library->name, library->name) == 0 && strcmp(task->declared->name, declared->name) == 0)
+            return true;
+    return false;
+}
+
+/* False after saying why. */
+static bool add_functions(known *self, const file *from, const char *path, text *out) {
     for (uint32_t i = 0; i < from->declarations.library_count; i += 1) {
         const decl_library *library = from->declarations.libraries[i];
         for (uint32_t k = 0; k < library->function_count; k += 1) {
             registered *made = scratch_take(&self->memory, sizeof *made);
-            if (made == NULL) return false;
+            if (made == NULL) {
+                text_add(out, "%s: no memory\n", path);
+                return false;
+            }
+            if (is_registered(self, library, library->functions[k])) {
+                text_add(
+                    out, "%s:%u:%u: '%s' of the library '%s' is declared in a file before this one, too\n", path,
+                    (unsigned)library->functions[k]->line, (unsigned)library->functions[k]->column,
+                    library->functions[k]->name, library->name);
+                return false;
+            }
             *made = (registered){
-                .next = self->registered, .file = from, .library = library, .declared = library->functions[k]};
+                .next = self->registered,
+                .owner = self,
+                .file = from,
+                .library = library,
+                .declared = library->functions[k],
+                .number = self->registered_count};
             self->registered = made;
+            self->registered_count += 1;
         }
     }
     return true;
@@ -130,9 +190,8 @@ bool known_add_file(known *self, const char *path, text *out) {
         if (!is_read) {
             decl_error_print(&error, path, bytes, size, out);
             text_add(out, "\n");
-        } else if (!add_functions(self, made)) {
-            text_add(out, "%s: no memory\n", path);
-            is_read = false;
+        } else {
+            is_read = add_functions(self, made, path, out);
         }
     } else {
         text_add(out, "%s: no memory\n", path);
@@ -145,7 +204,42 @@ bool known_add_file(known *self, const char *path, text *out) {
 
 /* --- Calls ------------------------------------------------------------------------------------------------------ */
 
-static csw_status run_function(known *self, csw_call *call, function *function) {
+static caller *make_caller(known *self) {
+    caller *made = calloc(1, sizeof *made);
+    function **registered = calloc(self->registered_count + 1, sizeof(function *));
+    if (made == NULL || registered == NULL) {
+        free(made);
+        free(registered);
+        return NULL;
+    }
+    made->registered = registered;
+    pthread_mutex_lock(&self->lock);
+    made->next = self->callers;
+    self->callers = made;
+    pthread_mutex_unlock(&self->lock);
+    own = made;
+    return made;
+}
+
+/* Makes a function; NULL after failing the call. */
+static function *make_function(
+    const known *self, csw_call *call, const decl_library *library, const decl_function *declared,
+    const char *directory, scratch *memory, csw_status *status) {
+    problem problem;
+    if (declared->threads < self->threads) {
+        *status = csw_fail(
+            call,
+            "%s/%s: its task wants to run with others in a process, \"threads\", but its declaration allows %u: write "
+            "threads = n there too",
+            library->name, declared->name, (unsigned)declared->threads);
+        return NULL;
+    }
+    function *made = function_make(library, declared, directory, memory, &problem);
+    if (made == NULL) *status = csw_fail(call, "%s", problem.text);
+    return made;
+}
+
+static csw_status run_function(caller *self, csw_call *call, function *function) {
     csw_status status = call_function(call, function, &self->call_memory);
     scratch_reset(&self->call_memory);
     return status;
@@ -198,10 +292,10 @@ static csw_status unknown(csw_call *call, const char *method) {
 
 /* Makes the function of a configuration; NULL after setting the call's failure to `status`. */
 static function *make_entry(
-    known *self, csw_call *call, entry *made, const char *declarations, size_t size, csw_status *status) {
+    const known *self, caller *caller, csw_call *call, entry *made, const char *declarations, size_t size,
+    csw_status *status) {
     const char *method = csw_call_method(call), *library, *name;
     decl_error error;
-    problem problem;
     if (!decl_parse(declarations, size, &made->declarations, &error)) {
         text shown = {0};
         decl_error_print(&error, "declarations", declarations, size, &shown);
@@ -209,15 +303,14 @@ static function *make_entry(
         text_release(&shown);
         return NULL;
     }
-    bool is_split = split(method, &self->call_memory, &library, &name);
+    bool is_split = split(method, &caller->call_memory, &library, &name);
     size_t directory_size;
-    const char *directory = text_of(csw_call_config(call), "directory", &self->call_memory, &directory_size);
+    const char *directory = text_of(csw_call_config(call), "directory", &caller->call_memory, &directory_size);
     const decl_function *declared = is_split ? decl_find(&made->declarations, library, name) : NULL;
     for (uint32_t i = 0; declared != NULL && i < made->declarations.library_count; i += 1) {
         const decl_library *found = made->declarations.libraries[i];
         if (strcmp(found->name, library) != 0) continue;
-        made->function = function_make(found, declared, directory, &made->memory, &problem);
-        if (made->function == NULL) *status = csw_fail(call, "%s", problem.text);
+        made->function = make_function(self, call, found, declared, directory, &made->memory, status);
         return made->function;
     }
     *status = csw_fail(call, "the declarations of the task have no function '%s'", method);
@@ -225,10 +318,10 @@ static function *make_entry(
 }
 
 /* The function that the task's own configuration declares; NULL where it has none, or after setting a failure. */
-static function *find_configured(known *self, csw_call *call, csw_status *status) {
+static function *find_configured(const known *self, caller *caller, csw_call *call, csw_status *status) {
     csw_bytes config = csw_call_config(call);
     size_t size, method_size = strlen(csw_call_method(call)) + 1, key_size = method_size + config.size;
-    const char *declarations = declarations_of(config, &self->call_memory, &size);
+    const char *declarations = declarations_of(config, &caller->call_memory, &size);
     if (declarations == NULL) return NULL;
     char *key = malloc(key_size);
     entry *made = calloc(1, sizeof *made);
@@ -241,74 +334,87 @@ static function *find_configured(known *self, csw_call *call, csw_status *status
     memcpy(key, csw_call_method(call), method_size);
     memcpy(key + method_size, config.data, config.size);
     *made = (entry){.hash = hash_of(key, key_size), .key = key, .key_size = key_size};
-    for (uint32_t i = 0; i < self->entry_count; i += 1) {
-        entry *found = self->entries[i];
+    for (uint32_t i = 0; i < caller->entry_count; i += 1) {
+        entry *found = caller->entries[i];
         if (found->hash != made->hash || found->key_size != key_size || memcmp(found->key, key, key_size) != 0)
             continue;
         release_entry(made);
         return found->function;
     }
-    function *function = make_entry(self, call, made, declarations, size, status);
+    function *function = make_entry(self, caller, call, made, declarations, size, status);
     if (function == NULL) {
         release_entry(made);
         return NULL;
     }
     /* Nobody calls a thousand functions at once: they come from sessions that are gone. */
-    if (self->entry_count == entries_max) release_entries(self);
-    self->entries[self->entry_count++] = made;
+    if (caller->entry_count == entries_max) release_entries(caller);
+    caller->entries[caller->entry_count++] = made;
     return function;
 }
 
 static csw_status run_any(csw_call *call, void *context) {
-    known *self = context;
+    const known *self = context;
+    caller *caller = own != NULL ? own : make_caller(context);
+    if (caller == NULL) return csw_fail(call, "no memory");
     uint32_t template = csw_call_template(call), place = template % recent_count;
-    if (self->recent[place].template == template && self->recent[place].function != NULL)
-        return run_function(self, call, self->recent[place].function);
+    if (caller->recent[place].template == template && caller->recent[place].function != NULL)
+        return run_function(caller, call, caller->recent[place].function);
     csw_status status = CSW_OK;
-    function *function = find_configured(self, call, &status);
+    function *function = find_configured(self, caller, call, &status);
     if (function == NULL) {
-        scratch_reset(&self->call_memory);
+        scratch_reset(&caller->call_memory);
         return status != CSW_OK ? status : unknown(call, csw_call_method(call));
     }
-    self->recent[place].template = template;
-    self->recent[place].function = function;
-    return run_function(self, call, function);
+    caller->recent[place].template = template;
+    caller->recent[place].function = function;
+    return run_function(caller, call, function);
 }
 
-static known *owner; /* of the functions of files, whose tasks carry the function itself */
-
 static csw_status run_registered(csw_call *call, void *context) {
-    registered *self = context;
-    problem problem;
+    const registered *self = context;
+    caller *caller = own != NULL ? own : make_caller(self->owner);
+    if (caller == NULL) return csw_fail(call, "no memory");
     /* A task that brings declarations of its own means those. */
     if (csw_call_config(call).size > 2) {
         uint32_t template = csw_call_template(call), place = template % recent_count;
         size_t size;
-        if (owner->recent[place].template == template) return run_any(call, owner);
-        bool has_own = declarations_of(csw_call_config(call), &owner->call_memory, &size) != NULL;
-        scratch_reset(&owner->call_memory);
-        if (has_own) return run_any(call, owner);
+        if (caller->recent[place].template == template) return run_any(call, self->owner);
+        bool has_own = declarations_of(csw_call_config(call), &caller->call_memory, &size) != NULL;
+        scratch_reset(&caller->call_memory);
+        if (has_own) return run_any(call, self->owner);
     }
-    if (self->function == NULL)
-        self->function = function_make(self->library, self->declared, self->file->directory, &owner->memory, &problem);
-    if (self->function == NULL) return csw_fail(call, "%s", problem.text);
-    return run_function(owner, call, self->function);
+    function *function = caller->registered[self->number];
+    if (function == NULL) {
+        csw_status status = CSW_OK;
+        function = make_function(
+            self->owner, call, self->library, self->declared, self->file->directory, &caller->memory, &status);
+        if (function == NULL) return status;
+        caller->registered[self->number] = function;
+    }
+    return run_function(caller, call, function);
 }
 
 csw_status known_register(known *self, csw_subworker *subworker) {
-    owner = self;
     for (registered *task = self->registered; task != NULL; task = task->next) {
         char *name = scratch_print(&self->memory, "%s/%s", task->library->name, task->declared->name);
         if (name == NULL) return CSW_ENOMEM;
         const csw_task_type type = {
-            CSW_TASK, .name = name, .documentation = task->declared->documentation, .function = run_registered,
-            .context = task};
+            CSW_TASK,
+            .name = name,
+            .documentation = task->declared->documentation,
+            .function = run_registered,
+            .context = task,
+            .threads = self->threads};
         csw_status status = csw_task(subworker, &type);
         if (status != CSW_OK) return status;
     }
     const csw_task_type any = {
-        CSW_TASK, .name = "", .documentation = "A function that the task's config declares.", .function = run_any,
-        .context = self};
+        CSW_TASK,
+        .name = "",
+        .documentation = "A function that the task's config declares.",
+        .function = run_any,
+        .context = self,
+        .threads = self->threads};
     return csw_task(subworker, &any);
 }
 
@@ -321,6 +427,7 @@ static void check_one(
     if (function_check(library, declared, from->directory, &self->memory, &problem)) {
         text_add(out, "ok       ");
         decl_task_signature(library, declared, out);
+        if (declared->threads > 1) text_add(out, ", threads = %u", (unsigned)declared->threads);
         text_add(out, "\n");
         return;
     }
@@ -337,4 +444,15 @@ uint32_t known_check(known *self, text *out) {
                 check_one(self, from, library, library->functions[k], out, &missing);
         }
     return missing;
+}
+
+void known_list(const known *self, text *out) {
+    for (const file *from = self->files; from != NULL; from = from->next)
+        for (uint32_t i = 0; i < from->declarations.library_count; i += 1) {
+            const decl_library *library = from->declarations.libraries[i];
+            for (uint32_t k = 0; k < library->function_count; k += 1)
+                text_add(
+                    out, "%s/%s %u\n", library->name, library->functions[k]->name,
+                    (unsigned)library->functions[k]->threads);
+        }
 }

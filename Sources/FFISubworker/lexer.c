@@ -1,4 +1,7 @@
+#define _GNU_SOURCE
 #include "lexer.h"
+
+#include "plain_locale.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -124,7 +127,7 @@ static void read_number(lexer *self) {
     errno = 0;
     made->kind = is_real ? TOKEN_REAL : TOKEN_INTEGER;
     if (is_real)
-        made->real = strtod(digits, &stop);
+        made->real = strtod_l(digits, &stop, plain_locale());
     else
         made->integer = (int64_t)strtoll(digits, &stop, 0);
     if (!is_real) made->real = (double)made->integer;

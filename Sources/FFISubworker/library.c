@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +19,16 @@ struct library {
     char *failure;
 };
 
-/* Those that are loaded. One thread makes and reads them. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static library *loaded;
+
+void library_lock(void) {
+    pthread_mutex_lock(&lock);
+}
+
+void library_unlock(void) {
+    pthread_mutex_unlock(&lock);
+}
 
 /* What makes two declarations the same library: its files, and how it is begun. */
 static char *key_of(const decl_library *declared, const char *directory) {

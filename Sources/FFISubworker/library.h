@@ -1,10 +1,14 @@
-/* Shared libraries, loaded once and never given back: their code may have left anything anywhere. */
+/* Shared libraries, loaded once and never given back: their code may have left anything anywhere. What is here is used
+ * between library_lock() and library_unlock(): a library is loaded and begun once, whichever threads need it. */
 #ifndef FFI_LIBRARY_H
 #define FFI_LIBRARY_H
 
 #include "value.h"
 
 typedef struct library library;
+
+void library_lock(void);
+void library_unlock(void);
 
 /* The library of a declaration, loaded now or before.
  *   directory   what a file's relative path with a slash is relative to; NULL for the working directory

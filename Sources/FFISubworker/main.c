@@ -1,8 +1,8 @@
 /* The subworker "ffi": functions of any shared library as tasks, by declarations.
  *
- *   ffi [--declarations FILE]…   run by a worker
- *   ffi --check FILE…            says whether the functions of the files are there
- *   ffi --verify FILE…           says what is wrong in the files, and which functions are missing */
+ *   ffi [--threads N] [--declarations FILE]…   run by a worker
+ *   ffi --check FILE…     says whether the functions of the files are there
+ *   ffi --verify FILE…    says what is wrong in the files, and which functions are missing; lists their tasks */
 #include "known.h"
 #include "marker.h"
 
@@ -12,9 +12,10 @@
 
 static int usage(void) {
     fputs(
-        "usage: ffi [--declarations FILE]...    as a subworker\n"
-        "       ffi --check FILE...             says whether the functions are there\n"
-        "       ffi --verify FILE...            says what is wrong in the files, and which functions are missing\n",
+        "usage: ffi [--threads N] [--declarations FILE]...    as a subworker; runs N calls at once\n"
+        "       ffi --check FILE...     says whether the functions are there\n"
+        "       ffi --verify FILE...    says what is wrong in the files, and which functions are missing; lists their "
+        "tasks\n",
         stderr);
     return 2;
 }
@@ -58,13 +59,36 @@ static int verify(known *known, int count, char **paths) {
     uint32_t missing = known_check(known, &report);
     if (missing != 0 && report.bytes != NULL) print_missing(report.bytes);
     text_release(&report);
+    text tasks = {0};
+    known_list(known, &tasks);
+    if (missing == 0 && tasks.bytes != NULL) fputs(tasks.bytes, stdout);
+    text_release(&tasks);
     return missing == 0 ? 0 : 1;
+}
+
+/* A number from 1 to the most that a worker gives a process; 0 for anything else. */
+static uint32_t thread_count(const char *text) {
+    char *end;
+    long count = strtol(text, &end, 10);
+    return *text != 0 && *end == 0 && count >= 1 && count <= decl_threads_max ? (uint32_t)count : 0;
 }
 
 static int run(known *known, int count, char **arguments) {
     for (int i = 0; i < count; i += 2) {
-        if (strcmp(arguments[i], "--declarations") != 0 || i + 1 == count) return usage();
-        if (!add_file(known, arguments[i + 1])) return 1;
+        if (i + 1 == count) return usage();
+        if (strcmp(arguments[i], "--threads") == 0) {
+            uint32_t threads = thread_count(arguments[i + 1]);
+            if (threads == 0) {
+                fprintf(
+                    stderr, "ffi: --threads is a number from 1 to %d, not '%s'\n", decl_threads_max, arguments[i + 1]);
+                return 2;
+            }
+            known_set_threads(known, threads);
+        } else if (strcmp(arguments[i], "--declarations") != 0) {
+            return usage();
+        } else if (!add_file(known, arguments[i + 1])) {
+            return 1;
+        }
     }
     csw_subworker *subworker;
     csw_open(NULL, &subworker);

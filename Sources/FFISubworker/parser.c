@@ -10,6 +10,7 @@ typedef struct settings {
     bool are_own; /* of one function: then they must fit it */
     const char *error_string;
     const char *freed_by;
+    uint32_t threads;
     uint32_t line, column;
 } settings;
 
@@ -55,6 +56,19 @@ static void read_errors(parser *self, settings *settings) {
     lexer_expected(lexer, "\"nonzero\", \"negative\", \"null\", \"errno\" or \"none\"");
 }
 
+static void read_threads(parser *self, settings *settings) {
+    lexer *lexer = &self->lexer;
+    lexer_want_sign(lexer, '=');
+    token at = lexer->current;
+    bool is_integer = at.kind != TOKEN_REAL && at.kind != TOKEN_STRING;
+    int64_t threads = is_integer ? expression_read_constant(lexer, &self->types) : 0;
+    if (threads < 1 || threads > decl_threads_max)
+        lexer_fail(
+            lexer, at.line, at.column, "threads is how many calls may run at once in a process, 1 to %d",
+            decl_threads_max);
+    settings->threads = (uint32_t)threads;
+}
+
 /* True when there was a setting. */
 static bool take_setting(parser *self, settings *settings) {
     lexer *lexer = &self->lexer;
@@ -69,6 +83,8 @@ static bool take_setting(parser *self, settings *settings) {
         lexer_next(lexer);
         lexer_want_sign(lexer, '=');
         settings->freed_by = lexer_want_name(lexer, "the name of a function that takes a text back");
+    } else if (lexer_take_name(lexer, "threads")) {
+        read_threads(self, settings);
     } else {
         return false;
     }
@@ -100,6 +116,7 @@ static void apply(parser *self, const settings *settings, decl_function *functio
             function->is_result_pointer || function->is_result_text ? "a pointer" : function->result->name);
     function->errors = is_fitting ? settings->errors : DECL_ERRORS_NONE;
     function->error_string = settings->error_string;
+    function->threads = settings->threads;
     function->freed_by = function->is_result_text ? settings->freed_by : NULL;
     if (settings->freed_by != NULL && settings->are_own && !function->is_result_text)
         lexer_fail(
@@ -261,7 +278,7 @@ static void read_files(parser *self, decl_library *made) {
 static void read_library(parser *self) {
     lexer *lexer = &self->lexer;
     decl_library *made = scratch_take(lexer->memory, sizeof *made);
-    settings settings = {0};
+    settings settings = {.threads = 1};
     if (made == NULL) {
         lexer_no_memory(lexer);
         return;

@@ -1,6 +1,10 @@
+#define _GNU_SOURCE
 #include "scratch.h"
 
+#include "plain_locale.h"
+
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,4 +114,14 @@ void text_add_json(text *self, const char *string) {
 void text_release(text *self) {
     free(self->bytes);
     *self = (text){0};
+}
+
+locale_t plain_locale(void) {
+    static _Atomic(locale_t) made;
+    locale_t known = atomic_load(&made);
+    if (known != (locale_t)0) return known;
+    locale_t own = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (atomic_compare_exchange_strong(&made, &known, own)) return own;
+    freelocale(own); /* Another thread was first. */
+    return known;
 }

@@ -1,7 +1,8 @@
 #define _GNU_SOURCE
 #include "value.h"
 
-#include <locale.h>
+#include "plain_locale.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,13 +15,6 @@ bool problem_set(problem *self, const char *format, ...) {
     vsnprintf(self->text, sizeof self->text, format, arguments);
     va_end(arguments);
     return false;
-}
-
-/* A library may set a locale in which numbers have commas. */
-static locale_t plain_locale(void) {
-    static locale_t made;
-    if (made == (locale_t)0) made = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    return made;
 }
 
 /* --- Numbers ---------------------------------------------------------------------------------------------------- */

@@ -95,6 +95,16 @@ static const struct {
      "!1:45: functions with any number of arguments (...) can't be called"},
     {"library m = \"m\" { void f(int (*compare)(int)); }", "!1:30: pointers to functions are not supported"},
     {"library m = \"m\" { double *f(void); }", "!1:27: 'f' returns a pointer, which has no meaning elsewhere"},
+    {"library m = \"m\" { threads = 0; }", "!1:29: threads is how many calls may run at once in a process, 1 to 64"},
+    {"library m = \"m\" { threads = -1; }", "!1:29: threads is how many calls"},
+    {"library m = \"m\" { int f(void) threads = 65; }", "!1:41: threads is how many calls"},
+    {"library m = \"m\" { threads = 1000000000; }", "!1:29: threads is how many calls"},
+    {"library m = \"m\" { threads = 1e9; }", "!1:29: threads is how many calls"},
+    {"library m = \"m\" { threads = \"four\"; }", "!1:29: threads is how many calls"},
+    {"library m = \"m\" { threads = 9223372036854775808; }", "!1:29: '9223372036854775808' is too large"},
+    {"library m = \"m\" { int f(int n) threads = n; }", "!1:42: 'n' is neither a parameter"},
+    {"library m = \"m\" { threads = ; }", "!1:29: expected a number or a name"},
+    {"library m = \"m\" { threads 4; }", "!1:27: expected '='"},
     {"library m = \"m\" { double f(void) errors = \"nonzero\"; }", "!'f' returns double, which this can't be said of"},
     {"library m = \"m\" { int f(void) errors = \"null\"; }", "!'f' returns int, which"},
     {"library m = \"m\" { int f(void) errors = \"always\"; }",
@@ -187,11 +197,11 @@ static void run_cut(void) {
 static void test_description(void) {
     static const char declarations[] = "library m = \"m\" {\n/// Adds \"both\".\n/// Quickly.\nint add(int n, const "
                                        "float x[n], double scale = 2, float y[n]); // not this\n"
-                                       "int sub(void);\n}";
+                                       "int sub(void) threads = 8;\n}";
     static const char expected[] =
         "[{\"library\":\"m\",\"name\":\"add\",\"signature\":\"int add(int n, const float x[n], double scale = 2, float "
         "y[n])\","
-        "\"documentation\":\"Adds \\\"both\\\".\\u000aQuickly.\",\"inputs\":["
+        "\"documentation\":\"Adds \\\"both\\\".\\u000aQuickly.\",\"threads\":1,\"inputs\":["
         "{\"name\":\"n\",\"form\":\"scalar\",\"code\":\"i4\",\"c_type\":\"int\",\"dimensions\":0,\"is_optional\":false,"
         "\"is_implied\":true},"
         "{\"name\":\"x\",\"form\":\"array\",\"code\":\"f4\",\"c_type\":\"float\",\"dimensions\":1,\"is_optional\":"
@@ -200,7 +210,8 @@ static void test_description(void) {
         "optional\":true,\"is_implied\":false}],"
         "\"outputs\":[{\"name\":\"return\",\"content_type\":\"array/i4[]\"},{\"name\":\"y\",\"content_type\":\"array/"
         "f4\"}]},"
-        "{\"library\":\"m\",\"name\":\"sub\",\"signature\":\"int sub(void)\",\"documentation\":\"\",\"inputs\":[],"
+        "{\"library\":\"m\",\"name\":\"sub\",\"signature\":\"int "
+        "sub(void)\",\"documentation\":\"\",\"threads\":8,\"inputs\":[],"
         "\"outputs\":[{\"name\":\"return\",\"content_type\":\"array/i4[]\"}]}]";
     decl_file file;
     decl_error error;
@@ -215,12 +226,37 @@ static void test_description(void) {
     decl_release(&file);
 }
 
+/* How many calls each function allows at once. */
+static void test_threads(void) {
+    static const char declarations[] =
+        "enum { MANY = 1 << 4 }; library m = \"m\" { int a(void); threads = 4; int b(void);\n"
+        "int c(void) threads = MANY, errors = \"errno\"; int d(void); threads = 1; int e(void); }\n"
+        "library n = \"n\" { int f(void); threads = 64; int g(void); }";
+    static const uint32_t expected[] = {1, 4, 16, 4, 1, 1, 64};
+    uint32_t count = 0;
+    decl_file file;
+    decl_error error;
+    if (!decl_parse(declarations, sizeof declarations - 1, &file, &error)) fprintf(stderr, "%s\n", error.message);
+    for (uint32_t i = 0; i < file.library_count; i += 1)
+        for (uint32_t k = 0; k < file.libraries[i]->function_count; k += 1, count += 1) {
+            row_count += 1;
+            if (file.libraries[i]->functions[k]->threads == expected[count]) continue;
+            failed_count += 1;
+            fprintf(
+                stderr, "threads of %s: %u\n", file.libraries[i]->functions[k]->name,
+                (unsigned)file.libraries[i]->functions[k]->threads);
+        }
+    if (count != 7) failed_count += 1;
+    decl_release(&file);
+}
+
 int main(void) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i += 1)
         run(rows[i].text, strlen(rows[i].text), rows[i].expected);
     run("\0", 1, "!1:1: byte 0 has no meaning here");
     run_cut();
     test_description();
+    test_threads();
     printf("%d declarations, %d wrong\n", row_count, failed_count);
     return failed_count == 0 ? 0 : 1;
 }

@@ -1,6 +1,9 @@
 /* The library whose functions the tests call by declarations: one for each way in which C passes something. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <locale.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -300,4 +303,79 @@ EXPORT void german(void) {
 }
 EXPORT int process(void) {
     return (int)getpid();
+}
+
+/* --- Several calls at once -------------------------------------------------------------------------------------- */
+
+/* Waits until so many calls are in here, ten seconds at most; how many there were. */
+static atomic_int arrived;
+EXPORT int meet(int count) {
+    atomic_fetch_add(&arrived, 1);
+    for (int i = 0; atomic_load(&arrived) < count && i < 10000; ++i)
+        usleep(1000);
+    return atomic_load(&arrived);
+}
+
+static int slowly_started;
+EXPORT void start_slowly(void) {
+    int before = slowly_started;
+    usleep(20000);
+    slowly_started = before + 1;
+}
+EXPORT int slow_start_count(void) {
+    return slowly_started;
+}
+
+/* Sets errno while others do, too. */
+EXPORT int fail_errno_slowly(int code) {
+    errno = code;
+    usleep(500);
+    return errno == code ? -1 : -2;
+}
+
+/* When so many calls are here, in whichever of these, one ends the process; the others stay for ever. */
+EXPORT void stay_beside(int count) {
+    meet(count);
+    hang();
+}
+EXPORT int crash_beside(int count) {
+    meet(count);
+    return crash(NULL);
+}
+EXPORT void give_up_beside(int count) {
+    meet(count);
+    give_up();
+}
+EXPORT void overflow_beside(int count) {
+    meet(count);
+    recurse(1);
+}
+EXPORT void leave_beside(int count) {
+    meet(count);
+    leave(3);
+}
+
+/* While exit() is on its way out, the other call finds the library torn down. */
+static atomic_bool is_torn_down;
+__attribute__((destructor)) static void tear_down(void) {
+    atomic_store(&is_torn_down, true);
+    if (atomic_load(&arrived) > 0) usleep(200000);
+}
+EXPORT void use_beside(int count) {
+    meet(count);
+    while (!atomic_load(&is_torn_down))
+        usleep(100);
+    crash(NULL);
+}
+
+static void *crash_on_thread(void *unused) {
+    (void)unused;
+    crash(NULL);
+    return NULL;
+}
+/* On a thread that Rain knows nothing of. */
+EXPORT void crash_elsewhere(int count) {
+    pthread_t thread;
+    meet(count);
+    if (pthread_create(&thread, NULL, crash_on_thread, NULL) == 0) pthread_join(thread, NULL);
 }
