@@ -19,7 +19,7 @@ extension WorkerShell {
     func trimLogs() {
         isWatchingLogs = false
         for subworker in subworkers.values { subworker.log.keepTail(bytesMax: Self.logBytesMax, bytesKept: Self.logBytesKept) }
-        for case .program(let program) in jobs.values { program.prepared.error.keepTail(bytesMax: Self.logBytesMax, bytesKept: Self.logBytesKept) }
+        for case .program(let program) in jobs.values { program.prepared.directory.error.keepTail(bytesMax: Self.logBytesMax, bytesKept: Self.logBytesKept) }
         if !owners.isEmpty { watchLogs() }
     }
 

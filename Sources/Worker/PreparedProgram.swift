@@ -16,43 +16,35 @@ struct JobFailure: Error, Sendable {
 /// A program's directory with its inputs in place, and its open files. Dropping it closes them; `remove` removes the directory.
 final class PreparedProgram: Sendable {
     let layout: ProgramLayout
-    let directory: Descriptor
-    /// Below `tasks`.
-    let name: String
-    /// Its directory and its standard streams lie on disk.
-    let isOnDisk: Bool
+    let directory: ProgramDirectory
     /// What becomes its standard input; -1 for nothing.
     private let input: Atomic<Int32>
     /// What becomes its standard output; -1 for nothing.
     private let output: Atomic<Int32>
     /// Of its standard output in `staging`, when that is an output without a path.
     let outputName: String?
-    /// Gets standard error; read and written.
-    let error: Descriptor
 
     /// Makes the directory, links or copies the inputs, opens what becomes the standard descriptors.
     ///
     /// - Parameters:
-    ///   - name: unique in `tasks`.
+    ///   - spare: an empty directory in memory, for a job that is not on disk; `nil` to make one.
     ///   - stop: looked at in long copies.
     static func prepare(
-        _ layout: ProgramLayout, plan: ProgramPlan, job: JobRequest, name: String, store: Store, stop: StopFlag?
+        _ layout: ProgramLayout, plan: ProgramPlan, job: JobRequest, spare: ProgramDirectory? = nil, store: Store, stop: StopFlag?
     ) throws(JobFailure) -> PreparedProgram {
         do throws(SystemError) {
-            let tasks = store.tasks(onDisk: job.isOnDisk)
-            try check(rain_mkdirat(tasks, name, 0o700), "make directory", name)
+            let directory = if let spare, !job.isOnDisk { spare } else { try ProgramDirectory(in: store, onDisk: job.isOnDisk) }
             do throws(SystemError) {
-                let directory = try Descriptor.open(name, in: tasks, O_RDONLY | O_DIRECTORY)
+                let root = directory.descriptor.raw
                 for (position, path) in layout.inputPaths.enumerated() {
                     guard let path else { continue }
                     try place(
-                        job.inputs[position], at: path, isWritable: layout.inputIsWritable[position], in: directory.raw, onDisk: job.isOnDisk, store: store,
-                        stop: stop)
+                        job.inputs[position], at: path, isWritable: layout.inputIsWritable[position], in: root, onDisk: job.isOnDisk, store: store, stop: stop)
                 }
-                for path in layout.outputPaths { if let path { try makeParents(of: path, in: directory.raw) } }
-                return try PreparedProgram(layout, plan, job, directory: directory, name: name, store: store)
+                for path in layout.outputPaths { if let path { try makeParents(of: path, in: root) } }
+                return try PreparedProgram(layout, plan, job, directory: directory, store: store)
             } catch {
-                _ = rain_remove_tree(tasks, name)
+                _ = rain_remove_tree(store.tasks(onDisk: directory.isOnDisk), directory.name)
                 throw error
             }
         } catch {
@@ -62,25 +54,16 @@ final class PreparedProgram: Sendable {
                 // The little that most programs need may still fit into memory.
                 var job = job
                 job.isOnDisk = false
-                return try prepare(layout, plan: plan, job: job, name: name, store: store, stop: stop)
+                return try prepare(layout, plan: plan, job: job, store: store, stop: stop)
             }
             throw JobFailure(
                 error: store.taskError(error, doing: "\(plan.title) could not get its directory"), isOutOfRoom: isOutOfRoom)
         }
     }
 
-    /// A page of memory, for the last words of a program.
-    private static let errorBytesKept: Int64 = 4096
-
-    private init(
-        _ layout: ProgramLayout, _ plan: ProgramPlan, _ job: JobRequest, directory: consuming Descriptor, name: String, store: Store
-    ) throws(SystemError) {
+    private init(_ layout: ProgramLayout, _ plan: ProgramPlan, _ job: JobRequest, directory: ProgramDirectory, store: Store) throws(SystemError) {
         self.layout = layout
-        self.name = name
-        isOnDisk = job.isOnDisk
-        let error = try store.makeUnnamed(onDisk: job.isOnDisk)
-        // So that a program which finds no room can say so.
-        if store.disk != nil, !job.isOnDisk { try check(rain_fallocate_ahead(error.raw, Self.errorBytesKept), "reserve room for standard error") }
+        self.directory = directory
         var input: Int32 = -1
         if let stdin = plan.stdin { input = try Self.open(job.inputs[stdin], store: store).take() }
         var output: Int32 = -1
@@ -88,7 +71,7 @@ final class PreparedProgram: Sendable {
         if let stdout = plan.stdout {
             do throws(SystemError) {
                 if let path = layout.outputPaths[stdout] {
-                    output = try Descriptor.open(path, in: directory.raw, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644).take()
+                    output = try Descriptor.open(path, in: directory.descriptor.raw, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644).take()
                 } else {
                     let name = store.newName()
                     output = try store.openNew(name, onDisk: job.isOnDisk).take()
@@ -99,14 +82,14 @@ final class PreparedProgram: Sendable {
                 throw error
             }
         }
-        self.directory = directory
-        self.error = error
         self.outputName = outputName
         self.input = Atomic(input)
         self.output = Atomic(output)
     }
     deinit { closeStandard() }
 
+    /// Its directory and its standard streams lie on disk.
+    var isOnDisk: Bool { directory.isOnDisk }
     /// Descriptors for the program; -1 where it gets none of its own.
     var standard: (input: Int32, output: Int32) { (input.load(ordering: .relaxed), output.load(ordering: .relaxed)) }
     /// Once the program has them. A writer that is left would keep the output from being accepted.
@@ -170,10 +153,8 @@ final class PreparedProgram: Sendable {
         if let outputName { _ = unlinkat(store.staging(onDisk: isOnDisk), outputName, 0) }
         // A path with parents may lead through a link to somebody else's files: what has such a path goes with the directory.
         for path in layout.inputPaths + layout.outputPaths {
-            if let path, !path.utf8.contains(UInt8(ascii: "/")) { _ = unlinkat(directory.raw, path, 0) }
+            if let path, !path.utf8.contains(UInt8(ascii: "/")) { _ = unlinkat(directory.descriptor.raw, path, 0) }
         }
-        let tasks = store.tasks(onDisk: isOnDisk)
-        if unlinkat(tasks, name, AT_REMOVEDIR) == 0 { return false }
-        return store.discard(name, from: tasks)
+        return directory.remove(from: store)
     }
 }

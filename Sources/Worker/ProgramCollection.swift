@@ -31,9 +31,10 @@ struct ProgramCollection: Sendable {
                 let value =
                     if outputs[position].isDirectory {
                         try store.acceptTree(
-                            prepared.layout.outputPaths[position] ?? "", in: prepared.directory.raw, as: replicas[position], onDisk: prepared.isOnDisk)
+                            prepared.layout.outputPaths[position] ?? "", in: prepared.directory.descriptor.raw, as: replicas[position],
+                            onDisk: prepared.isOnDisk)
                     } else if let path = prepared.layout.outputPaths[position] {
-                        try store.accept(path, in: prepared.directory.raw, as: replicas[position], onDisk: prepared.isOnDisk, mayCopyLong: true)
+                        try store.accept(path, in: prepared.directory.descriptor.raw, as: replicas[position], onDisk: prepared.isOnDisk, mayCopyLong: true)
                     } else {
                         try store.accept(
                             prepared.outputName ?? "", in: store.staging(onDisk: prepared.isOnDisk), as: replicas[position], onDisk: prepared.isOnDisk,
@@ -54,8 +55,8 @@ struct ProgramCollection: Sendable {
         for path in prepared.layout.outputPaths {
             guard let path else { continue }
             var status = stat()
-            guard fstatat(prepared.directory.raw, path, &status, AT_SYMLINK_NOFOLLOW) == 0, status.isLink || status.st_nlink > 1 else { continue }
-            if fstatat(prepared.directory.raw, path, &status, 0) == 0, status.sizeBytes >= Store.longCopyBytes { return true }
+            guard fstatat(prepared.directory.descriptor.raw, path, &status, AT_SYMLINK_NOFOLLOW) == 0, status.isLink || status.st_nlink > 1 else { continue }
+            if fstatat(prepared.directory.descriptor.raw, path, &status, 0) == 0, status.sizeBytes >= Store.longCopyBytes { return true }
         }
         return false
     }

@@ -36,6 +36,7 @@ extension WorkerShell {
     static let errorTailBytes = 16 * 1024
     /// With less free a file system counts as full.
     private static let leastRoomBytes: UInt64 = 64 * 1024
+    static let spareDirectoryCountMax = 16
     /// Killed processes are gone by then, or never go.
     private static let groupNanosecondsMax: UInt64 = 2_000_000_000
 
@@ -44,13 +45,13 @@ extension WorkerShell {
         let layout = try ProgramLayout(
             plan, template: entry.template, inputCount: request.inputs.count, arguments: try extraArguments(request, plan))
         try checkKinds(request, plan, entry.template)
-        let name = "\(token.rawValue)"
         let copiedBytes = request.inputs.indices.reduce(UInt64(0)) { sum, position in
             layout.inputIsWritable[position] && layout.inputPaths[position] != nil ? sum &+ request.inputs[position].sizeBytes : sum
         }
         guard copiedBytes >= Store.longCopyBytes else {
             do throws(JobFailure) {
-                start(token, request, entry, try PreparedProgram.prepare(layout, plan: plan, job: request, name: name, store: store, stop: nil))
+                let spare = request.isOnDisk ? nil : spareDirectories.popLast()
+                start(token, request, entry, try PreparedProgram.prepare(layout, plan: plan, job: request, spare: spare, store: store, stop: nil))
             } catch {
                 endJob(token, error.result)
             }
@@ -60,7 +61,7 @@ extension WorkerShell {
         jobs[token] = .preparing(request, flag)
         pool.run { [store, mailbox] in
             do throws(JobFailure) {
-                let prepared = try PreparedProgram.prepare(layout, plan: plan, job: request, name: name, store: store, stop: flag)
+                let prepared = try PreparedProgram.prepare(layout, plan: plan, job: request, store: store, stop: flag)
                 mailbox.post(.prepared(token, .success(prepared)))
             } catch {
                 mailbox.post(.prepared(token, .failure(error)))
@@ -119,11 +120,12 @@ extension WorkerShell {
                 let (pid, spawning) = try environment.begin(
                     program, prepared.layout.command,
                     additions: ["RAIN_SESSION=\(task.session.rawValue)", "RAIN_TASK=\(task.index)", "RAIN_TASK_INDEX=\(request.arrayIndex)"],
-                    directory: prepared.directory.raw,
-                    standard: (input < 0 ? nullDevice : input, output < 0 ? nullDevice : output, prepared.error.raw))
+                    directory: prepared.directory.descriptor.raw,
+                    standard: (input < 0 ? nullDevice : input, output < 0 ? nullDevice : output, prepared.directory.error.raw))
                 prepared.closeStandard()
                 owners[pid] = .program(token)
                 watchLogs()
+                startedProgramCount += 1
                 jobs[token] = .program(
                     RunningProgram(
                         token: token, request: request, plan: plan, prepared: prepared, pid: pid, spawning: spawning, startedNanoseconds: monotonicNanoseconds()
@@ -203,7 +205,7 @@ extension WorkerShell {
         }
         guard ended.exit_code == 0 else {
             let how = ended.signal != 0 ? "was ended by signal \(ended.signal) (\(signalName(ended.signal)))" : "exited with code \(ended.exit_code)"
-            let tail = program.prepared.error.tail(bytesMax: Self.errorTailBytes)
+            let tail = program.prepared.directory.error.tail(bytesMax: Self.errorTailBytes)
             let foundNoRoom = foundNoRoom(ended, tail, onDisk: program.prepared.isOnDisk)
             let what = foundNoRoom ? "\(program.plan.title) \(how) as it found no room: \(store.fullness())" : "\(program.plan.title) \(how)"
             var error = TaskError(
@@ -253,7 +255,18 @@ extension WorkerShell {
         return isFull || ended.signal == SIGBUS && !onDisk || tail.contains(errorText(ENOSPC)) || tail.contains(errorText(EDQUOT))
     }
 
-    private func remove(_ prepared: PreparedProgram) {
-        if prepared.remove(from: store) { hasNewTrash = true }
+    private func remove(_ prepared: PreparedProgram) { endedPrograms.append(prepared) }
+
+    /// What can wait until the next programs run: one that ends keeps a CPU idle only until its successor is started.
+    func tidyPrograms() {
+        for prepared in endedPrograms where prepared.remove(from: store) { hasNewTrash = true }
+        endedPrograms.removeAll(keepingCapacity: true)
+        // The next ones will be as many.
+        while spareDirectories.count < min(startedProgramCount, Self.spareDirectoryCountMax) {
+            // Who needs it finds out, and says so.
+            guard let spare = try? ProgramDirectory(in: store, onDisk: false) else { break }
+            spareDirectories.append(spare)
+        }
+        startedProgramCount = 0
     }
 }

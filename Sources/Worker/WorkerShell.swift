@@ -38,6 +38,12 @@ final class WorkerShell {
     var owners: [pid_t: ProcessOwner] = [:]
     /// Programs that ended and left others in their group.
     var lingering: Set<JobToken> = []
+    /// Directories that are to be removed.
+    var endedPrograms: ContiguousArray<PreparedProgram> = []
+    /// In memory, made ahead.
+    var spareDirectories: ContiguousArray<ProgramDirectory> = []
+    /// Since `tidyPrograms`.
+    var startedProgramCount = 0
     /// Subworkers with something to send, in the order in which it came up.
     var unsent: ContiguousArray<SubworkerID> = []
     /// Orphans of these are killed.
@@ -171,6 +177,7 @@ final class WorkerShell {
         var ids: ContiguousArray<SubworkerID> = []
         swap(&ids, &unsent)
         for id in ids { if let subworker = subworkers[id] { flush(subworker) } }
+        tidyPrograms()
         if hasNewTrash && !isTrashBeingEmptied {
             hasNewTrash = false
             isTrashBeingEmptied = true

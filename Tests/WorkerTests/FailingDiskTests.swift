@@ -74,8 +74,8 @@ import WorkerCore
         let job = JobRequest(
             attempt: AttemptID(task: TaskID(session: SessionID(1), index: 0), epoch: ServerEpoch(1), number: 1),
             template: TemplateID(session: SessionID(1), index: 0), inputs: [input], firstOutput: 1, isOnDisk: true)
-        let prepared = try PreparedProgram.prepare(layout, plan: plan, job: job, name: "7", store: disk.store, stop: nil)
-        #expect(!prepared.isOnDisk && names(in: disk.directory + "/store/tasks/7") == ["in"])
+        let prepared = try PreparedProgram.prepare(layout, plan: plan, job: job, store: disk.store, stop: nil)
+        #expect(!prepared.isOnDisk && names(in: disk.directory + "/store/tasks/\(prepared.directory.name)") == ["in"])
         #expect(names(in: disk.directory + "/disk/rain/tasks").isEmpty)
         #expect(!prepared.remove(from: disk.store))
     }

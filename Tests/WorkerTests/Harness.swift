@@ -141,7 +141,11 @@ final class Harness {
         return input
     }
 
-    var taskDirectories: [String] { names(in: store.path + "/tasks") }
+    /// What tasks have left; the empty ones that were made ahead don't count.
+    var taskDirectories: [String] {
+        let spare = Set(shell.spareDirectories.map(\.name))
+        return names(in: store.path + "/tasks").filter { !spare.contains($0) || !names(in: store.path + "/tasks/" + $0).isEmpty }
+    }
     var stagedFiles: [String] { names(in: store.path + "/staging") }
 }
 

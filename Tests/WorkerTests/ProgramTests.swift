@@ -179,6 +179,23 @@ import WorkerCore
         #expect(!isAlive(pid))
     }
 
+    @Test func `directories are made ahead, as many as programs were started, and each is used once and empty`() throws {
+        let harness = try Harness()
+        let template = harness.define(
+            "builtin/run", config: #"{"command": ["pwd; ls -A; touch left .over; mkdir -p a/b"], "shell": true, "stdout": 0}"#, outputs: ["out"])
+        var seen: Set<String> = []
+        for _ in 0..<6 {
+            let spare = harness.shell.spareDirectories.map(\.name)
+            let lines = try harness.outputs(of: harness.request(template))[0].split(separator: "\n")
+            #expect(lines.count == 1 && seen.insert(String(lines[0])).inserted, "\(lines)")
+            if let name = spare.last { #expect(lines[0].hasSuffix("/tasks/" + name)) }
+            #expect(harness.shell.spareDirectories.count == 1)
+        }
+        let tokens = (0..<40).map { _ in harness.start(harness.request(template)) }
+        for token in tokens { _ = try harness.end(of: token) }
+        #expect(harness.shell.spareDirectories.count == WorkerShell.spareDirectoryCountMax)
+    }
+
     @Test func `many programs run at once`() throws {
         let harness = try Harness()
         let template = harness.define("builtin/run", config: #"{"command": ["true"]}"#)
