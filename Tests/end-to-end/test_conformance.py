@@ -159,9 +159,24 @@ def test_help_is_not_taken_for_a_program():
     assert result.returncode == 0 and "--endless" in result.stdout
 
 
-def test_a_program_that_is_not_there():
+def test_a_program_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     status, text = check("/does/not/exist")
     assert status == 1 and "it can't be started" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_program_leaves_running_is_ended(tmp_path):
+    script = f"exec 3>&-; sleep 1000 & echo $! > {tmp_path}/a; setsid sleep 1001 & echo $! > {tmp_path}/b"
+    assert check("sh", "-c", script)[0] == 1
+    for name in "ab":
+        pid = int((tmp_path / name).read_text())
+        assert not pathlib.Path(f"/proc/{pid}").exists()
+
+
+def test_an_output_that_claims_to_be_huge_is_refused(compiled):
+    status, text = check(compiled("subject.c"), call={"method": "sparse", "outputs": 1})
+    assert status == 1 and "4398046511104 bytes" in text
 
 
 def test_a_subworker_in_perl_after_the_document_passes():

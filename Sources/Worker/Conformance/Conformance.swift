@@ -43,6 +43,9 @@ package struct ConformanceResult: Equatable, Sendable {
 @discardableResult package func checkConformance(
     _ options: ConformanceOptions, report: (ConformanceResult) -> Void = { _ in }
 ) -> [ConformanceResult] {
+    // Processes that a subject starts and leaves behind are given to this one, and end with the check.
+    _ = rain_set_child_subreaper()
+    defer { endAllChildren(within: 1_000_000_000) }
     var results: [ConformanceResult] = []
     var options = options
     for trial in Trial.all {

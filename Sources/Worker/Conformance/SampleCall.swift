@@ -1,3 +1,4 @@
+import Glibc
 import TaskModel
 
 /// A call that a subworker is tried with, as its author writes it down: JSON such as
@@ -16,6 +17,8 @@ package struct SampleCall: Equatable, Sendable {
     var varies = false
 
     var values: [[UInt8]] { constants + inputs }
+
+    private static let valueBytesMax = 256 << 20
 
     /// - Throws: what is wrong with the text, for its author.
     package init(json: String) throws(ConformanceFailure) {
@@ -77,7 +80,9 @@ package struct SampleCall: Equatable, Sendable {
         if let path = entry["file"]?.string {
             do throws(SystemError) {
                 let file = try Descriptor.open(path, 0)
-                return try file.read(count: Int(clamping: try file.status().sizeBytes))
+                let size = try file.status().sizeBytes
+                guard size <= Self.valueBytesMax else { throw SystemError("read", path, code: EFBIG) }
+                return try file.read(count: Int(size))
             } catch { throw ConformanceFailure("a value in `\(name)`: \(error)") }
         }
         throw ConformanceFailure("a value in `\(name)` is a text, {\"text\", \"times\"}, {\"hex\", \"times\"} or {\"file\"}, not \(entry.text)")
@@ -85,7 +90,7 @@ package struct SampleCall: Equatable, Sendable {
 
     private static func repeated(_ bytes: [UInt8], _ times: JSONValue?, _ name: String) throws(ConformanceFailure) -> [UInt8] {
         guard let times else { return bytes }
-        guard let count = times.index, count <= 1 << 28, bytes.count * count <= 1 << 28 else {
+        guard let count = times.index, count <= Self.valueBytesMax, bytes.count * count <= Self.valueBytesMax else {
             throw ConformanceFailure("`times` of a value in `\(name)` is no number, or makes more than 256 MiB")
         }
         return Array(repeatElement(bytes, count: count).joined())

@@ -17,6 +17,9 @@ final class Subject {
     private var waiting: [FromSubworker] = []
     private var end: rain_ended?
     private let nanosecondsMax: UInt64
+    private var limit: String {
+        nanosecondsMax % 1_000_000_000 == 0 ? "\(nanosecondsMax / 1_000_000_000) s" : "\(Double(nanosecondsMax) / 1e9) s"
+    }
     private let directory: String
     /// What a `reserve` is answered; `nil` for a directory.
     var refusal: String?
@@ -26,8 +29,10 @@ final class Subject {
 
     init(_ options: ConformanceOptions) throws(ConformanceFailure) {
         nanosecondsMax = options.timeoutNanoseconds
+        var place = ""
         do throws(SystemError) {
-            directory = try Self.makeDirectory()
+            place = try Self.makeDirectory()
+            directory = place
             let work = try Self.makeDirectory("work", in: directory)
             staging = try Self.makeDirectory("staging", in: directory)
             stagingDirectory = directory + "/staging"
@@ -39,13 +44,17 @@ final class Subject {
                 $0.withMemoryRebound(to: Int32.self, capacity: 2) { socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, $0) }
             }
             guard made == 0 else { throw SystemError("socketpair", code: errno) }
+            let ours = Descriptor(ends.0)
             let theirs = Descriptor(ends.1)
-            socket = ends.0
             pid = try ProgramEnvironment([]).spawn(
                 options.command[0], options.command,
                 additions: ["RAIN_SUBWORKER_SOCKET=3", "RAIN_SUBWORKER_NAME=\(options.name)", "RAIN_CONTROL_PAGE=4"], directory: work.raw,
                 standard: (null.raw, log.raw, log.raw), inherited: [theirs.raw, 3, page.descriptor.raw, 4])
-        } catch { throw ConformanceFailure("it can't be started: \(error)") }
+            socket = ours.take()
+        } catch {
+            if !place.isEmpty { _ = rain_remove_tree(AT_FDCWD, place) }
+            throw ConformanceFailure("it can't be started: \(error)")
+        }
     }
 
     deinit {
@@ -118,7 +127,7 @@ final class Subject {
 
     private func wait(until deadline: UInt64, forWriting: Bool, _ failure: String) throws(ConformanceFailure) {
         let now = monotonicNanoseconds()
-        guard now < deadline else { throw ConformanceFailure("\(failure) within \(nanosecondsMax / 1_000_000_000) s") }
+        guard now < deadline else { throw ConformanceFailure("\(failure) within \(limit)") }
         var item = pollfd(fd: socket, events: Int16(POLLIN | (forWriting ? POLLOUT : 0)), revents: 0)
         _ = poll(&item, 1, Int32(clamping: (deadline - now) / 1_000_000 + 1))
         if item.revents & Int16(POLLIN) != 0 { try read(endIsFailure: forWriting) }
@@ -191,16 +200,23 @@ final class Subject {
     /// Waits until its process has ended.
     func waitForEnd() throws(ConformanceFailure) -> rain_ended {
         if let end { return end }
-        let process = Descriptor(rain_pidfd_open(pid))
+        let process: Descriptor
+        do throws(SystemError) { process = Descriptor(try check(rain_pidfd_open(pid), "pidfd_open")) } catch {
+            throw ConformanceFailure("its process can't be watched: \(error)")
+        }
         var item = pollfd(fd: process.raw, events: Int16(POLLIN), revents: 0)
-        _ = poll(&item, 1, Int32(clamping: nanosecondsMax / 1_000_000))
+        guard poll(&item, 1, Int32(clamping: nanosecondsMax / 1_000_000)) == 1 else { throw ConformanceFailure("its process did not end within \(limit)") }
+        // What it leaves in its group, while the number is still its own.
+        kill(-pid, SIGKILL)
         var ended = rain_ended()
-        guard rain_reap(pid, &ended) == 1 else { throw ConformanceFailure("its process did not end within \(nanosecondsMax / 1_000_000_000) s") }
+        guard rain_reap(pid, &ended) == 1 else { throw ConformanceFailure("how its process ended is not known") }
         end = ended
         return ended
     }
 
     // MARK: Outputs
+
+    private static let outputBytesMax: UInt64 = 1 << 30
 
     /// The bytes of an output, which must be as the protocol wants it.
     ///
@@ -226,7 +242,8 @@ final class Subject {
                 let status = try file.status()
                 guard status.isRegular else { throw SystemError("is no regular file:", path, code: EINVAL) }
                 guard rain_has_no_writer(file.raw) != 0 else { throw SystemError("is still open or mapped for writing:", path, code: ETXTBSY) }
-                let bytes = try file.read(count: Int(clamping: status.sizeBytes))
+                guard status.sizeBytes <= Self.outputBytesMax else { throw SystemError("has \(status.sizeBytes) bytes:", path, code: EFBIG) }
+                let bytes = try file.read(count: Int(status.sizeBytes))
                 _ = unlinkat(staging.raw, name, 0)
                 return bytes
             } catch { throw ConformanceFailure("output \(position): \(error)") }

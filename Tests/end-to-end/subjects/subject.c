@@ -1,6 +1,7 @@
 /* A subworker for `rain subworker check`: what a call can be, one method each. */
 #include <csubworker.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,6 +68,18 @@ static csw_status trust(csw_call *call, void *context) {
     return csw_output_same_as_input(call, 0, 0);
 }
 
+/* An output of 4 TiB that takes no room. */
+static csw_status sparse(csw_call *call, void *context) {
+    (void)context;
+    const char *path;
+    csw_status status = csw_staging_path(call, &path);
+    if (status != CSW_OK) return status;
+    FILE *file = fopen(path, "w");
+    if (file == NULL || fclose(file) != 0 || truncate(path, (off_t)1 << 42) != 0)
+        return csw_fail(call, "%s can't be made", path);
+    return csw_output_path(call, 0, path);
+}
+
 static csw_status count(csw_call *call, void *context) {
     int *calls = context;
     return csw_output_printf(call, 0, "%d", ++*calls);
@@ -77,8 +90,8 @@ int main(void) {
     static const struct {
         const char *name;
         csw_function *function;
-    } tasks[] = {{"join", join},   {"large", large}, {"fail", fail},   {"endless", endless},
-                 {"crash", crash}, {"count", count}, {"steps", steps}, {"trust", trust}};
+    } tasks[] = {{"join", join},   {"large", large}, {"fail", fail},   {"endless", endless}, {"crash", crash},
+                 {"count", count}, {"steps", steps}, {"trust", trust}, {"sparse", sparse}};
     csw_subworker *subworker;
     csw_open(NULL, &subworker);
     for (size_t index = 0; index < sizeof tasks / sizeof *tasks; ++index) {
