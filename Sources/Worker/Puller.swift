@@ -116,7 +116,7 @@ final class Puller: ChannelInboundHandler {
         case .ok: return offset > 0 ? partial.restart() : nil
         case .partialContent:
             let range = head.headers.first(name: "content-range") ?? ""
-            guard range == "bytes \(offset)-\(pull.input.sizeBytes - 1)/\(pull.input.sizeBytes)" else {
+            guard range == "bytes \(offset)-\(pull.input.sizeBytes &- 1)/\(pull.input.sizeBytes)" else {
                 return PullFailure("answered with the range \"\(range)\" instead of bytes from \(offset) of \(pull.input.sizeBytes)")
             }
             return nil

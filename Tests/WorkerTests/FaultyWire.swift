@@ -126,7 +126,7 @@ func connect(to port: UInt16) throws -> Descriptor {
     return socket
 }
 
-private func listen() throws -> (listener: Int32, port: UInt16) {
+func listen() throws -> (listener: Int32, port: UInt16) {
     let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = localAddress(0)
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)

@@ -45,6 +45,25 @@ import WorkerCore
         #expect(try planes.end(of: 1) == .stored(sizeBytes: 9000))
     }
 
+    @Test func `a part that nobody asked for is no object, whatever its size is said to be`() throws {
+        let planes = try Planes()
+        let (listener, port) = try listen()
+        let pool = BlockingPool(threadCount: 1)
+        defer { pool.close() }
+        pool.run {
+            let listener = Descriptor(listener)
+            let connection = Descriptor(accept(listener.raw, nil, nil))
+            var buffer = [UInt8](repeating: 0, count: 4096)
+            _ = read(connection.raw, &buffer, buffer.count)
+            try? connection.writeAll(Array("HTTP/1.1 206 Partial Content\r\nContent-Length: 0\r\n\r\n".utf8))
+            _ = read(connection.raw, &buffer, buffer.count)
+        }
+        let source = InputSource.fetch([Endpoint(host: "127.0.0.1", port: port)])
+        planes.harness.shell.perform(.fetch(FetchToken(1), InputAssignment(replica: replica(1), sizeBytes: 0, isDirectory: true, source: source)))
+        planes.harness.shell.finishRound()
+        #expect(try planes.message(of: planes.end(of: 1)).contains("instead of bytes from 0 of 0"))
+    }
+
     @Test func `twenty thousand small objects are not twenty thousand requests`() throws {
         let planes = try Planes()
         for index in 0..<20_000 { try planes.holder.write([UInt8](repeating: UInt8(index % 251), count: 1024), as: replica(UInt32(index))) }
