@@ -7,7 +7,8 @@ struct Outage {
     private var pauseMilliseconds: Int64 = 20
     private var isTold = false
 
-    init(secondsMax: Int) { self.secondsMax = secondsMax }
+    /// More than some thirty years are as good as for ever.
+    init(secondsMax: Int) { self.secondsMax = min(secondsMax, 1_000_000_000) }
 
     /// Waits before the next try.
     ///

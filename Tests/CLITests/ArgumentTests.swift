@@ -101,6 +101,12 @@ import Testing
         }
     }
 
+    @Test func `a server that is gone may be gone for any time`() throws {
+        var outage = Outage(secondsMax: .max)
+        try outage.wait(after: .noServer("n1:7210", reason: "refused"))
+        #expect(throws: CLIError.notText) { try outage.wait(after: .notText) }
+    }
+
     @Test func `hints are told once, however their lines come`() {
         var lines = LeaseLines()
         #expect(lines.hints(in: Array("{\"lease\":1}\n{\"hint\":{\"number\":1,\"mess".utf8)) == [])
