@@ -187,10 +187,10 @@ extension ServerCore {
         for object in constants { assignment.inputs.append(input(slot, object, for: worker)) }
         for position in inputs { assignment.inputs.append(input(slot, sessions[slot]!.tasks.inputs[position], for: worker)) }
         if let program = sessions[slot]!.templates[Int(template)].program { assignment.inputs.append(input(slot, program.object, for: worker)) }
-        provideLargeValues(of: &assignment, to: worker)
-        send(.assign(assignment), to: worker)
         let mayRunOnce = sessions[slot]!.templates[Int(template)].rerun == .never
         append(.assigned(attempt, workers[worker]!.id), isDurable: mayRunOnce, into: &effects)
+        guard fit(&assignment, to: worker) else { return giveUpSending(assignment, slot, to: worker) }
+        send(.assign(assignment), to: worker)
         if mayRunOnce { workers[worker]!.barrier = gate.lastNumber }
         noteFollowers(slot, of: task, on: worker)
     }
@@ -245,18 +245,31 @@ extension ServerCore {
         return input
     }
 
-    /// Many small values make a large message: beyond a bound they go ahead of the assignment, in messages of their own.
-    private mutating func provideLargeValues(of assignment: inout Assignment, to worker: Int) {
-        var inlineBytes = 0
-        for input in assignment.inputs { if case .inline(let value) = input.source { inlineBytes += value.count } }
-        guard inlineBytes > ControlLimits.assignmentInlineBytesMax else { return }
+    /// An assignment is one message, and a message has an end.
+    ///
+    /// - Returns: whether the assignment can be sent as it is now.
+    private mutating func fit(_ assignment: inout Assignment, to worker: Int) -> Bool {
+        guard assignment.estimatedBytes > ControlLimits.assignmentInlineBytesMax else { return true }
+        provideValues(of: &assignment, to: worker)
+        guard assignment.estimatedBytes > ControlLimits.assignmentBytesMax else { return true }
+        // One holder each: a task whose input can't be had is tried again.
+        for position in assignment.inputs.indices {
+            guard case .fetch(let endpoints) = assignment.inputs[position].source, endpoints.count > 1 else { continue }
+            assignment.inputs[position].source = .fetch([endpoints[0]])
+        }
+        return assignment.estimatedBytes <= ControlLimits.assignmentBytesMax
+    }
+
+    /// Small values go ahead of an assignment that is large, in messages of their own.
+    private mutating func provideValues(of assignment: inout Assignment, to worker: Int) {
         var values: [InputAssignment] = []
         var bytes = 0
         for position in assignment.inputs.indices {
-            guard case .inline(let value) = assignment.inputs[position].source else { continue }
-            values.append(assignment.inputs[position])
-            assignment.inputs[position].source = .held
-            bytes += value.count
+            guard case .inline = assignment.inputs[position].source else { continue }
+            let value = assignment.inputs[position]
+            assignment.inputs[position] = InputAssignment(replica: value.replica, sizeBytes: value.sizeBytes, source: .held)
+            values.append(value)
+            bytes += value.estimatedBytes
             if bytes > ControlLimits.assignmentInlineBytesMax {
                 send(.provide(values), to: worker)
                 values = []
@@ -264,6 +277,31 @@ extension ServerCore {
             }
         }
         if !values.isEmpty { send(.provide(values), to: worker) }
+    }
+
+    /// The task fails at the end of the event: here its session might end under those who go through its queues.
+    private mutating func giveUpSending(_ assignment: Assignment, _ slot: Int, to worker: Int) {
+        for input in assignment.inputs {
+            guard case .fetch = input.source else { continue }
+            // It was not told to.
+            sessions[slot]!.objects.removeHolder(UInt32(worker), of: input.replica.object.index)
+            workers[worker]!.objectCount -= 1
+        }
+        unsendable.append((assignment.attempt, worker, assignment.estimatedBytes))
+    }
+
+    mutating func failUnsendable(into effects: inout ContiguousArray<ServerEffect>) {
+        while let (attempt, worker, bytes) = unsendable.popLast() {
+            guard let slot = current(attempt, on: worker) else { continue }
+            let task = attempt.task.index
+            let inputCount = sessions[slot]!.tasks.inputRange(ofRow: sessions[slot]!.tasks.row[Int(task)]).count
+            let error = TaskError(
+                .setup,
+                "what a worker has to know of the task takes \(bytes) bytes, over the limit of \(ControlLimits.assignmentBytesMax): it has \(inputCount) "
+                    + "inputs; shorten their attributes and content types, or put them into a directory")
+            append(.failed(attempt, workers[worker]?.id, error), into: &effects)
+            failTask(slot, task, error, into: &effects)
+        }
     }
 
     func endpoints(_ slot: Int, _ object: UInt32) -> [Endpoint] {

@@ -257,9 +257,13 @@ extension ServerCore {
             let worker = addressed.removeFirst()
             guard workers[worker] != nil else { continue }
             if !workers[worker]!.drops.isEmpty {
-                let drops = workers[worker]!.drops
-                workers[worker]!.drops = []
-                if case .send? = gate.afterCommit(.send(.drop(drops), worker: worker)) { workers[worker]!.link.enqueue(.drop(drops)) }
+                var drops: [Replica] = []
+                swap(&drops, &workers[worker]!.drops)
+                // One event may drop more than a message holds.
+                for start in stride(from: 0, to: drops.count, by: ControlLimits.dropCountMax) {
+                    let part = drops.count <= ControlLimits.dropCountMax ? drops : Array(drops[start...].prefix(ControlLimits.dropCountMax))
+                    if case .send? = gate.afterCommit(.send(.drop(part), worker: worker)) { workers[worker]!.link.enqueue(.drop(part)) }
+                }
             }
             guard let peer = workers[worker]!.peer else { continue }
             if workers[worker]!.barrier > gate.committed {

@@ -50,6 +50,8 @@ package struct ServerCore: Sendable {
     /// By the number that a worker's parent drew; its processes follow one another.
     var workerOfPlace: [UInt64: Int] = [:]
     var scheduler = Scheduler()
+    /// Attempts that were given a worker, and that no message can tell it of.
+    var unsendable: ContiguousArray<(attempt: AttemptID, worker: Int, bytes: Int)> = []
     /// By worker index, how many bytes of one task's inputs it has; zero but while a worker is chosen for that task.
     var localBytes: ContiguousArray<UInt64> = []
 
@@ -170,6 +172,7 @@ package struct ServerCore: Sendable {
         if journalFailure == nil, away.isEmpty || now >= gatheredAt {
             place(now: now, into: &effects)
             sendFollowers(into: &effects)
+            if !unsendable.isEmpty { failUnsendable(into: &effects) }
             takeBackQueued()
         }
         while !touched.isEmpty {

@@ -201,4 +201,8 @@ package enum ControlLimits {
     package static let errorTextBytesMax = 1 << 20
     /// An assignment with more inline bytes than this is preceded by `provide`.
     package static let assignmentInlineBytesMax = 64 * 1024
+    /// Of an assignment without those bytes: content types, attributes and holders of its inputs. As with results, it is one message.
+    package static let assignmentBytesMax = 12 << 20
+    /// Of one `drop`.
+    package static let dropCountMax = 8192
 }

@@ -465,6 +465,86 @@ import Testing
     for assignment in assigned { #expect(assignment.inputs.allSatisfy { $0.source == .held }) }
 }
 
+@Test(arguments: [OnError.failSession, .failDescendants]) func `a task that fits into no message fails, and says why`(onError: OnError) {
+    var harness = CoreHarness()
+    let worker = harness.join(1, cpus: 4)
+    let session = harness.openSession(SessionOptions(onError: onError, isDetached: true, resumeToken: "t"))
+    _ = harness.request { .openLease($0, session, resumeToken: "t") }
+    var build = SubmitBuilder()
+    for number in 0..<20 as Range<UInt32> {
+        build.submit.uploads.append(
+            .init(
+                offset: number, attributes: [UInt8](repeating: 0x20, count: 1 << 20),
+                value: .blob(BlobHash(bytes: [UInt8](repeating: UInt8(number), count: 32))!, sizeBytes: 1 << 20)))
+    }
+    build = SubmitBuilder(adding: build.submit)
+    let template = build.template(kept: true)
+    build.row(template, Array(0..<20))
+    build.row(template, Array(0..<9))
+    let submit = build.submit
+    _ = harness.request { .submit($0, session, submit) }
+    let given = harness.takeAssignments(worker)
+    #expect(given.map(\.attempt.task.index) == [1])
+    for assignment in given { #expect(assignment.inputs.allSatisfy { $0.source != .held }, "the worker was not told to fetch them before") }
+    let failures = harness.leaseLines.compactMap { line -> TaskFailure? in
+        switch line {
+        case .failed(_, let failure), .sessionFailed(_, let failure): failure
+        default: nil
+        }
+    }
+    #expect(failures.map(\.task) == [0] && failures[0].error.cause == .setup && failures[0].error.message.contains("20 inputs"))
+    harness.say(worker, given.map { CoreHarness.finished($0) })
+}
+
+@Test func `an object with more holders than a message has room for names one of each`() {
+    var harness = CoreHarness()
+    let session = harness.openSession()
+    let inputCount = 20_000
+    let makers = (1...6 as ClosedRange<UInt64>).map { harness.join($0, cpus: 1, subworkers: ["x"]) }
+    var build = SubmitBuilder()
+    let made = build.row(build.template(outputs: inputCount))
+    build.row(build.template("z/y"), Array(made..<made + UInt32(inputCount)))
+    let submit = build.submit
+    _ = harness.request { .submit($0, session, submit) }
+    let attempt = harness.takeAssignments(makers[0])[0].attempt
+    harness.say(
+        makers[0],
+        [
+            .finished(
+                attempt,
+                FinishedAttempt(
+                    outputs: Array(repeating: FinishedOutput(sizeBytes: 10_000, contentType: String(repeating: "t", count: 400)), count: inputCount),
+                    durationNanoseconds: 1))
+        ])
+    for maker in makers.dropFirst() {
+        harness.say(
+            maker,
+            (made..<made + UInt32(inputCount)).map {
+                .replicated(Replica(object: ObjectID(session: session, index: $0), generation: attempt.generation))
+            })
+    }
+    let user = harness.join(50, subworkers: ["z"])
+    let messages = harness.takeInbox(user)
+    #expect(messages.allSatisfy { $0.estimatedBytes <= ControlLimits.assignmentBytesMax })
+    #expect(messages.contains { if case .assign(let given) = $0 { given.inputs.count == inputCount } else { false } })
+}
+
+@Test func `what one event drops goes in messages of a bounded size`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1)
+    let session = harness.openSession()
+    var build = SubmitBuilder()
+    build.row(build.template(outputs: 20_000, kept: true))
+    let submit = build.submit
+    _ = harness.request { .submit($0, session, submit) }
+    harness.say(
+        worker, harness.takeAssignments(worker).map { CoreHarness.finished($0, Array(repeating: [], count: 20_000)) })
+    _ = harness.request { .setKept($0, session, ObjectSelection(ranges: [0..<20_000]), isKept: false) }
+    let drops = harness.takeInbox(worker).compactMap { if case .drop(let replicas) = $0 { replicas } else { nil } }
+    #expect(drops.map(\.count) == [8192, 8192, 3616])
+    #expect(drops.joined().map(\.object.index) == Array(0..<20_000))
+}
+
 @Test func `a worker that could not fetch an object is no holder of it`() {
     var harness = CoreHarness()
     let worker = harness.join(1)

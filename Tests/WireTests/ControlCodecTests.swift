@@ -24,6 +24,19 @@ struct ControlCodecTests {
         }
     }
 
+    /// With the frame around it.
+    @Test(arguments: 0..<16) func `no message takes more bytes than Link counts for it`(kind: Int) throws {
+        var codec = ControlCodec()
+        for seed in 0..<200 as Range<UInt64> {
+            var generator = ValueGenerator(seed: seed)
+            let (toWorker, toServer) = (generator.serverMessage(kind), generator.workerMessage(kind))
+            let sent = Batch(epoch: ServerEpoch(1), incarnation: 1, sequence: 1, acknowledged: 1, payload: [toWorker])
+            #expect(try codec.encode(ServerToWorkerFrame.batch(sent)).count <= toWorker.estimatedBytes + 128, "seed \(seed): \(toWorker)")
+            let answered = Batch(epoch: ServerEpoch(1), incarnation: 1, sequence: 1, acknowledged: 1, payload: [toServer])
+            #expect(try codec.encode(WorkerToServerFrame.batch(answered)).count <= toServer.estimatedBytes + 128, "seed \(seed): \(toServer)")
+        }
+    }
+
     @Test func `the capnp tool reads what we write`() throws {
         var codec = ControlCodec()
         let attempt = AttemptID(task: TaskID(session: SessionID(3), index: 4), epoch: ServerEpoch(5), number: 6)
