@@ -80,6 +80,16 @@ int rain_signal_pipe(const int *signals, size_t count) {
     return signal_pipe[0];
 }
 
+pid_t rain_ended_child(pid_t which) {
+    siginfo_t information = {0};
+    int result;
+    do
+        result =
+            waitid(which < 0 ? P_ALL : P_PID, which < 0 ? 0 : (id_t)which, &information, WEXITED | WNOHANG | WNOWAIT);
+    while (result < 0 && errno == EINTR);
+    return result < 0 ? -errno : information.si_pid;
+}
+
 int rain_reap(pid_t which, rain_ended *ended) {
     int status;
     pid_t pid;

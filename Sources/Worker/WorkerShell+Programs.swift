@@ -155,13 +155,13 @@ extension WorkerShell {
         if program.ended == nil { kill(-program.pid, SIGKILL) }
     }
 
-    /// Its first process has ended; what it left in its group is killed.
+    /// Its first process has ended; what it left in its group was killed.
     func programEnded(_ token: JobToken, _ ended: rain_ended) {
         guard case .program(let program) = jobs[token] else { return }
         let now = monotonicNanoseconds()
         program.ended = (ended, now)
         program.startError = program.spawning.end(program.prepared.layout.command[0])
-        if kill(-program.pid, SIGKILL) == 0 {
+        if kill(-program.pid, 0) == 0 {
             lingering.insert(token)
             timers.set(.groupDue(token), at: now &+ Self.groupNanosecondsMax)
         } else {

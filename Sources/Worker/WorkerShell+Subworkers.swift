@@ -121,7 +121,8 @@ extension WorkerShell {
     /// It broke the protocol, or can't be spoken to.
     func condemn(_ subworker: SubworkerProcess, _ verdict: TaskError) {
         if subworker.verdict == nil { subworker.verdict = verdict }
-        kill(-subworker.pid, SIGKILL)
+        // What it said last may be read when its number is another's.
+        if owners[subworker.pid] != nil { kill(-subworker.pid, SIGKILL) }
     }
 
     // MARK: End
@@ -138,7 +139,6 @@ extension WorkerShell {
     /// The process is reaped: what it said last is read, then its end is told.
     func subworkerProcessEnded(_ id: SubworkerID, _ ended: rain_ended) {
         guard let subworker = subworkers[id] else { return }
-        kill(-subworker.pid, SIGKILL)
         if subworker.isSocketOpen { readAll(subworker) }
         socketEnded(subworker)
         let (running, begun) = subworker.unansweredCalls()

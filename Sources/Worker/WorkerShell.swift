@@ -214,17 +214,21 @@ final class WorkerShell {
 
     /// Takes every child that has ended.
     func reapChildren() {
-        var ended = rain_ended()
         if isReaper {
-            while rain_reap(-1, &ended) == 1 { processEnded(ended) }
+            while case let pid = rain_ended_child(-1), pid > 0 { reap(pid) }
         } else {
-            for pid in Array(owners.keys) where rain_reap(pid, &ended) == 1 { processEnded(ended) }
+            for pid in Array(owners.keys) where rain_ended_child(pid) > 0 { reap(pid) }
         }
         if !lingering.isEmpty { checkLingering() }
     }
 
-    private func processEnded(_ ended: rain_ended) {
-        switch owners.removeValue(forKey: ended.pid) {
+    private func reap(_ pid: pid_t) {
+        let owner = owners.removeValue(forKey: pid)
+        // What it leaves in its group, as long as no other process can have the number.
+        if owner != nil { kill(-pid, SIGKILL) }
+        var ended = rain_ended()
+        guard rain_reap(pid, &ended) == 1 else { return }
+        switch owner {
         case .program(let token): programEnded(token, ended)
         case .subworker(let id): subworkerProcessEnded(id, ended)
         case nil: break  // An orphan that was given to us.

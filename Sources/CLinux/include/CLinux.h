@@ -120,6 +120,10 @@ typedef struct rain_ended {
     int32_t signal;    /* 0 when it exited */
     bool dumped_core;
 } rain_ended;
+/* A child that has ended and was not reaped, without waiting: its number, and that of its group, are still its own.
+ *   pid       which; -1 for any
+ *   returns   its pid, 0 when there is none, -ECHILD when there is no such child */
+pid_t rain_ended_child(pid_t pid);
 /* Reaps one child that has ended, without waiting.
  *   pid       which; -1 for any
  *   returns   1 with `ended` filled in, 0 when it has not ended, -ECHILD when there is no such child */
