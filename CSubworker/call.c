@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include "memory.h"
 #include "subworker.h"
 
 #include <errno.h>
@@ -52,6 +53,7 @@ bool csw_call_open(csw_call *call, csw_template *shared, const csw_wire_call *wi
     call->told_progress = 0;
     call->told_text_hash = csw_progress_hash("", 0);
     call->staged = NULL;
+    call->memories = NULL;
     call->message = call->detail = call->attributes = (csw_bytes){"", 0};
     call->debug_size = 0;
     call->is_debug_cut = false;
@@ -94,12 +96,14 @@ void csw_call_conclude(csw_call *call, csw_status status, csw_wire_result *resul
     }
     csw_inputs_close(call);
     if (result->outcome != CSW_OUTCOME_OUTPUTS) csw_outputs_close(call, false);
+    csw_memories_leave(call);
     remove_staged(call);
 }
 
 void csw_call_close(csw_call *call, bool are_outputs_kept) {
     csw_inputs_close(call);
     csw_outputs_close(call, are_outputs_kept);
+    csw_memories_leave(call);
     remove_staged(call);
     csw_arena_reset(&call->arena);
     call->message = call->detail = call->attributes = (csw_bytes){"", 0};

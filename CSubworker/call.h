@@ -25,6 +25,7 @@ typedef enum csw_output_kind {
     CSW_OUTPUT_UNSET,
     CSW_OUTPUT_MEMORY, /* in the call's arena; travels in the message */
     CSW_OUTPUT_MAPPED, /* a file in the staging directory that the task writes through a map */
+    CSW_OUTPUT_LENT,   /* the beginning of a csw_memory, which is somebody's still */
     CSW_OUTPUT_PATH,   /* a file or directory in the staging directory */
     CSW_OUTPUT_INPUT   /* the same as an input */
 } csw_output_kind;
@@ -32,13 +33,15 @@ typedef enum csw_output_kind {
 typedef struct csw_output {
     csw_output_kind kind;
     bool is_directory;
-    bool is_buffer; /* may be resized */
+    bool is_buffer;     /* may be resized */
+    bool may_be_shared; /* MAPPED or PATH: by processes that its maker started */
     uint16_t input;
-    int descriptor;  /* of MAPPED */
-    void *data;      /* of MEMORY and MAPPED */
-    size_t size;     /* bytes of the object */
-    size_t capacity; /* bytes that `data` has room for */
-    size_t touched;  /* bytes of it that the task may have written to */
+    int descriptor;     /* of MAPPED */
+    void *data;         /* of MEMORY and MAPPED */
+    size_t size;        /* bytes of the object */
+    size_t capacity;    /* bytes that `data` has room for */
+    size_t touched;     /* bytes of it that the task may have written to */
+    csw_memory *memory; /* of LENT */
     const char *path;
     csw_room room; /* of MAPPED, and of PATH where the library made the file */
     csw_bytes content_type;
@@ -74,6 +77,7 @@ struct csw_call {
     uint64_t credit_used;   /* by files of which the worker was not asked */
     csw_wire_value *values; /* as many as output_capacity; used when the call ends */
     csw_staged *staged;
+    csw_memory *memories;
     csw_bytes message;
     csw_bytes detail;
     csw_bytes attributes;
@@ -112,6 +116,19 @@ uint64_t csw_progress_hash(const char *text, size_t size);
 
 /* A fresh staging path that is removed when the call ends. */
 csw_staged *csw_call_stage(csw_call *call);
+
+/* Below, a position that no output has means memory of which it is not known yet which one it will be. */
+
+/* A new file of this size, mapped, where there is room for it; `made` is otherwise as it was. */
+csw_status csw_output_map(csw_call *call, size_t i, csw_output *made, size_t size);
+/* Changes the size of a buffer. */
+csw_status csw_output_resize_buffer(csw_call *call, size_t i, csw_output *output, size_t size);
+/* Removes the file of an output that nobody wants. */
+void csw_output_discard(csw_output *output);
+/* Forgets what an output was set to; its content type and attributes stay. */
+void csw_output_unset(csw_call *call, csw_output *output);
+/* Whether output i, if it were of this size, would go into the message. */
+bool csw_output_fits_message(const csw_call *call, size_t i, size_t size);
 
 void csw_inputs_close(csw_call *call);
 /* Completes an output: its place in the result. False after setting the call's failure. */

@@ -1,7 +1,10 @@
 #define _GNU_SOURCE
+#include "memory.h"
 #include "subworker.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +25,7 @@ static csw_output *checked_output(csw_call *call, size_t i) {
 }
 
 const char *csw_output_title(csw_call *call, size_t i) {
+    if (i >= call->output_count) return "memory for an output";
     const char *label = csw_output_label(call, i);
     size_t capacity = strlen(label) + 40;
     char *title = csw_arena_take(&call->arena, capacity);
@@ -46,28 +50,32 @@ static bool fits_message(const csw_call *call, const csw_output *output, size_t 
     return size <= call->subworker->inline_bytes_max && others + size <= limit;
 }
 
+bool csw_output_fits_message(const csw_call *call, size_t i, size_t size) {
+    return fits_message(call, &call->outputs[i], size);
+}
+
 static void unmap(csw_output *output) {
     if (output->capacity != 0) munmap(output->data, output->capacity);
     close(output->descriptor);
     output->descriptor = -1;
 }
 
-static void drop(csw_output *output) {
+void csw_output_discard(csw_output *output) {
+    if (output->kind == CSW_OUTPUT_LENT) csw_memory_take_back(output->memory);
     if (output->kind == CSW_OUTPUT_MAPPED) unmap(output);
     if ((output->kind == CSW_OUTPUT_MAPPED || output->kind == CSW_OUTPUT_PATH) && !csw_file_remove(output->path))
         fprintf(stderr, "csubworker: can't remove %s: %s\n", output->path, strerror(errno));
 }
 
-/* Forgets what an output was set to; its content type and attributes stay. */
-static void unset(csw_call *call, csw_output *output) {
+void csw_output_unset(csw_call *call, csw_output *output) {
     if (output->kind == CSW_OUTPUT_MEMORY) call->memory_bytes -= output->size;
-    drop(output);
+    csw_output_discard(output);
     csw_room_give_back(call, &output->room);
     *output = (csw_output){.descriptor = -1, .content_type = output->content_type, .attributes = output->attributes};
 }
 
 static void set_memory(csw_call *call, csw_output *output, void *data, size_t size) {
-    unset(call, output);
+    csw_output_unset(call, output);
     output->kind = CSW_OUTPUT_MEMORY;
     output->data = data;
     output->size = output->capacity = output->touched = size;
@@ -143,7 +151,7 @@ csw_status csw_output_parts(csw_call *call, size_t i, const csw_bytes *parts, si
         csw_room_give_back(call, &room);
         return status;
     }
-    unset(call, output);
+    csw_output_unset(call, output);
     output->kind = CSW_OUTPUT_PATH;
     output->path = path;
     output->room = room;
@@ -209,6 +217,11 @@ static csw_status make_map(csw_call *call, size_t i, csw_output *made, size_t si
     return status;
 }
 
+csw_status csw_output_map(csw_call *call, size_t i, csw_output *made, size_t size) {
+    csw_status status = csw_room_ask(call, i, &made->room, size, size);
+    return status == CSW_OK ? make_map(call, i, made, size) : status;
+}
+
 csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void **out) {
     *out = NULL;
     csw_output *output = checked_output(call, i);
@@ -222,10 +235,9 @@ csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void **out) 
         set_memory(call, output, data, size);
     } else {
         csw_output made = {.content_type = output->content_type, .attributes = output->attributes};
-        csw_status status = csw_room_ask(call, i, &made.room, size, size);
-        if (status == CSW_OK) status = make_map(call, i, &made, size);
+        csw_status status = csw_output_map(call, i, &made, size);
         if (status != CSW_OK) return status;
-        unset(call, output);
+        csw_output_unset(call, output);
         *output = made;
     }
     output->is_buffer = true;
@@ -250,8 +262,7 @@ static csw_status grow_memory(csw_call *call, size_t i, csw_output *output, size
         if (made.data == NULL) return csw_call_no_memory(call);
         memset((char *)made.data + output->size, 0, capacity - output->size);
     } else {
-        csw_status status = csw_room_ask(call, i, &made.room, size, size);
-        if (status == CSW_OK) status = make_map(call, i, &made, size);
+        csw_status status = csw_output_map(call, i, &made, size);
         if (status != CSW_OK) return status;
     }
     made.size = size;
@@ -272,7 +283,7 @@ static csw_status move_map(csw_call *call, size_t i, csw_output *output, const c
         return status;
     }
     memcpy(made.data, output->data, output->size);
-    drop(output);
+    csw_output_discard(output);
     *output = made;
     return CSW_OK;
 }
@@ -306,14 +317,7 @@ static csw_status grow_map(csw_call *call, size_t i, csw_output *output, size_t 
     return CSW_OK;
 }
 
-csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out) {
-    if (out != NULL) *out = NULL;
-    csw_output *output = checked_output(call, i);
-    if (output == NULL) return CSW_EINVAL;
-    if (!output->is_buffer)
-        return csw_call_fail(
-            call, CSW_EINVAL, "%s is no buffer: nothing to make larger or smaller", csw_output_title(call, i));
-    if (size > PTRDIFF_MAX) return csw_call_no_memory(call);
+csw_status csw_output_resize_buffer(csw_call *call, size_t i, csw_output *output, size_t size) {
     csw_status status = CSW_OK;
     bool is_memory = output->kind == CSW_OUTPUT_MEMORY;
     /* What was given up and comes back must be zero again. */
@@ -326,6 +330,18 @@ csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out) 
         status = is_memory ? grow_memory(call, i, output, size) : grow_map(call, i, output, size);
     }
     if (output->size > output->touched) output->touched = output->size;
+    return status;
+}
+
+csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out) {
+    if (out != NULL) *out = NULL;
+    csw_output *output = checked_output(call, i);
+    if (output == NULL) return CSW_EINVAL;
+    if (!output->is_buffer)
+        return csw_call_fail(
+            call, CSW_EINVAL, "%s is no buffer: nothing to make larger or smaller", csw_output_title(call, i));
+    if (size > PTRDIFF_MAX) return csw_call_no_memory(call);
+    csw_status status = csw_output_resize_buffer(call, i, output, size);
     if (out != NULL && status == CSW_OK) *out = output->data;
     return status;
 }
@@ -389,7 +405,7 @@ csw_status csw_output_path(csw_call *call, size_t i, const char *path) {
                 call, CSW_EIO, "%s: %s can't be moved to %s: %s", csw_output_title(call, i), path,
                 call->staging->directory, strerror(errno));
     }
-    unset(call, output);
+    csw_output_unset(call, output);
     mark_output(call, place);
     output->kind = CSW_OUTPUT_PATH;
     output->path = place;
@@ -404,7 +420,7 @@ csw_status csw_output_same_as_input(csw_call *call, size_t i, size_t j) {
         return csw_call_fail(
             call, CSW_EINVAL, "%s can't be input %zu: the task has %zu", csw_output_title(call, i), j,
             call->input_count);
-    unset(call, output);
+    csw_output_unset(call, output);
     output->kind = CSW_OUTPUT_INPUT;
     output->input = (uint16_t)j;
     output->is_directory = csw_input_is_directory(call, j);
@@ -449,6 +465,34 @@ static csw_wire_value path_value(const csw_output *output) {
     return (csw_wire_value){.location = CSW_LOCATION_PATH, .bytes = {output->path, strlen(output->path)}};
 }
 
+/* Whether another process, one that the task started, still maps a file for writing. */
+static bool is_shared(const char *path) {
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (descriptor < 0) return false;
+    /* Who breaks the lease sends a signal; this one does no harm. */
+    (void)fcntl(descriptor, F_SETSIG, SIGURG);
+    bool has_writer = fcntl(descriptor, F_SETLEASE, F_RDLCK) != 0 && errno == EAGAIN;
+    close(descriptor);
+    return has_writer;
+}
+
+/* Leaves a file that others can still write to to them, and goes on with a copy. */
+static bool make_unshared(csw_call *call, size_t i, csw_output *output) {
+    if (!output->may_be_shared || !is_shared(output->path)) return true;
+    const char *path = csw_staging_name(call->staging, output->room.directory, &call->arena);
+    if (path == NULL) {
+        csw_call_no_memory(call);
+        return false;
+    }
+    if (!csw_file_copy(output->path, path)) {
+        no_file(call, i, &output->room, output->size);
+        return false;
+    }
+    csw_output_discard(output);
+    output->path = path;
+    return true;
+}
+
 /* Gives the file its final size and lets go of it: the worker takes no object that somebody can still write. */
 static bool conclude_map(csw_call *call, size_t i, csw_output *output) {
     int result = 0;
@@ -463,7 +507,7 @@ static bool conclude_map(csw_call *call, size_t i, csw_output *output) {
     }
     unmap(output);
     output->kind = CSW_OUTPUT_PATH;
-    return true;
+    return make_unshared(call, i, output);
 }
 
 /* A large buffer of which little was used goes into the message after all. */
@@ -492,6 +536,10 @@ bool csw_output_conclude(csw_call *call, size_t i, csw_wire_value *value) {
         if (!conclude_map(call, i, output)) return false;
         *value = path_value(output);
         break;
+    case CSW_OUTPUT_LENT:
+        if (!csw_memory_seal(output->memory) || !make_unshared(call, i, output)) return false;
+        *value = path_value(output);
+        break;
     case CSW_OUTPUT_PATH:
         *value = path_value(output);
         break;
@@ -509,7 +557,7 @@ void csw_outputs_close(csw_call *call, bool are_kept) {
     for (size_t i = 0; i < call->output_count; i += 1) {
         /* The worker moves a path away. */
         if (are_kept && call->outputs[i].kind == CSW_OUTPUT_PATH) continue;
-        drop(&call->outputs[i]);
+        csw_output_discard(&call->outputs[i]);
     }
     call->output_count = 0;
 }

@@ -42,6 +42,7 @@ extern "C" {
 
 typedef struct csw_subworker csw_subworker; /* opaque: made by csw_open(), released by csw_close() or csw_run() */
 typedef struct csw_call csw_call;           /* opaque: one run of a task; ends with its function or csw_finish() */
+typedef struct csw_memory csw_memory;       /* opaque: made by csw_memory_open(), released by csw_memory_close() */
 typedef int32_t csw_status;                 /* 0 on success, negative on failure; a number never changes its meaning */
 
 #define CSW_OK 0            /* done */
@@ -433,6 +434,43 @@ CSW_API csw_status csw_output_buffer(csw_call *call, size_t i, size_t size, void
  *   threads   the call's
  *   since     0.1 */
 CSW_API csw_status csw_output_resize(csw_call *call, size_t i, size_t size, void **out);
+
+/* Memory for an output of which it need not be known yet which one it will be, and that may be used for longer than the
+ * call: for languages whose values do. Like a large csw_output_buffer() it is a map of the object itself. What is not
+ * closed when the call ends becomes ordinary memory: it stays where it is, with what is in it, and what is written to it then
+ * reaches no output.
+ *   size      of bytes, zeroed
+ *   out       receives memory that the caller closes, in the call or at any time after it
+ *   returns   CSW_OK; CSW_ENOMEM; CSW_EIO: no space, or the worker refuses it
+ *   threads   the call's
+ *   since     0.2 */
+CSW_API csw_status csw_memory_open(csw_call *call, size_t size, csw_memory **out);
+
+/* Its address, aligned to a page, and its bytes.
+ *   threads   any one at a time
+ *   since     0.2 */
+CSW_API void *csw_memory_data(const csw_memory *memory);
+CSW_API size_t csw_memory_size(const csw_memory *memory);
+
+/* Changes its size, as csw_output_resize() does.
+ *   out       receives its address, which may be another one; on failure the old one
+ *   returns   CSW_OK; CSW_EINVAL: it is an output already; CSW_ESTATE: its call is over; CSW_ENOMEM, CSW_EIO: it is as before
+ *   threads   the call's
+ *   since     0.2 */
+CSW_API csw_status csw_memory_resize(csw_memory *memory, size_t size, void **out);
+
+/* Output i is the first `size` bytes of this memory, with what is in them when the call ends. Nothing is copied unless they
+ * are few enough for a message, the memory is another output already, or a process that the task started can still write to it.
+ *   returns   CSW_OK; CSW_EINVAL: no such output, memory of another call, or larger than it is; CSW_ENOMEM; CSW_EIO
+ *   threads   the call's
+ *   since     0.2 */
+CSW_API csw_status csw_output_memory(csw_call *call, size_t i, csw_memory *memory, size_t size);
+
+/* Gives memory back; the output that it is stays what it is now.
+ *   memory    may be NULL
+ *   threads   before the end of its call the call's, later any
+ *   since     0.2 */
+CSW_API void csw_memory_close(csw_memory *memory);
 
 /* Output i is a file or directory, which is moved away: the task must not touch it again.
  *   path      best one of csw_staging_path(); what is elsewhere is moved there, from another file system by a copy

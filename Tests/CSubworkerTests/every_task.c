@@ -3,9 +3,11 @@
 #include <csubworker.h>
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,6 +111,93 @@ static csw_status resize(csw_call *call, void *context) {
     if (status == CSW_OK) status = csw_output_resize(call, 0, last, &bytes);
     if (status == CSW_OK) fill(bytes, 0, last);
     return status;
+}
+
+/* What earlier calls left of their memory. */
+static csw_memory *kept[8];
+static size_t kept_count;
+
+/* Several memories, of which some become outputs: the word says how. */
+static csw_status memory(csw_call *call, void *context) {
+    (void)context;
+    enum { size = 300000 };
+    csw_bytes way = csw_call_arguments(call);
+    csw_memory *first, *second;
+    csw_status status = csw_memory_open(call, size, &first);
+    if (status == CSW_OK) status = csw_memory_open(call, size, &second);
+    if (status != CSW_OK) return status;
+    if (!is_zero(csw_memory_data(first), 0, size)) return csw_fail(call, "the memory is not zeroed");
+    fill(csw_memory_data(first), 0, size);
+    memset(csw_memory_data(second), 's', size);
+#define IS(word) (way.size == sizeof word - 1 && memcmp(way.data, word, way.size) == 0)
+    if (IS("closed") || IS("kept") || IS("failed")) {
+        status = csw_output_memory(call, 0, second, size);
+        if (status == CSW_OK) status = csw_output_memory(call, 0, first, size);
+    } else if (IS("short")) {
+        status = csw_output_memory(call, 0, first, 200001);
+    } else if (IS("tiny")) {
+        status = csw_output_memory(call, 0, first, 10);
+    } else if (IS("twice")) {
+        status = csw_output_memory(call, 1, first, size);
+        if (status == CSW_OK) status = csw_output_memory(call, 0, first, size);
+    } else if (IS("replaced")) {
+        status = csw_output_memory(call, 0, second, size);
+        if (status == CSW_OK) status = csw_output_bytes(call, 0, csw_memory_data(first), size);
+    } else if (IS("grown")) {
+        void *data;
+        for (size_t next = size; status == CSW_OK && next <= 20 * size; next += size)
+            status = csw_memory_resize(first, next, &data);
+        if (status == CSW_OK) status = csw_memory_resize(first, 10, &data);
+        if (status == CSW_OK) status = csw_memory_resize(first, size, &data);
+        if (status == CSW_OK && !is_zero(data, 10, size)) return csw_fail(call, "what was added is not zeroed");
+        if (status == CSW_OK) status = csw_output_memory(call, 0, first, size);
+        if (csw_memory_resize(first, 1, &data) != CSW_EINVAL || data != csw_memory_data(first))
+            return csw_fail(call, "an output was resized");
+        fill(data, 0, size);
+    } else if (IS("child")) {
+        status = csw_output_memory(call, 0, first, size);
+        if (fork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            pause();
+            _exit(0);
+        }
+    } else if (IS("misuse")) {
+        if (csw_output_memory(call, 0, first, size + 1) != CSW_EINVAL) return csw_fail(call, "more than there is");
+        if (csw_output_memory(call, 9, first, size) != CSW_EINVAL) return csw_fail(call, "no such output");
+        if (kept_count != 0 && csw_output_memory(call, 0, kept[0], 1) != CSW_EINVAL)
+            return csw_fail(call, "memory of another call");
+        void *data;
+        if (kept_count != 0 && csw_memory_resize(kept[0], 1, &data) != CSW_ESTATE)
+            return csw_fail(call, "memory of another call was resized");
+        status = csw_output_bytes(call, 0, "ok", 2);
+    }
+    if (IS("closed")) {
+        csw_memory_close(first);
+        csw_memory_close(second);
+    } else {
+        kept[kept_count++ % 8] = first;
+        kept[kept_count++ % 8] = second;
+    }
+    return IS("failed") ? csw_fail(call, "after all") : status;
+}
+
+/* Writes to all memory that earlier calls left, after a look that it is as they left it, and gives it back. */
+static csw_status memory_after(csw_call *call, void *context) {
+    (void)context;
+    int wrong = 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < kept_count; i += 1) {
+        unsigned char *data = csw_memory_data(kept[i]);
+        size_t size = csw_memory_size(kept[i]);
+        bytes += size;
+        for (size_t k = 0; k < size; k += 1)
+            wrong += data[k] != (i % 2 == 0 ? (unsigned char)(k * 31 + k / 4096) : 's');
+        memset(data, 'x', size);
+        wrong += data[0] != 'x' || data[size - 1] != 'x';
+    }
+    for (; kept_count != 0; kept_count -= 1)
+        csw_memory_close(kept[kept_count - 1]);
+    return csw_output_printf(call, 0, "%zu bytes, %d wrong", bytes, wrong);
 }
 
 static csw_status same(csw_call *call, void *context) {
@@ -420,6 +509,8 @@ int main(int count, char **arguments) {
         {CSW_TASK, .name = "read_path", .function = read_path},
         {CSW_TASK, .name = "buffer", .function = buffer},
         {CSW_TASK, .name = "resize", .function = resize, .context = sizes},
+        {CSW_TASK, .name = "memory", .function = memory},
+        {CSW_TASK, .name = "memory_after", .function = memory_after},
         {CSW_TASK, .name = "same", .function = same},
         {CSW_TASK, .name = "fail", .function = fail},
         {CSW_TASK, .name = "fail_text", .function = fail_text},

@@ -1,6 +1,7 @@
 // Subworkers as a worker meets them.  host_test EVERY_TASK HELLO WORDCOUNT
 #include "host.hpp"
 
+#include <fcntl.h>
 #include <random>
 #include <sched.h>
 #include <sys/mount.h>
@@ -595,6 +596,46 @@ TEST("a buffer grows and shrinks, and ends as a message or a file by its last si
         }
         EXPECT_EQ(host.stagedCount(), 0u);
     }
+    host.shutdown();
+}
+
+TEST("memory becomes an output where it is, and its owner may go on with pages of his own") {
+    for (std::string way : {"closed", "kept", "short", "tiny", "twice", "replaced", "grown"}) {
+        Host host(everyTask);
+        Outcome outcome = host.run(host.define("memory", way == "twice" ? 2 : 1), way);
+        EXPECT_EQ(outcome.error, "");
+        size_t size = way == "short" ? 200001 : way == "tiny" ? 10 : 300000;
+        for (size_t look = 0; look < 2; look += 1) {
+            for (auto &output : outcome.outputs)
+                EXPECT((output.path.empty() ? output.bytes : staged(host, output)) == patterned(size));
+            EXPECT_EQ(host.stagedCount(), way == "tiny" ? 0 : outcome.outputs.size());
+            if (look == 1) continue;
+            std::string after = single(host.run(host.define("memory_after")));
+            EXPECT_EQ(after, way == "closed" ? "0 bytes, 0 wrong" : "600000 bytes, 0 wrong");
+        }
+        host.shutdown();
+    }
+}
+
+TEST("memory of a task that fails is its owner's") {
+    Host host(everyTask);
+    uint32_t id = host.define("memory");
+    EXPECT_EQ(host.run(id, "failed").error, "after all");
+    EXPECT_EQ(host.stagedCount(), 0u);
+    EXPECT_EQ(single(host.run(id, "misuse")), "ok");
+    EXPECT_EQ(single(host.run(host.define("memory_after"))), "1200000 bytes, 0 wrong");
+    host.shutdown();
+}
+
+TEST("an output that a process of the task can still write to is a copy") {
+    Host host(everyTask);
+    Outcome outcome = host.run(host.define("memory"), "child");
+    EXPECT_EQ(outcome.error, "");
+    int descriptor = open(outcome.outputs[0].path.c_str(), O_RDONLY);
+    EXPECT(descriptor >= 0 && fcntl(descriptor, F_SETLEASE, F_RDLCK) == 0);
+    close(descriptor);
+    EXPECT(staged(host, outcome.outputs[0]) == patterned(300000));
+    EXPECT_EQ(host.stagedCount(), 1u);
     host.shutdown();
 }
 
