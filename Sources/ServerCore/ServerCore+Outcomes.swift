@@ -219,47 +219,58 @@ extension ServerCore {
         case .failSession: fail(slot, with: failure, into: &effects)
         case .failDescendants:
             if sessions[slot]!.tasks.endsHeard(task) { sessions[slot]!.newLines.append(.failed(task, failure)) }
-            loseOutputs(slot, of: task, root: failure)
+            loseOutputs(slot, of: task, with: Self.dependencyError(failure))
             releaseInputs(slot, task)
         }
     }
 
+    /// Why a task is not run that needs one which failed; the same value for all of them, as they may be many and the text long.
+    private static func dependencyError(_ root: TaskFailure) -> TaskError {
+        var error = TaskError(.dependency, "not run, since task \(root.name) (\(root.task)) failed: \(root.error.message)")
+        error.limitTexts(bytesMax: dependencyTextBytesMax)
+        return error
+    }
+    /// The whole is told with the task that failed; each of the others takes its share of a lease and of answers.
+    static let dependencyTextBytesMax = 2000
+
     /// What needs the outputs of a task that failed or was cancelled will never run: those tasks share its fate.
-    private mutating func loseOutputs(_ slot: Int, of first: UInt32, root: TaskFailure?) {
+    ///
+    /// - Parameter error: `nil` when that is to be cancelled.
+    private mutating func loseOutputs(_ slot: Int, of first: UInt32, with error: TaskError?) {
         var worklist: ContiguousArray<UInt32> = [first]
         while let task = worklist.popLast() {
             // One that ran before may have others that are still there.
             for object in sessions[slot]!.outputs(of: task) where sessions[slot]!.objects.state[Int(object)] == .unfinished {
                 sessions[slot]!.objects.state[Int(object)] = .lost
-                worklist.append(contentsOf: abandonRows(slot, using: object, root: root))
+                worklist.append(contentsOf: abandonRows(slot, using: object, with: error))
             }
         }
     }
 
     /// An object is gone for good: the tasks that need it, and what needs those, have failed.
     mutating func abandonUsers(_ slot: Int, of object: UInt32, root: TaskFailure) {
-        for task in abandonRows(slot, using: object, root: root) { loseOutputs(slot, of: task, root: root) }
+        let error = Self.dependencyError(root)
+        for task in abandonRows(slot, using: object, with: error) { loseOutputs(slot, of: task, with: error) }
     }
 
-    private mutating func abandonRows(_ slot: Int, using object: UInt32, root: TaskFailure?) -> ContiguousArray<UInt32> {
+    private mutating func abandonRows(_ slot: Int, using object: UInt32, with error: TaskError?) -> ContiguousArray<UInt32> {
         var abandoned: ContiguousArray<UInt32> = []
         var edge = sessions[slot]!.objects.firstEdge[Int(object)]
         while edge != ObjectTable.none {
             let row = sessions[slot]!.objects.edgeRow[Int(edge)]
             edge = sessions[slot]!.objects.edgeNext[Int(edge)]
-            abandoned.append(contentsOf: abandon(slot, row: row, root: root))
+            abandoned.append(contentsOf: abandon(slot, row: row, with: error))
         }
         return abandoned
     }
 
     /// The tasks of the row that had no outcome, which have one now.
-    private mutating func abandon(_ slot: Int, row: UInt32, root: TaskFailure?) -> ContiguousArray<UInt32> {
+    private mutating func abandon(_ slot: Int, row: UInt32, with error: TaskError?) -> ContiguousArray<UInt32> {
         var abandoned: ContiguousArray<UInt32> = []
         for task in sessions[slot]!.tasks.tasks(ofRow: row) where !sessions[slot]!.tasks.state[Int(task)].hasOutcome {
             abandoned.append(task)
             releaseWorker(slot, task)
-            if let root {
-                let error = TaskError(.dependency, "not run, since task \(root.name) (\(root.task)) failed: \(root.error.message)")
+            if let error {
                 sessions[slot]!.tasks.state[Int(task)] = .failed
                 sessions[slot]!.tasks.errors[task] = error
                 sessions[slot]!.failedCount += 1
@@ -278,14 +289,15 @@ extension ServerCore {
 
     /// A new row needs an object that will never exist.
     mutating func loseRow(_ slot: Int, row: UInt32, because object: UInt32) {
-        if let loss = sessions[slot]!.objects.losses[object] {
-            let root = sessions[slot]!.failure(of: loss.obstacle, loss.error)
-            for task in abandon(slot, row: row, root: root) { loseOutputs(slot, of: task, root: root) }
-            return
-        }
         let producer = sessions[slot]!.objects.producer[Int(object)]
-        let root = sessions[slot]!.tasks.errors[producer].map { sessions[slot]!.failure(of: producer, $0) }
-        for task in abandon(slot, row: row, root: root) { loseOutputs(slot, of: task, root: root) }
+        let root: TaskFailure? =
+            if let loss = sessions[slot]!.objects.losses[object] {
+                sessions[slot]!.failure(of: loss.obstacle, loss.error)
+            } else if let error = sessions[slot]!.tasks.errors[producer] {
+                sessions[slot]!.failure(of: producer, error)
+            } else { nil }
+        let error = root.map { Self.dependencyError($0) }
+        for task in abandon(slot, row: row, with: error) { loseOutputs(slot, of: task, with: error) }
     }
 
     // MARK: Cancelling
@@ -337,7 +349,7 @@ extension ServerCore {
         sessions[slot]!.tasks.state[Int(task)] = .cancelled
         sessions[slot]!.cancelledCount += 1
         if sessions[slot]!.tasks.endsHeard(task) { sessions[slot]!.newlyCancelled.append(task) }
-        loseOutputs(slot, of: task, root: nil)
+        loseOutputs(slot, of: task, with: nil)
         releaseInputs(slot, task)
     }
 }

@@ -529,6 +529,31 @@ import Testing
     #expect(messages.contains { if case .assign(let given) = $0 { given.inputs.count == inputCount } else { false } })
 }
 
+@Test func `a long error is not repeated by each task that is not run for it`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1)
+    let session = harness.openSession(SessionOptions(onError: .failDescendants, isDetached: true, resumeToken: "t"))
+    _ = harness.request { .openLease($0, session, resumeToken: "t") }
+    var build = SubmitBuilder()
+    let template = build.template()
+    let first = build.row(template)
+    let second = build.row(template, [first], count: 50)
+    build.row(template, [second])
+    let submit = build.submit
+    _ = harness.request { .submit($0, session, submit) }
+    let message = String(repeating: "é", count: 500_000)
+    harness.say(worker, harness.takeAssignments(worker).map { .failed($0.attempt, TaskError(.user, message)) })
+    let failures = harness.leaseLines.compactMap { if case .failed(_, let failure) = $0 { failure } else { nil } }
+    #expect(failures.count == 52 && failures[0].error.message == message)
+    #expect(failures.dropFirst().allSatisfy { $0.error.message.hasPrefix("not run, since task x/y (0) failed: é") && $0.error.message.utf8.count < 2100 })
+    var more = SubmitBuilder(firstObject: 52, firstTemplate: 1)
+    more.row(more.template(), [first])
+    let last = more.submit
+    _ = harness.request { .submit($0, session, last) }
+    guard case .failed(52, let late)? = harness.leaseLines.last else { return #expect(Bool(false), "a later one fails at once") }
+    #expect(late.error.message.utf8.count < 2100)
+}
+
 @Test func `what one event drops goes in messages of a bounded size`() {
     var harness = CoreHarness()
     let worker = harness.join(1)
