@@ -347,6 +347,10 @@ def case_handed_py_c(args):
     handed(args, "py", "c")
 
 
+def case_handed_py_py(args):
+    handed(args, "py", "py")
+
+
 def case_subworker_start(args):
     starting(args)
 

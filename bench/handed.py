@@ -3,7 +3,8 @@
 The task that makes an object writes the time of its end into it; the one that reads it notes when it had the first
 byte, the first of the last page, and all of them. Both are of CLOCK_MONOTONIC, which is the same in all processes.
 Pairs of such tasks run twice: one after the other, so that the times between are nothing but the way from process to
-process; and all submitted at once, on both CPUs, where making counts too.
+process; and all submitted at once, on both CPUs, where making counts too. Python makes them in two ways: in memory of
+its own, which is copied after the end of the task, and in place.
 """
 
 import statistics
@@ -37,6 +38,17 @@ def python_tasks():
         return data.data.cast("B")
 
     @remote()
+    def make_in_place(ctx, size, _=None):
+        import os
+        import time
+
+        data = ctx.empty(size // 8, "u8")
+        data[:] = 0x0101010101010101
+        data[0] = os.getpid()
+        data[1] = time.monotonic_ns()
+        return data
+
+    @remote()
     def take(ctx, data):
         import os
         import struct
@@ -54,18 +66,22 @@ def python_tasks():
         done = time.monotonic_ns()
         return struct.pack("=7Q", int(words[0]), int(words[1]), os.getpid(), first, last, done, total)
 
-    make.task_type, take.task_type = "maker/call", "reader/call"
-    return make, take
+    make.task_type = make_in_place.task_type = "maker/call"
+    take.task_type = "reader/call"
+    return make, make_in_place, take
 
 
-def maker(language):
-    """make(size, after): a task that makes an object once another one is done."""
+def makers(language):
+    """Each way to make an object by its name: make(size, after), a task that does so once another one is done."""
     from rain.client import Task
 
     if language == "c":
-        return lambda size, after: Task("maker/make", [after] if after else (), arguments=size)
-    make, _ = python_tasks()
-    return lambda size, after: make(size, after) if after else make(size)
+        return {"in place": lambda size, after: Task("maker/make", [after] if after else (), arguments=size)}
+    make, make_in_place, _ = python_tasks()
+    return {
+        "copied": lambda size, after: make(size, after) if after else make(size),
+        "in place": lambda size, after: make_in_place(size, after) if after else make_in_place(size),
+    }
 
 
 def reader(language):
@@ -73,7 +89,7 @@ def reader(language):
 
     if language == "c":
         return lambda made: Task("reader/take", [made])
-    _, take = python_tasks()
+    *_, take = python_tasks()
     return take
 
 
@@ -115,28 +131,29 @@ def memcpy_rate(size):
 def handed(args, from_language, to_language):
     commands = {"c": str(HAND), "py": [sys.executable, "-u", "-m", "rain.subworker"]}
     subworkers = {"maker": commands[from_language], "reader": commands[to_language]}
-    make, take = maker(from_language), reader(to_language)
+    take = reader(to_language)
     with cluster() as running:
-        sizes = {size: 2 for size in SIZES if size <= 1 << 24} if args.quick else SIZES
-        for size, count in sizes.items():
-            times, runs, rates = [], [], []
-            with running.session(subworkers=subworkers) as session:
-                all_at_once(session, make, take, 1 << 20, 2)  # Both subworkers have started.
-            for _ in range(args.repeat):
+        for size, count in ({size: 2 for size in SIZES if size <= 1 << 24} if args.quick else SIZES).items():
+            for way, make in makers(from_language).items():
+                times, runs, rates = [], [], []
                 with running.session(subworkers=subworkers) as session:
-                    times += one_after_the_other(session, make, take, size, count)
-                with running.session(subworkers=subworkers) as session:
-                    runs.append(all_at_once(session, make, take, size, count))
-                rates.append(memcpy_rate(size))
-            first, last, done = (statistics.median(values) for values in zip(*times))
-            emit(
-                *(f"handed-{from_language}-{to_language}", count, runs),
-                "all at once, making included; us: after the end of the maker, one pair after the other; medians",
-                *(peak_mib(running.server_pid), "GB", count * size / 1e9),
-                bytes=size,
-                first_byte_us=round(first * 1e6, 1),
-                last_page_us=round(last * 1e6, 1),
-                all_bytes_us=round(done * 1e6, 1),
-                all_bytes_gb_per_s=round(size / done / 1e9, 3),
-                memcpy_gb_per_s=round(statistics.median(rates), 2),
-            )
+                    all_at_once(session, make, take, 1 << 20, 2)  # Both subworkers have started.
+                for _ in range(args.repeat):
+                    with running.session(subworkers=subworkers) as session:
+                        times += one_after_the_other(session, make, take, size, count)
+                    with running.session(subworkers=subworkers) as session:
+                        runs.append(all_at_once(session, make, take, size, count))
+                    rates.append(memcpy_rate(size))
+                first, last, done = (statistics.median(values) for values in zip(*times))
+                emit(
+                    *(f"handed-{from_language}-{to_language}", count, runs),
+                    "all at once, making included; us: after the end of the maker, one pair after the other; medians",
+                    *(peak_mib(running.server_pid), "GB", count * size / 1e9),
+                    bytes=size,
+                    result=way,
+                    first_byte_us=round(first * 1e6, 1),
+                    last_page_us=round(last * 1e6, 1),
+                    all_bytes_us=round(done * 1e6, 1),
+                    all_bytes_gb_per_s=round(size / done / 1e9, 3),
+                    memcpy_gb_per_s=round(statistics.median(rates), 2),
+                )

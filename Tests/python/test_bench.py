@@ -26,7 +26,9 @@ def test_every_case_runs(tmp_path):
     assert list(dict.fromkeys(line["case"] for line in lines)) == cases
     assert all(line["seconds"] > 0 for line in lines)
     handed = [line for line in lines if line["case"].startswith("handed-")]
-    assert [line["bytes"] for line in handed] == [1 << 10, 1 << 16, 1 << 20, 1 << 24] * 3
+    sizes = [1 << 10, 1 << 16, 1 << 20, 1 << 24]
+    both = [(size, way) for size in sizes for way in ("copied", "in place")]
+    assert [(line["bytes"], line["result"]) for line in handed] == [(size, "in place") for size in sizes] * 2 + both * 2
     for line in handed:
         assert 0 < line["first_byte_us"] <= line["last_page_us"] <= line["all_bytes_us"], line
         assert line["memcpy_gb_per_s"] > 0

@@ -1,7 +1,9 @@
 """The Python subworker, driven by a host that speaks its protocol with the `capnp` tool."""
 
+import fcntl
 import json
 import os
+import pickle
 import re
 import socket
 
@@ -375,3 +377,266 @@ def test_the_end_of_the_worker_is_its_end(host):
     host.socket.close()
     assert host.process.wait(20) == 0
     assert not list(host.staging.iterdir())
+
+
+# --- Results in place ------------------------------------------------------------------------------------------------
+
+
+def output_of(host, message):
+    """The bytes of the only output, a file that is removed as by a worker; its content type."""
+    path = re.search(r'path = "([^"]*)"', message)
+    assert path is not None and message.count("path = ") == 1, message
+    data = open(path.group(1), "rb").read()
+    assert [str(file) for file in files_of(host)] == [path.group(1)]
+    os.unlink(path.group(1))
+    content_type = re.search(r'contentType = "([^"]*)"', message)
+    return data, content_type and content_type.group(1)
+
+
+def files_of(host):
+    return [path for path in host.staging.iterdir() if path.is_file()]
+
+
+def written(host):
+    with open(f"/proc/{host.process.pid}/io") as file:
+        return int(re.search(r"wchar: (\d+)", file.read()).group(1))
+
+
+RESULTS_IN_PLACE = {
+    "whole": (lambda ctx, a: a, slice(None)),
+    "beginning": (lambda ctx, a: a[:50_001], slice(50_001)),
+    "bytes": (lambda ctx, a: a.data.cast("B")[: 8 * 70_000], slice(70_000)),
+    "shape": (lambda ctx, a: a.reshape(100, 1000), slice(None)),
+    "blob": (lambda ctx, a: ctx.blob(a, encode="array"), slice(None)),
+    "attributes": (lambda ctx, a: ctx.blob(memoryview(a), content_type="array/i8"), slice(None)),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS_IN_PLACE)
+def test_a_result_in_place_is_not_copied(host, name):
+    give, expected = RESULTS_IN_PLACE[name]
+
+    def f(ctx):
+        array = ctx.empty(100_000, "i8")
+        assert not array.any()
+        array[:] = range(100_000)
+        return give(ctx, array)
+
+    task = Task(host, f)
+    for _ in range(2):
+        before = written(host)
+        data, content_type = output_of(host, task())
+        assert written(host) - before < 4096
+        assert (numpy.frombuffer(data, "i8") == numpy.arange(100_000)[expected]).all()
+        assert content_type == {"bytes": None, "attributes": "array/i8", "shape": "array/i8[100,1000]"}.get(
+            name, f"array/i8[{len(data) // 8}]"
+        )
+    assert host.end() == 0 and not list(host.staging.iterdir())
+
+
+RESULTS_COPIED = {
+    "not the beginning": lambda ctx, a: a[1:],
+    "transposed": lambda ctx, a: a.reshape(100, 1000).T,
+    "every second": lambda ctx, a: a[::2],
+    "backwards": lambda ctx, a: a[::-1].data,
+    "of another task": lambda ctx, a: a + 0,
+    "Fortran": lambda ctx, a: numpy.asfortranarray(a.reshape(100, 1000)).data,
+    "pickled": lambda ctx, a: ctx.pickled({"a": a, "b": 1}),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS_COPIED)
+def test_another_part_of_memory_is_copied(host, name):
+    give = RESULTS_COPIED[name]
+
+    def f(ctx):
+        array = ctx.empty(100_000, "i8")
+        array[:] = range(100_000)
+        return give(ctx, array)
+
+    data, content_type = output_of(host, Task(host, f)())
+    whole = numpy.arange(100_000)
+    expected = give(type("Context", (), {"pickled": staticmethod(lambda value: value)}), whole)
+    if name == "pickled":
+        value = decode_value(data, content_type)
+        assert value["b"] == 1 and (value["a"] == whole).all()
+    elif content_type is None:
+        assert data == expected.tobytes()
+    else:
+        assert (decode_value(data, content_type) == expected).all()
+    assert host.end() == 0 and not list(host.staging.iterdir())
+
+
+def test_what_is_kept_never_reaches_the_result(host):
+    kept = []
+
+    def f(ctx, way):
+        array = ctx.empty(100_000, "i8")
+        array[:] = 7
+        kept.append((array, 7))
+        unused = ctx.empty(50_000, "i8")
+        unused[:] = 8
+        kept.append((unused, 8))
+        if way.get_str() == "fails":
+            raise ValueError("after all")
+        return array if way.get_str() == "whole" else array[:30_001]
+
+    def after(ctx):
+        wrong = sum(int((array != value).sum()) for array, value in kept)
+        for array, _ in kept:
+            array[:] = 9
+        wrong += sum(int((array != 9).sum()) for array, _ in kept)
+        return f"{len(kept)} {wrong}"
+
+    class Both:
+        def __call__(self, ctx, *inputs):
+            return f(ctx, *inputs) if inputs else after(ctx)
+
+    task = Task(host, Both())
+    kept_data = inline(99, task.data, keep=True)
+    paths = []
+    for number, way in enumerate([b"whole", b"part", b"fails"]):
+        host.call(1, [kept_data if number == 0 else cached(99, len(task.data)), inline(1, way)])
+        message = host.receive()
+        if way == b"fails":
+            assert "ValueError: after all" in message
+        else:
+            paths.append(re.search(r'path = "([^"]*)"', message).group(1))
+    host.call(1, [cached(99, len(task.data))])
+    assert value_of(host.receive()) == b"6 0"
+    for path, size in zip(paths, [100_000, 30_001]):
+        data = numpy.fromfile(path, "i8")
+        assert len(data) == size and (data == 7).all()
+    assert sorted(map(str, files_of(host))) == sorted(paths)
+    # The object is nobody's to write to any more: what the worker asks before it takes it.
+    for path in paths:
+        with open(path, "rb") as file:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    # Kept memory is this process's own: it maps no file of the worker's but those two.
+    maps = open(f"/proc/{host.process.pid}/maps").read()
+    assert {line.split()[-1] for line in maps.splitlines() if str(host.staging) in line} <= set(paths)
+    assert all("rw-p" in line for line in maps.splitlines() if str(host.staging) in line)
+
+
+def test_results_in_place_of_several_outputs(host):
+    def f(ctx):
+        a, b, c = (ctx.empty(20_000, "i8") for _ in range(3))
+        for _ in range(50):  # What nobody has any more is given back.
+            c = ctx.empty(20_000, "i8")
+        a[:], b[:], c[:] = 1, 2, 3
+        assert len([file for file in os.listdir("..") if not file.startswith("work-")]) == 4  # The last `c`s.
+        return b, a, b, numpy.full(20_000, 5)
+
+    message = Task(host, f, outputs=("a", "b", "c", "d"))()
+    paths = re.findall(r'path = "([^"]*)"', message)
+    assert [numpy.fromfile(path, "i8").tolist() for path in paths] == [[value] * 20_000 for value in (2, 1, 2, 5)]
+    assert sorted(map(str, files_of(host))) == sorted(paths)
+
+
+def test_a_buffer_grows_as_it_is_written(host):
+    def f(ctx, how):
+        buffer = ctx.buffer()
+        if how.get_str() == "pickle":
+            import pickle
+
+            pickle.dump(list(range(100_000)), buffer)
+        elif how.get_str() == "steps":
+            for number in range(2000):
+                assert buffer.write(b"%199d\n" % number) == 200
+        elif how.get_str() == "resize":
+            buffer.resize(10)
+            with memoryview(buffer) as view:
+                view[:] = b"0123456789"
+                try:
+                    buffer.resize(20)
+                except BufferError as error:
+                    assert "can't be resized" in str(error)
+                else:
+                    raise AssertionError
+            for size in (200_000, 12, 400_000, 150_000):
+                buffer.resize(size)
+            assert len(buffer) == 150_000 and bytes(buffer) == b"0123456789" + bytes(149_990)
+        else:
+            buffer.write(b"small")
+        return buffer
+
+    task = Task(host, f)
+    ways = {
+        "pickle": pickle.dumps(list(range(100_000))),
+        "steps": b"".join(b"%199d\n" % number for number in range(2000)),
+        "resize": b"0123456789" + bytes(149_990),
+    }
+    for way, expected in ways.items():
+        assert output_of(host, task(inline(1, way.encode())))[0] == expected
+    assert value_of(task(inline(1, b"small"))) == b"small"
+
+
+def test_an_array_that_a_child_can_still_write_to_is_copied(host):
+    def f(ctx):
+        array = ctx.empty(100_000, "i8")
+        ready = os.pipe()
+        if os.fork() == 0:
+            import ctypes
+
+            ctypes.CDLL(None).prctl(1, 9)  # It ends with its parent.
+            array[:] = 7
+            os.write(ready[1], b"x")
+            import time
+
+            while True:
+                time.sleep(60)
+        os.read(ready[0], 1)
+        return array
+
+    data, _ = output_of(host, Task(host, f)())
+    assert (numpy.frombuffer(data, "i8") == 7).all()
+
+
+def test_small_and_empty_arrays(host):
+    def f(ctx, what):
+        array = ctx.empty(*json.loads(what.get_str()))
+        array[...] = 1
+        return array
+
+    task = Task(host, f)
+    cases = {'[3, "i4"]': "array/i4[3]", "[[0, 5]]": "array/f8[0,5]", '[[], "u1"]': "array/u1[]", "[0]": "array/f8[0]"}
+    for what, content_type in cases.items():
+        message = task(inline(1, what.encode()))
+        assert f'contentType = "{content_type}"' in message
+        value = decode_value(
+            b"".join(values_of(message)), content_type
+        )  # Nothing at all for an array without elements.
+        assert numpy.array_equal(value, numpy.ones(*json.loads(what)))
+    for what, error in {"[-1]": "negative dimensions", '[3, "O"]': "Python objects", '["x"]': "integer"}.items():
+        assert error in task(inline(1, what.encode()))
+
+
+def test_memory_whose_call_is_over(host):
+    class Keeps:
+        kept = None
+
+        def __call__(self, ctx):
+            if self.kept is None:
+                self.kept = ctx, ctx.buffer(10), ctx.buffer(100_000)
+                return b"first"
+            errors = []
+            for use in (
+                lambda: self.kept[0].empty(10),
+                lambda: self.kept[0].debug("x"),
+                lambda: self.kept[1].resize(5),
+                lambda: self.kept[2].write(b"x"),
+            ):
+                try:
+                    use()
+                except RuntimeError as error:
+                    errors.append(str(error))
+            return "\n".join(errors)
+
+    data = cloudpickle.dumps(Keeps())
+    host.template(1)
+    host.call(1, [inline(5, data, keep=True)])
+    assert value_of(host.receive()) == b"first"
+    host.call(1, [cached(5, len(data))])
+    context = b"the call of this context is over"
+    assert value_of(host.receive()).split(b"\n") == [context] * 2 + [b"the call of this buffer is over"] * 2
+    assert not files_of(host)

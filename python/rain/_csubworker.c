@@ -4,9 +4,11 @@
  *   Subworker.next()     -> Call, or None when the worker is gone or asked to end
  *   Call                 what a task sees of its call; finish() ends it
  *   Mapping              the bytes of a large input, by the buffer protocol
+ *   Buffer               memory for an output, by the buffer protocol
  *
  * A program may keep views of an input for longer than the call (an array in a cache, say), so what it gets never is the
- * scaffold's memory: small inputs are copied into bytes, large ones are mapped here, and the map lives as long as a view. */
+ * scaffold's memory: small inputs are copied into bytes, large ones are mapped here, and the map lives as long as a view.
+ * A Buffer is kept like that too: when its call ends the scaffold makes its pages this process's own. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -106,15 +108,37 @@ typedef struct {
     PyObject ob_base;
     csw_call *call; /* NULL after finish() */
     PyObject *subworker;
+    PyObject *buffers; /* list of each Buffer of the call that may still be used; NULL: there was none */
+    int is_waiting;    /* a thread of this process is in the scaffold, without the interpreter's lock */
 } Call;
 
 static PyTypeObject call_type;
+/* Held while a call is waiting. There is one call at a time. */
+static PyThread_type_lock waiting_lock;
 
 /* The scaffold's call, or NULL with an exception when it is over. */
 static csw_call *open_call(PyObject *self) {
-    csw_call *call = ((Call *)self)->call;
-    if (call == NULL) PyErr_SetString(PyExc_RuntimeError, "the call of this context is over");
-    return call;
+    Call *call = (Call *)self;
+    while (call->is_waiting) {
+        Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(waiting_lock, WAIT_LOCK);
+        PyThread_release_lock(waiting_lock);
+        Py_END_ALLOW_THREADS
+    }
+    if (call->call == NULL) PyErr_SetString(PyExc_RuntimeError, "the call of this context is over");
+    return call->call;
+}
+
+/* Lets other threads run while this one is in a function of the call that may wait; those that want the call wait, too. */
+static PyThreadState *leave_interpreter(Call *call) {
+    PyThread_acquire_lock(waiting_lock, WAIT_LOCK);
+    call->is_waiting = 1;
+    return PyEval_SaveThread();
+}
+
+static void enter_interpreter(Call *call, PyThreadState *state) {
+    PyEval_RestoreThread(state);
+    call->is_waiting = 0;
+    PyThread_release_lock(waiting_lock);
 }
 
 static PyObject *raise_call(csw_call *call, csw_status status) {
@@ -133,6 +157,7 @@ static PyObject *bytes_of(csw_bytes bytes) {
 }
 
 static void call_dealloc(PyObject *self) {
+    Py_XDECREF(((Call *)self)->buffers);
     Py_XDECREF(((Call *)self)->subworker);
     PyObject_Free(self);
 }
@@ -278,8 +303,226 @@ static PyObject *call_staging_path(PyObject *self, PyObject *Py_UNUSED(ignored))
     return status == CSW_OK ? PyUnicode_DecodeFSDefault(path) : raise_call(call, status);
 }
 
+/* --- Buffer ----------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject ob_base;
+    Call *call;         /* NULL when it is over */
+    csw_memory *memory; /* NULL while it is so small that the output will go into the message */
+    char *data;         /* of the memory; else of PyMem, with room for `capacity` bytes */
+    Py_ssize_t size, capacity;
+    Py_ssize_t view_count; /* -1: another thread gives it another size */
+} Buffer;
+
+static PyTypeObject buffer_type;
+
+/* Memory for an output, or NULL with an exception. */
+static csw_memory *open_memory(Call *call, Py_ssize_t size) {
+    csw_memory *memory;
+    PyThreadState *state = leave_interpreter(call);
+    csw_status status = csw_memory_open(call->call, (size_t)size, &memory);
+    enter_interpreter(call, state);
+    if (status != CSW_OK) raise_call(call->call, status);
+    return memory;
+}
+
+static int is_large(Call *call, Py_ssize_t size) {
+    return (size_t)size > csw_inline_bytes_max(csw_call_subworker(call->call));
+}
+
+/* Lets go of the buffers that nobody else has. */
+static int drop_unused(Call *call) {
+    for (Py_ssize_t i = call->buffers == NULL ? 0 : PyList_GET_SIZE(call->buffers); i-- > 0;)
+        if (Py_REFCNT(PyList_GET_ITEM(call->buffers, i)) == 1 && PyList_SetSlice(call->buffers, i, i + 1, NULL) != 0)
+            return -1;
+    return 0;
+}
+
+PyDoc_STRVAR(call_buffer_doc, "buffer(size)\n--\n\nZeroed memory for an output.");
+
+static PyObject *call_buffer(PyObject *self, PyObject *argument) {
+    Call *call = (Call *)self;
+    Py_ssize_t size = PyNumber_AsSsize_t(argument, PyExc_OverflowError);
+    if ((size == -1 && PyErr_Occurred()) || open_call(self) == NULL) return NULL;
+    if (size < 0) return PyErr_Format(PyExc_ValueError, "a buffer of %zd bytes", size);
+    if (call->buffers == NULL && (call->buffers = PyList_New(0)) == NULL) return NULL;
+    if (drop_unused(call) != 0) return NULL;
+    Buffer *buffer = PyObject_New(Buffer, &buffer_type);
+    if (buffer == NULL) return NULL;
+    *buffer = (Buffer){.ob_base = buffer->ob_base, .call = call, .size = size, .capacity = size};
+    if (is_large(call, size)) {
+        buffer->memory = open_memory(call, size);
+        if (buffer->memory != NULL) buffer->data = csw_memory_data(buffer->memory);
+    } else {
+        buffer->data = PyMem_Calloc((size_t)size + 1, 1);
+        if (buffer->data == NULL) PyErr_NoMemory();
+    }
+    if (buffer->data == NULL || PyList_Append(call->buffers, (PyObject *)buffer) != 0) Py_CLEAR(buffer);
+    return (PyObject *)buffer;
+}
+
+static void buffer_dealloc(PyObject *self) {
+    Buffer *buffer = (Buffer *)self;
+    if (buffer->memory != NULL)
+        csw_memory_close(buffer->memory);
+    else
+        PyMem_Free(buffer->data);
+    PyObject_Free(self);
+}
+
+static int buffer_getbuffer(PyObject *self, Py_buffer *view, int flags) {
+    Buffer *buffer = (Buffer *)self;
+    if (buffer->view_count < 0) {
+        PyErr_SetString(PyExc_BufferError, "the buffer is being resized");
+        view->obj = NULL;
+        return -1;
+    }
+    if (PyBuffer_FillInfo(view, self, buffer->data, buffer->size, 0, flags) != 0) return -1;
+    buffer->view_count += 1;
+    return 0;
+}
+
+static void buffer_releasebuffer(PyObject *self, Py_buffer *Py_UNUSED(view)) {
+    ((Buffer *)self)->view_count -= 1;
+}
+
+static Py_ssize_t buffer_length(PyObject *self) {
+    return ((Buffer *)self)->size;
+}
+
+/* Gives a small buffer another size. Returns whether it succeeded. */
+static int resize_small(Buffer *buffer, Py_ssize_t size) {
+    if (size > buffer->capacity) {
+        Py_ssize_t capacity = size > 2 * buffer->capacity ? size : 2 * buffer->capacity;
+        char *data = PyMem_Realloc(buffer->data, (size_t)capacity + 1);
+        if (data == NULL) {
+            PyErr_NoMemory();
+            return 0;
+        }
+        buffer->data = data;
+        buffer->capacity = capacity;
+    }
+    if (size > buffer->size) memset(buffer->data + buffer->size, 0, (size_t)(size - buffer->size));
+    buffer->size = size;
+    return 1;
+}
+
+static int resize_memory(Buffer *buffer, Py_ssize_t size) {
+    Call *call = buffer->call;
+    void *data;
+    buffer->view_count = -1;
+    PyThreadState *state = leave_interpreter(call);
+    csw_status status = csw_memory_resize(buffer->memory, (size_t)size, &data);
+    enter_interpreter(call, state);
+    buffer->view_count = 0;
+    buffer->data = data;
+    if (status != CSW_OK) {
+        raise_call(call->call, status);
+        return 0;
+    }
+    buffer->size = size;
+    return 1;
+}
+
+/* Goes on in memory of an object. */
+static int become_memory(Buffer *buffer, Py_ssize_t size) {
+    csw_memory *memory = open_memory(buffer->call, size);
+    if (memory == NULL) return 0;
+    memcpy(csw_memory_data(memory), buffer->data, (size_t)buffer->size);
+    PyMem_Free(buffer->data);
+    buffer->memory = memory;
+    buffer->data = csw_memory_data(memory);
+    buffer->size = size;
+    return 1;
+}
+
+static int resize_buffer(Buffer *buffer, Py_ssize_t size) {
+    if (size < 0) {
+        PyErr_Format(PyExc_ValueError, "a buffer of %zd bytes", size);
+    } else if (buffer->call == NULL || open_call((PyObject *)buffer->call) == NULL) {
+        PyErr_Clear();
+        PyErr_SetString(PyExc_RuntimeError, "the call of this buffer is over");
+    } else if (buffer->view_count != 0) {
+        PyErr_SetString(PyExc_BufferError, "a buffer that an array or a memoryview uses can't be resized");
+    } else if (buffer->memory != NULL) {
+        return resize_memory(buffer, size);
+    } else {
+        return is_large(buffer->call, size) ? become_memory(buffer, size) : resize_small(buffer, size);
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(
+    buffer_resize_doc, "resize(size)\n--\n\n"
+                       "Makes it larger, by zeros, or smaller. Not while an array or a memoryview uses it.");
+
+static PyObject *buffer_resize(PyObject *self, PyObject *argument) {
+    Py_ssize_t size = PyNumber_AsSsize_t(argument, PyExc_OverflowError);
+    if ((size == -1 && PyErr_Occurred()) || !resize_buffer((Buffer *)self, size)) return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    buffer_write_doc, "write(data)\n--\n\nAppends bytes, as a file does; so `pickle.dump(value, buffer)` works too.");
+
+static PyObject *buffer_write(PyObject *self, PyObject *argument) {
+    Buffer *buffer = (Buffer *)self;
+    Py_buffer view;
+    PyObject *result = NULL;
+    if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE) != 0) return NULL;
+    Py_ssize_t size = buffer->size;
+    if (view.len > PY_SSIZE_T_MAX - size) {
+        PyErr_NoMemory();
+    } else if (resize_buffer(buffer, size + view.len)) {
+        memcpy(buffer->data + size, view.buf, (size_t)view.len);
+        result = PyLong_FromSsize_t(view.len);
+    }
+    PyBuffer_Release(&view);
+    return result;
+}
+
+static PyMethodDef buffer_methods[] = {
+    {"resize", buffer_resize, METH_O, buffer_resize_doc},
+    {"write", buffer_write, METH_O, buffer_write_doc},
+    {NULL, NULL, 0, NULL},
+};
+static PyBufferProcs buffer_procedures = {.bf_getbuffer = buffer_getbuffer, .bf_releasebuffer = buffer_releasebuffer};
+static PySequenceMethods buffer_sequence = {.sq_length = buffer_length};
+static PyTypeObject buffer_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "rain._csubworker.Buffer",
+    .tp_doc = PyDoc_STR("Writable memory that becomes an output without a copy."),
+    .tp_basicsize = sizeof(Buffer),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_dealloc = buffer_dealloc,
+    .tp_methods = buffer_methods,
+    .tp_as_buffer = &buffer_procedures,
+    .tp_as_sequence = &buffer_sequence,
+};
+
+/* The buffer whose first bytes these are, or NULL. */
+static Buffer *buffer_of(Call *call, const Py_buffer *view) {
+    for (Py_ssize_t i = call->buffers == NULL ? 0 : PyList_GET_SIZE(call->buffers); i-- > 0;) {
+        Buffer *buffer = (Buffer *)PyList_GET_ITEM(call->buffers, i);
+        if (buffer->memory != NULL && buffer->data == view->buf && view->len <= buffer->size) return buffer;
+    }
+    return NULL;
+}
+
+PyDoc_STRVAR(call_holds_doc, "holds(data)\n--\n\nWhether these are the first bytes of a large buffer of this call.");
+
+static PyObject *call_holds(PyObject *self, PyObject *data) {
+    Py_buffer view;
+    if (open_call(self) == NULL || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) != 0) return NULL;
+    int holds = buffer_of((Call *)self, &view) != NULL;
+    PyBuffer_Release(&view);
+    return PyBool_FromLong(holds);
+}
+
+/* --- Outputs of a call ------------------------------------------------------------------------------------------ */
+
 /* Makes output i the bytes of several objects, one after the other. Returns whether it succeeded. */
-static int output_parts(csw_call *call, size_t i, PyObject *parts) {
+static int output_parts(Call *self, size_t i, PyObject *parts) {
+    csw_call *call = self->call;
     Py_ssize_t count = PyList_GET_SIZE(parts);
     Py_buffer *views = PyMem_Calloc((size_t)count + 1, sizeof(Py_buffer));
     csw_bytes *pieces = PyMem_Calloc((size_t)count + 1, sizeof(csw_bytes));
@@ -296,10 +539,11 @@ static int output_parts(csw_call *call, size_t i, PyObject *parts) {
         size += pieces[taken].size = (size_t)views[taken].len;
     }
     /* A large one is written, and may have to wait for room. */
-    csw_status status;
-    PyThreadState *others = size > csw_inline_bytes_max(csw_call_subworker(call)) ? PyEval_SaveThread() : NULL;
-    status = csw_output_parts(call, i, pieces, (size_t)count);
-    if (others != NULL) PyEval_RestoreThread(others);
+    Buffer *buffer = count == 1 ? buffer_of(self, views) : NULL;
+    PyThreadState *state = size > csw_inline_bytes_max(csw_call_subworker(call)) ? leave_interpreter(self) : NULL;
+    csw_status status = buffer != NULL ? csw_output_memory(call, i, buffer->memory, size)
+                                       : csw_output_parts(call, i, pieces, (size_t)count);
+    if (state != NULL) enter_interpreter(self, state);
     if (status != CSW_OK)
         raise_call(call, status);
     else
@@ -336,12 +580,12 @@ static PyObject *call_set_output(PyObject *self, PyObject *arguments) {
     if (PyBytes_CheckExact(data) && (size_t)PyBytes_GET_SIZE(data) <= csw_inline_bytes_max(csw_call_subworker(call))) {
         status = csw_output_bytes(call, (size_t)i, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
     } else if (PyList_CheckExact(data)) {
-        if (!output_parts(call, (size_t)i, data)) return NULL;
+        if (!output_parts((Call *)self, (size_t)i, data)) return NULL;
     } else {
         PyObject *parts = PyList_New(1);
         if (parts == NULL) return NULL;
         PyList_SET_ITEM(parts, 0, Py_NewRef(data));
-        int is_done = output_parts(call, (size_t)i, parts);
+        int is_done = output_parts((Call *)self, (size_t)i, parts);
         Py_DECREF(parts);
         if (!is_done) return NULL;
     }
@@ -410,9 +654,15 @@ static PyObject *call_set_attributes(PyObject *self, PyObject *argument) {
 static PyObject *end_call(PyObject *self, csw_call *call, csw_status outcome) {
     csw_subworker *subworker = csw_call_subworker(call);
     csw_status status;
-    ((Call *)self)->call = NULL;
+    Call *ended = (Call *)self;
+    /* One that nobody has is given up here, for less than making its pages this process's own. */
+    if (drop_unused(ended) != 0) PyErr_Clear();
+    ended->call = NULL;
+    for (Py_ssize_t i = ended->buffers == NULL ? 0 : PyList_GET_SIZE(ended->buffers); i-- > 0;)
+        ((Buffer *)PyList_GET_ITEM(ended->buffers, i))->call = NULL;
     Py_BEGIN_ALLOW_THREADS status = csw_finish(call, outcome);
-    Py_END_ALLOW_THREADS if (status != CSW_OK) {
+    Py_END_ALLOW_THREADS Py_CLEAR(ended->buffers);
+    if (status != CSW_OK) {
         PyErr_SetString(subworker_error, csw_message(subworker));
         return NULL;
     }
@@ -450,6 +700,8 @@ static PyMethodDef call_methods[] = {
     {"output_content_type", call_output_content_type, METH_O, PyDoc_STR("As the client declared it.")},
     {"output_is_directory", call_output_is_directory, METH_O, PyDoc_STR("As the client declared it.")},
     {"staging_path", call_staging_path, METH_NOARGS, PyDoc_STR("A fresh path for an output; nothing is there.")},
+    {"buffer", call_buffer, METH_O, call_buffer_doc},
+    {"holds", call_holds, METH_O, call_holds_doc},
     {"set_output", call_set_output, METH_VARARGS, call_set_output_doc},
     {"set_output_path", call_set_output_path, METH_VARARGS, call_set_output_path_doc},
     {"pass_input", call_pass_input, METH_VARARGS, call_pass_input_doc},
@@ -517,6 +769,8 @@ static PyObject *subworker_next(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     if (call == NULL) return NULL;
     call->call = open;
     call->subworker = Py_NewRef(self);
+    call->buffers = NULL;
+    call->is_waiting = 0;
     return (PyObject *)call;
 }
 
@@ -589,12 +843,16 @@ static struct PyModuleDef module_definition = {
 };
 
 PyMODINIT_FUNC PyInit__csubworker(void) {
-    if (PyType_Ready(&mapping_type) != 0 || PyType_Ready(&call_type) != 0 || PyType_Ready(&subworker_type) != 0)
+    if (PyType_Ready(&mapping_type) != 0 || PyType_Ready(&buffer_type) != 0 || PyType_Ready(&call_type) != 0 ||
+        PyType_Ready(&subworker_type) != 0)
         return NULL;
+    waiting_lock = PyThread_allocate_lock();
+    if (waiting_lock == NULL) return PyErr_NoMemory();
     PyObject *module = PyModule_Create(&module_definition);
     if (module == NULL) return NULL;
     subworker_error = PyErr_NewException("rain._csubworker.Error", NULL, NULL);
-    if (subworker_error == NULL || PyModule_AddObjectRef(module, "Error", subworker_error) != 0) {
+    if (subworker_error == NULL || PyModule_AddObjectRef(module, "Error", subworker_error) != 0 ||
+        PyModule_AddObjectRef(module, "Buffer", (PyObject *)&buffer_type) != 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -1,12 +1,21 @@
 """What a remote function gets as its first argument."""
 
 import json
+import math
+import operator
 import os
 
+from .._csubworker import Buffer
 from ..common.content_type import check_content_type
 from ..common.data_instance import DataInstance
 from ..common.directory import DirectoryInstance, copy_tree, pack, unpack
 from ..common.errors import RainException
+
+
+def plain_view(value) -> memoryview:
+    """The bytes of something with a buffer, as a view; in the order of C, by a copy where they don't lie in it."""
+    view = memoryview(value)
+    return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
 
 
 class ContextInfo:
@@ -92,14 +101,57 @@ class Context:
             from ..common.content_type import encode_parts
 
             parts, content_type = encode_parts(value, check_content_type(encode))
-            return DataInstance(parts[0] if len(parts) == 1 else b"".join(parts), content_type)
+            return DataInstance(self._gathered(parts), content_type)
         if isinstance(value, str):
             if content_type is not None:
                 raise RainException("content_type goes with bytes; for a str use encode='text-…' or nothing")
             return DataInstance(value.encode(), "text")
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return DataInstance(bytes(value), check_content_type(content_type))
+        if isinstance(value, bytes):
+            return DataInstance(value, check_content_type(content_type))
+        if isinstance(value, (bytearray, memoryview, Buffer)):
+            return DataInstance(self._gathered([plain_view(value)]), check_content_type(content_type))
         raise RainException(f"a value of type {type(value).__name__} needs encode=…, such as encode='pickle'")
+
+    def _gathered(self, parts):
+        """The bytes of a result, which don't change when its parts do; large ones are copied once in all."""
+        if len(parts) == 1 and (type(parts[0]) is bytes or self._call.holds(parts[0])):
+            return parts[0]
+        buffer = self._call.buffer(sum(map(len, parts)))
+        with memoryview(buffer) as view:
+            position = 0
+            for part in parts:
+                view[position : position + len(part)] = part
+                position += len(part)
+        return buffer
+
+    def empty(self, shape, dtype="f8"):
+        """A numpy array in the memory of a result: to return it, or the beginning of it, copies nothing.
+
+        It may be kept for longer than the task, and then is an array of this process alone.
+
+        Args:
+            shape: a number or a tuple, as in `numpy.empty`; it is all zeros.
+            dtype: of the elements: anything but objects.
+        """
+        import numpy
+
+        kind = numpy.dtype(dtype)
+        if kind.hasobject:
+            raise RainException("an array of Python objects can't lie in the memory of a result: use numpy.empty")
+        shape = (tuple(shape) if hasattr(shape, "__len__") else (shape,)) + kind.shape
+        kind = kind.base
+        size = math.prod(map(operator.index, shape)) * kind.itemsize
+        if size <= 0:
+            return numpy.zeros(shape, kind)  # Or numpy's own words on why not.
+        return numpy.frombuffer(self._call.buffer(size), numpy.uint8).view(kind).reshape(shape)
+
+    def buffer(self, size=0):
+        """Memory of a result, zeroed, for bytes: to return it, or the beginning of a memoryview of it, copies nothing.
+
+        It takes part in the buffer protocol (`memoryview(buffer)`, `file.readinto(buffer)`); `buffer.write(data)`
+        appends as to a file, `buffer.resize(size)` makes it larger or smaller while nothing else uses it.
+        """
+        return self._call.buffer(size)
 
     def directory(self, source) -> DirectoryInstance:
         """A result that is a directory, for an `OutputDir`.

@@ -20,13 +20,13 @@ import time
 from binascii import a2b_base64
 
 from .. import __version__
-from .._csubworker import connect
+from .._csubworker import Buffer, Error, connect
 from ..common import placeholder
 from ..common.content_type import encode_parts, merge_content_types
 from ..common.data_instance import DataInstance
 from ..common.directory import DirectoryInstance, check_kind
 from ..common.errors import RainException
-from .context import Context
+from .context import Context, plain_view
 
 #: More than a tick of the slowest kernel clock, by which files are dated.
 CLOCK_STEP_NANOSECONDS = 20_000_000
@@ -51,12 +51,16 @@ def run():
         template = templates.get(call.template)
         if template is None:
             template = templates[call.template] = Template(call)
+        failure = None
         try:
             template.run(call)
         except BaseException as error:  # Also sys.exit() of a task: it must not end its neighbours' process.
-            call.fail(*describe(error))
-        else:
+            failure = describe(error)
+        # Only here, where nothing of the function is alive any more.
+        if failure is None:
             call.finish()
+        else:
+            call.fail(*failure)
         placeholder.resolve = None
         directory.clean()
     directory.remove()
@@ -289,13 +293,25 @@ def set_output(call, i, value, encode):
     elif isinstance(value, str):
         check_declared(call, i, "text")
         call.set_output(i, value.encode(), "text")
-    elif isinstance(value, (bytes, bytearray, memoryview)):
+    elif isinstance(value, (bytes, bytearray, Buffer)):
         call.set_output(i, value)
+    elif isinstance(value, memoryview):
+        call.set_output(i, plain_view(value))
+    elif is_array(value):
+        parts, content_type = encode_parts(value, "array")
+        check_declared(call, i, content_type)
+        call.set_output(i, parts[0], content_type)
     else:
         raise RainException(
             f"output '{call.output_label(i)}' can't be {summary(value)}: return bytes, str or a data instance, or say "
             "how to turn it into bytes, as in @remote(auto_encode='pickle')"
         )
+
+
+def is_array(value) -> bool:
+    """Whether a value is an array or a scalar of numpy, without more to it (a mask, say) than its bytes."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and (type(value) is numpy.ndarray or isinstance(value, (numpy.generic, numpy.memmap)))
 
 
 def set_directory(call, i, value):
@@ -340,6 +356,6 @@ def describe(error) -> tuple:
         trace = trace.tb_next
     detail = "".join(traceback.format_exception(type(error), error, trace)) if trace is not None else ""
     message = "".join(traceback.format_exception_only(type(error), error)).strip()
-    if isinstance(error, RainException):
+    if isinstance(error, (RainException, Error)):
         message = str(error)
     return tuple(text.encode("utf-8", "replace").decode() for text in (message, detail))
