@@ -12,6 +12,18 @@ enum SubmitLimits {
     static let constantCountMax = 5_000
 }
 
+extension Submit {
+    /// What the client gave as this object of the submit; `nil` for an output. Once it is known that they are numbered in order.
+    func upload(at offset: UInt32) -> Upload? {
+        var (low, high) = (0, uploads.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if uploads[middle].offset < offset { low = middle + 1 } else { high = middle }
+        }
+        return low < uploads.count && uploads[low].offset == offset ? uploads[low] : nil
+    }
+}
+
 extension ServerCore {
     mutating func submit(
         _ request: RequestID, _ id: SessionID, _ submit: Submit, into effects: inout ContiguousArray<ServerEffect>
@@ -110,7 +122,7 @@ extension ServerCore {
             guard UInt64(template) < templateCount else {
                 throw RequestError(.unknownTemplate, "row \(rowIndex): there is no template \(template); the session has \(templateCount) with this submit")
             }
-            let outputs = outputCount(template, submit, first.template, session)
+            let outputs = outputs(template, submit, first.template, session)
             guard outputs.count <= 65_535 else {
                 throw RequestError(.badSubmit, "template \(template) has \(outputs.count) outputs, more than 65535: give a directory, or fewer that hold more")
             }
@@ -156,7 +168,7 @@ extension ServerCore {
             guard option.options.name.utf8.count <= SubmitLimits.nameBytesMax else {
                 throw RequestError(.tooLarge, "row \(option.row): a name of more than \(SubmitLimits.nameBytesMax) bytes")
             }
-            let outputs = outputCount(rows.template[Int(option.row)], submit, first.template, session)
+            let outputs = outputs(rows.template[Int(option.row)], submit, first.template, session)
             for position in option.options.keep where Int(position) >= outputs.count {
                 throw RequestError(.badSubmit, "row \(option.row): keep names output \(position), but its template has \(outputs.count)")
             }
@@ -164,7 +176,7 @@ extension ServerCore {
         return SubmitSize(tasks: UInt32(taskCount), objects: UInt32(objectCount))
     }
 
-    private func outputCount(_ template: UInt32, _ submit: Submit, _ firstTemplate: UInt32, _ session: Session) -> [OutputSpec] {
+    private func outputs(_ template: UInt32, _ submit: Submit, _ firstTemplate: UInt32, _ session: Session) -> [OutputSpec] {
         template < firstTemplate ? session.templates[Int(template)].outputs : submit.templates[Int(template - firstTemplate)].outputs
     }
 
@@ -209,7 +221,7 @@ extension ServerCore {
     func isUpload(_ object: UInt32, _ submit: Submit, _ firstObject: UInt32, _ session: Session) -> Bool {
         object < firstObject
             ? object < session.objects.count && session.objects.producer[Int(object)] == ObjectTable.uploaded
-            : submit.uploads.contains { UInt64($0.offset) + UInt64(firstObject) == UInt64(object) }
+            : submit.upload(at: object - firstObject) != nil
     }
 
     /// Appends the checked submit to the session's columns.

@@ -50,7 +50,7 @@ extension ServerCore {
         let isDirectory =
             program.object < firstObject
             ? session.isDirectory(program.object)
-            : submit.uploads.contains { $0.offset == program.object - firstObject && $0.isDirectory }
+            : submit.upload(at: program.object - firstObject)?.isDirectory ?? false
         if isDirectory {
             let parts = program.path.split(separator: "/", omittingEmptySubsequences: false)
             let isInside = !program.path.isEmpty && parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }

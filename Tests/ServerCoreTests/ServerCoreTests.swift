@@ -554,6 +554,29 @@ import Testing
     #expect(late.error.message.utf8.count < 2100)
 }
 
+@Test func `constants are found among uploads and outputs of the same submit`() {
+    var harness = CoreHarness()
+    let session = harness.openSession(SessionOptions(isDetached: true))
+    var build = SubmitBuilder()
+    let plain = build.template()
+    var (uploads, outputs): ([UInt32], [UInt32]) = ([], [])
+    for _ in 0..<5 {
+        uploads += [build.upload([1]), build.upload([2])]
+        outputs.append(build.row(plain))
+    }
+    func answer(_ constant: UInt32) -> ServerReply? {
+        var (build, harness) = (build, harness)
+        build.row(build.template { $0.constants = [constant] })
+        let submit = build.submit
+        let request = harness.request { .submit($0, session, submit) }
+        return harness.replies[request]
+    }
+    for constant in uploads { #expect({ if case .submitted? = answer(constant) { true } else { false } }(), "object \(constant)") }
+    for constant in outputs + [outputs.last! + 1, outputs.last! + 2, .max] {
+        #expect({ if case .refused(let error)? = answer(constant) { error.code == .unknownObject } else { false } }(), "object \(constant)")
+    }
+}
+
 @Test func `what one event drops goes in messages of a bounded size`() {
     var harness = CoreHarness()
     let worker = harness.join(1)
