@@ -32,7 +32,6 @@ struct ObjectTable: Sendable {
     var given: [UInt32: (label: String, contentType: String, isDirectory: Bool)] = [:]
     var contentTypes: [UInt32: String] = [:]
     var attributes: [UInt32: [UInt8]] = [:]
-    var directories: Set<UInt32> = []
     /// Why objects that existed are lost for good, and the task that would have to run again.
     var losses: [UInt32: (obstacle: UInt32, error: TaskError)] = [:]
 

@@ -135,7 +135,6 @@ extension ServerCore {
         }
         if !output.contentType.isEmpty { sessions[slot]!.objects.contentTypes[object] = output.contentType }
         if !output.attributes.isEmpty { sessions[slot]!.objects.attributes[object] = output.attributes }
-        if output.isDirectory { sessions[slot]!.objects.directories.insert(object) }
         if let worker {
             sessions[slot]!.objects.addHolder(UInt32(worker), of: object)
             workers[worker]?.objectCount += 1
