@@ -19,8 +19,9 @@ package struct ServerLink: Sendable {
     package let worker: WorkerID
     private let epoch: ServerEpoch
     private var flow = BatchFlow<ServerMessage>()
-    /// When the connection went; `nil` while there is one.
+    /// When the connection went, and why; `nil` while there is one.
     private var detachedAt: Instant?
+    private var detachReason = ""
     /// Whether it ever had one.
     private var wasOpen: Bool
     private var lastHeard: Instant
@@ -72,7 +73,10 @@ package struct ServerLink: Sendable {
     /// The batch's outcomes are committed: the worker may forget them.
     package mutating func take(through sequence: UInt64) { flow.take(through: sequence) }
 
-    package mutating func detach(now: Instant) { if detachedAt == nil { detachedAt = now } }
+    package mutating func detach(now: Instant, reason: String) {
+        guard detachedAt == nil else { return }
+        (detachedAt, detachReason) = (now, reason)
+    }
 
     package mutating func enqueue(_ message: ServerMessage) { flow.enqueue(message) }
 
@@ -97,7 +101,7 @@ package struct ServerLink: Sendable {
             return "it did not come back within \(LinkTiming.restartMillisecondsMax / 1000) s after the server was started again"
         }
         if let detachedAt, now.since(detachedAt) > LinkTiming.returnMillisecondsMax * 1_000_000 + latenessNanoseconds {
-            return "its connection broke, and it did not come back within \(LinkTiming.returnMillisecondsMax / 1000) s"
+            return "its connection is gone (\(detachReason)), and it did not come back within \(LinkTiming.returnMillisecondsMax / 1000) s"
         }
         if now.since(lastHeard) > LinkTiming.silenceMillisecondsMax * 1_000_000 + latenessNanoseconds {
             return "nothing was heard of it for \(LinkTiming.silenceMillisecondsMax / 1000) s"

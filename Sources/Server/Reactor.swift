@@ -243,7 +243,8 @@ struct Reactor: ~Copyable {
         do throws(WireError) {
             bytes = try codec.encode(frame)
         } catch {
-            return drop(peer, "a message for it can't be encoded: \(error)")
+            logger.error("a message for a worker can't be sent, its connection is dropped; please report this: \(error)")
+            return drop(peer, "a message for it can't be sent: \(error)")
         }
         if try !socket.send(bytes, to: route) { drop(peer, "its connection is gone") }
     }
@@ -262,7 +263,7 @@ struct Reactor: ~Copyable {
             sessions.close(session)
             logger.info("\(note)")
         case .workerJoined, .workerReturned, .restored: logger.info("\(note)")
-        case .workerLost, .peerRefused, .sessionFailed, .hint: logger.warning("\(note)")
+        case .workerLost, .peerRefused, .peerDropped, .sessionFailed, .hint: logger.warning("\(note)")
         }
     }
 }

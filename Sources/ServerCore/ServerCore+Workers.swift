@@ -17,7 +17,9 @@ extension ServerCore {
             addressed.insert(worker)  // Its acknowledgement may make room for more.
             switch workers[worker]!.link.receive(batch, now: now) {
             case .nothing: break
-            case .broken(let reason): dropPeer(peer, reason: reason, now: now, into: &effects)
+            case .broken(let reason):
+                effects.append(.note(.peerDropped(workers[worker]!.id, reason: reason)))
+                dropPeer(peer, reason: reason, now: now, into: &effects)
             case .messages(let messages, let sequence):
                 for message in messages { handle(message, from: worker, into: &effects) }
                 if case .take? = gate.afterCommit(.take(worker: worker, sequence: sequence)) {
@@ -117,7 +119,7 @@ extension ServerCore {
     mutating func losePeer(_ peer: PeerID, reason: String, now: Instant) {
         guard let worker = workerOfPeer.removeValue(forKey: peer) else { return }
         workers[worker]!.peer = nil
-        workers[worker]!.link.detach(now: now)
+        workers[worker]!.link.detach(now: now, reason: reason)
     }
 
     mutating func tick(now: Instant, into effects: inout ContiguousArray<ServerEffect>) {

@@ -29,6 +29,8 @@ package enum Note: Equatable, Sendable, CustomStringConvertible {
     case workerLost(WorkerID, reason: String, requeuedTasks: Int)
     case restored(sessions: Int, tasks: UInt64, workers: Int)
     case peerRefused(reason: String)
+    /// It connects anew.
+    case peerDropped(WorkerID, reason: String)
     case sessionOpened(SessionID, name: String)
     case sessionClosed(SessionID, reason: String)
     case sessionFailed(SessionID, task: TaskID, message: String)
@@ -44,6 +46,7 @@ package enum Note: Equatable, Sendable, CustomStringConvertible {
             "restored \(sessions) sessions with \(tasks) tasks; \(workers) workers are to come back"
         case .workerLost(let id, let reason, let tasks): "worker \(id) is lost (\(reason)); \(tasks) tasks go back to the queue"
         case .peerRefused(let reason): "a worker was refused: \(reason)"
+        case .peerDropped(let id, let reason): "the connection of worker \(id) is dropped: \(reason)"
         case .sessionOpened(let id, let name): "session \(id) opened" + (name.isEmpty ? "" : ": \(name)")
         case .sessionClosed(let id, let reason): "session \(id) closed: \(reason)"
         case .sessionFailed(let id, let task, let message): "session \(id) failed at task \(task): \(message)"

@@ -140,7 +140,7 @@ private let attempt = AttemptID(task: TaskID(session: SessionID(1), index: 0), e
 @Test func `a worker whose connection is gone has a short time to come back`() {
     var pair = Pair()
     _ = pair.connect()
-    pair.server.detach(now: pair.now)
+    pair.server.detach(now: pair.now, reason: "reset")
     let inTime = pair.now.advanced(byMilliseconds: LinkTiming.returnMillisecondsMax)
     #expect(pair.server.judge(now: inTime, latenessNanoseconds: 0) == nil)
     let late = inTime.advanced(byMilliseconds: 1)

@@ -51,6 +51,21 @@ private func expectRunAgain(_ loss: inout Loss, sourceLocation: SourceLocation =
     #expect(!isEarly, "it has so long")
     loss.pass(milliseconds: 250)
     expectRunAgain(&loss)
+    let reasons = loss.harness.records.compactMap { if case .workerLost(_, let reason) = $0 { reason } else { nil } }
+    #expect(reasons == ["its connection is gone (reset), and it did not come back within 2 s"])
+}
+
+@Test func `a worker of which a batch is missing is dropped, and the log says why`() {
+    var loss = Loss()
+    let worker = loss.harness.core.workers[0]!
+    loss.harness.send(
+        .frame(
+            loss.first,
+            .batch(
+                Batch(epoch: loss.harness.core.epoch, incarnation: worker.link.incarnation, sequence: 99, acknowledged: 0, payload: [.handedOver]))))
+    #expect(loss.harness.effects.contains(.closePeer(loss.first)))
+    let notes = loss.harness.effects.compactMap { if case .note(let note) = $0 { note.description } else { nil } }
+    #expect(notes.count == 1 && notes[0].hasPrefix("the connection of worker w1 is dropped: batch 99 came after "))
 }
 
 @Test func `a worker that is silent is given up within ten seconds`() {
