@@ -54,6 +54,24 @@ def test_a_refused_token_is_said(paper, tmp_path):
         Client("127.0.0.1", paper.port)
 
 
+def test_what_is_no_json_is_found_before_anything_is_sent_and_can_be_mended(paper, session):
+    word = blob(b"a")
+    first, second = (tasks.Concat([word]) for _ in range(2))
+    second.attributes = {"when": object()}
+    word.attributes = {"size": float("nan")}
+    for node in (word, second):
+        with pytest.raises(RainException, match="the attributes of .*must be JSON"):
+            session.submit()
+        node.attributes = {"mended": True}
+    assert not paper.submits and session.task_count == 2
+    session.submit()
+    third = tasks.Concat([word])
+    session.submit()
+    assert [first.id, second.id, third.id] == [0, 1, 2]
+    assert [row[:2] for row in paper.rows()] == [[0, [0]], [1, [0]], [2, [0]]]
+    assert [submit[0]["submit"]["first_task"] for submit in paper.submits] == [0, 2]
+
+
 def test_numbers_become_ranges():
     assert ranges([3, 4, 5, 9, 8, 8]) == [[3, 3], [9, 1], [8, 1], [8, 1]]
     assert ranges([]) == []

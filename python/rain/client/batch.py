@@ -3,6 +3,7 @@
 import base64
 
 from ..common.directory import is_directory_type
+from ..common.errors import RainException
 from .template import to_json
 
 #: Larger constants, and directories, are uploaded on their own, before the submit.
@@ -29,6 +30,13 @@ class Batch:
         self.next_template = first[0]
         self.uploads = []
         self._new_templates = []
+        try:
+            self.body = self._text(nodes, subworkers, first)
+        except BaseException:
+            self.forget_templates()
+            raise
+
+    def _text(self, nodes, subworkers, first) -> bytes:
         names = ("first_template", "first_task", "first_object")
         lines = [to_json({"submit": dict(zip(names, first))})]
         add = lines.append
@@ -47,21 +55,24 @@ class Batch:
                 add(f'[{template_id},{node._row},{{"name":{to_json(node._name)}}}]')
         for subworker in subworkers:
             add(subworker._declaration())
-        self.body = ("\n".join(lines) + "\n").encode()
+        return ("\n".join(lines) + "\n").encode()
 
     def _template_id(self, task, lines) -> int:
         """The number of the template with what tasks of their own have: kept outputs, attributes, retries."""
         own = {"attributes": task._attributes} if task._attributes else {}
         if task._policy is not None:
             own.update(sorted(task._policy.items()))
-        fields = to_json(own)[1:-1]
+        try:
+            fields = to_json(own)[1:-1]
+        except RainException as error:
+            raise RainException(f"the attributes of {task!r}: {error}") from None
         key = (task._keep_mask, fields) if fields else task._keep_mask
         template_id = task._template.ids.get(key)
         if template_id is None:
+            self._new_templates.append((task._template, key))
+            lines.append(task._template.line(task._keep_mask, fields))
             template_id = task._template.ids[key] = self.next_template
             self.next_template += 1
-            lines.append(task._template.line(task._keep_mask, fields))
-            self._new_templates.append((task._template, key))
         return template_id
 
     def _constant_line(self, obj, data) -> str:
@@ -82,9 +93,12 @@ class Batch:
 
             fields["blob"] = hashlib.sha256(data).hexdigest()
             self.uploads.append((fields["blob"], data))
-        return to_json({"object": fields})
+        try:
+            return to_json({"object": fields})
+        except RainException as error:
+            raise RainException(f"the attributes of {obj!r}: {error}") from None
 
     def forget_templates(self):
-        """The server did not take the batch: its templates have no numbers."""
+        """The server does not have the batch: its templates have no numbers."""
         for template, key in self._new_templates:
-            del template.ids[key]
+            template.ids.pop(key, None)

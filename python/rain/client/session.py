@@ -196,7 +196,8 @@ class Session:
 
         Raises:
             RainException: the server refused it; its tasks and objects are void, and the session goes on. When the
-                server could not be reached instead, call `submit` again.
+                server could not be reached instead, call `submit` again; so too when something in it is no JSON, which
+                is found before anything is sent, once that is mended.
         """
         self._outcomes.check_usable()
         while True:
@@ -390,9 +391,9 @@ class Session:
 
     def _build_batch(self) -> Batch:
         with self._lock:
-            nodes, self._pending = self._pending, []
-            subworkers, self._pending_subworkers = self._pending_subworkers, []
-            batch = Batch(nodes, subworkers, (self._next_template, self._outcomes.submitted, self._submitted_objects))
+            first = (self._next_template, self._outcomes.submitted, self._submitted_objects)
+            batch = Batch(self._pending, self._pending_subworkers, first)
+            self._pending, self._pending_subworkers = [], []
             self._next_template = batch.next_template
             self._outcomes.set_count(self._next_task)
             return batch
