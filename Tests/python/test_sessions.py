@@ -21,6 +21,7 @@ from rain.client import (
     blob,
     get_active_session,
     pickled,
+    remote,
     tasks,
 )
 from rain.client.access import parse_token
@@ -52,6 +53,24 @@ def test_a_refused_token_is_said(paper, tmp_path):
     (tmp_path / "access.toml").write_text("[client]\ntoken = 'wrong'\n")
     with pytest.raises(RainException, match="refused the token"):
         Client("127.0.0.1", paper.port)
+
+
+def test_a_function_whose_submit_was_refused_is_sent_again(paper, session):
+    @remote()
+    def shout(ctx, text):
+        return text
+
+    for message in ("no room", "still none"):
+        shout("a")
+        paper.refuse("submit", 507, message)
+        with pytest.raises(RainException, match=message):
+            session.submit()
+    paper.refusals.clear()
+    for _ in range(2):
+        shout("b")
+        session.submit()
+    assert [template["constants"] for template in paper.templates()] == [[0]] and len(paper.objects()) == 1
+    assert [row[0] for row in paper.rows()] == [0, 0]
 
 
 def test_what_is_no_json_is_found_before_anything_is_sent_and_can_be_mended(paper, session):

@@ -432,12 +432,21 @@ class Session:
             for node in nodes:
                 if type(node) is tuple:
                     node[0]._id = -1
-                    self._functions = {k: v for k, v in self._functions.items() if v is not node[0]}
-                    self._templates = {k: t for k, t in self._templates.items() if node[0] not in t.constants}
                 else:
                     node._id = node._first_output = -1
                     for output in node._outputs_made():
                         output._id = -1
+            # What rests on them has to be sent anew.
+            self._functions = {
+                remote: function
+                for remote, function in self._functions.items()
+                if all(obj._id >= 0 for obj in (function.blob, *function.inputs))
+            }
+            self._templates = {
+                key: template
+                for key, template in self._templates.items()
+                if all(constant._id >= 0 for constant in template.constants)
+            }
 
     # Asking.
 
