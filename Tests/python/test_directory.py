@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from rain.common import DirectoryInstance, RainException
-from rain.common.directory import members, pack, unpack
+from rain.common.directory import _block, members, pack, unpack
 
 TAR = (
     "tar --sort=name --format=posix --pax-option=exthdr.name=pax,delete=atime,delete=ctime --owner=0 --group=0 "
@@ -117,6 +117,20 @@ def test_a_hostile_stream_writes_nothing_outside(tree, tmp_path):
             pass
     assert {path.name for path in tmp_path.iterdir()} <= {"tree", "sandbox", "out0", "out1", "out2"}
     assert all(path.name.isdigit() for path in (tmp_path / "sandbox").iterdir())
+
+
+@pytest.mark.parametrize("record", [b"0 path=./a\n", b"-3 path=./a\n", b"99 path=./a\n", b"11 size=-5\n", b"x\n"])
+def test_a_wrong_length_ends_the_stream(record):
+    head = _block(b"pax", b"0000644", len(record), b"x") + record + bytes(-len(record) % 512)
+    with pytest.raises(RainException, match="no stream of a directory"):
+        list(members(_block(b"./", b"0000755", 0, b"5") + head + _block(b"./a", b"0000644", 0, b"0") + bytes(1024)))
+
+
+def test_a_negative_size_ends_the_stream():
+    head = bytearray(_block(b"./a", b"0000644", 0, b"0"))
+    head[124:136] = b"-0000001000\0"
+    with pytest.raises(RainException, match="a length is negative"):
+        list(members(_block(b"./", b"0000755", 0, b"5") + bytes(head) + bytes(1024)))
 
 
 def test_an_instance_writes_links_and_refuses_what_files_do(tree, tmp_path):

@@ -210,6 +210,13 @@ class Member:
         self.target = target
 
 
+def _number(digits: bytes, base=10) -> int:
+    number = int(digits, base)
+    if number < 0:
+        raise ValueError("a length is negative")
+    return number
+
+
 def members(stream):
     """The members of a stream, without the directory itself; data are memoryviews of it.
 
@@ -226,18 +233,21 @@ def members(stream):
                 raise ValueError("it was cut off")
             if not any(head):
                 return
-            kind, size = head[156:157], int(head[124:135], 8)
+            kind, size = head[156:157], _number(head[124:135], 8)
             if kind == b"x":
                 data = bytes(view[position + _BLOCK : position + _BLOCK + size])
                 while data:
-                    length, _, _ = data.partition(b" ")
-                    key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
+                    digits, _, _ = data.partition(b" ")
+                    length = _number(digits)
+                    if not len(digits) < length <= len(data):
+                        raise ValueError("a record has a wrong length")
+                    key, _, value = data[len(digits) + 1 : length - 1].partition(b"=")
                     records[key] = value
-                    data = data[int(length) :]
+                    data = data[length:]
                 position += _BLOCK + size + _padding(size)
                 continue
             name = records.get(b"path", head[:100].rstrip(b"\0"))
-            size = int(records.get(b"size", size))
+            size = _number(records[b"size"]) if b"size" in records else size
             target = records.get(b"linkpath", head[157:257].rstrip(b"\0"))
             data = view[position + _BLOCK : position + _BLOCK + size]
             if len(data) != size or kind not in (b"0", b"2", b"5") or not name.startswith(b"./"):
