@@ -68,7 +68,7 @@ extension ClientPlane {
 
     private func row(_ object: UInt32, _ location: ObjectLocation, _ reader: BulkReader) async -> ResultRow {
         var row = ResultRow(object: object, status: .ok)
-        var location = location
+        var location = await reader.isStale(location) ? reader.locateAgain(object) ?? location : location
         var delay = Int64(100)
         while true {
             switch location {
@@ -92,7 +92,7 @@ extension ClientPlane {
                 row.bytes = try await reader.bytes(of: found)
                 return row
             } catch {
-                if delay <= 3200, !reader.call.watch.isGone {
+                if delay <= 3200, !reader.call.watch.isGone, !reader.isOver {
                     try? await Task.sleep(for: .milliseconds(delay))
                     delay *= 2
                     if let again = await reader.locateAgain(object) {
@@ -116,6 +116,11 @@ private final class BulkReader {
     let call: ClientPlane.Call
     let session: SessionID
     private var connections: [Endpoint: HolderConnection] = [:]
+    /// Holders that did not give what they were asked for. What they were said to have is looked for anew before it is asked for: when a
+    /// worker is lost, all its objects are elsewhere at once.
+    private var failed: Set<Endpoint> = []
+    /// The session can't say any more where anything is.
+    private(set) var isOver = false
     /// What came in company, and the position up to which it was looked for.
     private var ahead: [Replica: [UInt8]] = [:]
     private var aheadEnd = 0
@@ -147,7 +152,12 @@ private final class BulkReader {
             if let bytes = ahead.removeValue(forKey: replica), UInt64(bytes.count) == found.sizeBytes { return bytes }
             var last = HolderError.unreachable(Endpoint(host: "", port: 0), reason: "no worker is known to have it")
             for endpoint in endpoints {
-                do throws(HolderError) { return try await fetch(replica, from: endpoint, found.sizeBytes) } catch {
+                do throws(HolderError) {
+                    let bytes = try await fetch(replica, from: endpoint, found.sizeBytes)
+                    failed.remove(endpoint)
+                    return bytes
+                } catch {
+                    failed.insert(endpoint)
                     // What is left of a broken answer would be taken for the next.
                     connections.removeValue(forKey: endpoint)?.close()
                     last = error
@@ -174,7 +184,7 @@ private final class BulkReader {
     /// has, in one request. What doesn't come that way is read by itself.
     func readAhead(_ locations: [ObjectLocation], from position: Int) async {
         guard position >= aheadEnd, case .remote(_, let endpoints, let sizeBytes, _, _) = locations[position], sizeBytes <= Self.aheadObjectBytesMax,
-            let endpoint = endpoints.first
+            let endpoint = endpoints.first, !failed.contains(endpoint)
         else { return }
         ahead = [:]
         var replicas: [Replica] = []
@@ -205,16 +215,28 @@ private final class BulkReader {
             }
         } catch {
             // What is left of a broken answer would be taken for the next. What did not come is asked for again, where it may come from elsewhere.
+            failed.insert(endpoint)
             connections.removeValue(forKey: endpoint)?.close()
         }
     }
 
-    /// - Returns: `nil` when the session can't say any more.
+    /// Whether all that were said to have the object have failed meanwhile.
+    func isStale(_ location: ObjectLocation) -> Bool {
+        guard !isOver, case .remote(_, let endpoints, _, _, _) = location, !endpoints.isEmpty else { return false }
+        return endpoints.allSatisfy { failed.contains($0) }
+    }
+
+    /// - Returns: `nil` when the session can't say, or not soon.
     func locateAgain(_ object: UInt32) async -> ObjectLocation? {
         let selection = ObjectSelection(ranges: [object..<object + 1])
-        let reply = try? await plane.ask(call, canWithdraw: true, timeoutMilliseconds: 10_000) { [session] in .locate($0, session, selection) }
-        guard case .located(let locations)? = reply else { return nil }
-        return locations.first
+        do throws(HTTPFailure) {
+            let reply = try await plane.ask(call, canWithdraw: true, timeoutMilliseconds: 10_000) { [session] in .locate($0, session, selection) }
+            guard case .located(let locations)? = reply else { return nil }
+            return locations.first
+        } catch {
+            isOver = true  // It was closed, or has failed.
+            return nil
+        }
     }
 
     func close() {

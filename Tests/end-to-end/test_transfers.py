@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from cluster import ndjson, run_program, wait_for
@@ -164,6 +165,28 @@ def test_what_a_worker_had_when_it_died_is_made_again_for_who_asks(two):
         f"{two.url}{session}/results",
     )
     assert rows.count(expected) == 3
+
+
+def test_results_of_a_lost_worker_cost_no_wait_each(two):
+    count = 400
+    session = two.session()
+    program = run_program("seq 1500", shell=True)
+    first = two.post(f"{session}/submit", ndjson(program, [0, [], None, {"count": count}]))["first_object"]
+    two.post(f"{session}/wait", {"all": True})
+    expected = "".join(f"{i}\n" for i in range(1, 1501)).encode()
+    _, where = states(two, session, 0, count)
+    worker = max(two.get("/api/v1/status")["workers"], key=lambda worker: where.count(worker["worker"]))
+    parent = int(Path(f"/proc/{worker['pid']}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    for process in (parent, worker["pid"]):
+        os.kill(process, signal.SIGKILL)
+    began = time.monotonic()
+    rows = two.curl(
+        *("--header", "Accept: application/x-rain-rows", "--data", json.dumps({"objects": [[first, count]]})),
+        f"{two.url}{session}/results",
+    )
+    assert rows.count(expected) == count
+    # It is known as lost after 2 s; then what it had is made again.
+    assert time.monotonic() - began < count // 2 * 0.1
 
 
 def test_a_stopped_worker_is_given_up_and_its_late_outcomes_do_not_count(stopped, tmp_path):
