@@ -132,6 +132,7 @@ extension ClientPlane {
             throw HTTPFailure(RequestError(.sessionClosed, "session \(session) is closing"))
         }
         let pins = BlobPins(depot)
+        defer { pins.end() }
         let result = try await scan(call, earlier, pins)
         try await checkDirectories(of: result.submit)
         guard case .submitted(let receipt) = try await reply(call, { .submit($0, session, result.submit) }) else { throw Self.mismatch(.done) }
@@ -224,5 +225,8 @@ final class BlobPins {
         return size
     }
 
-    deinit { depot.unpin(hashes) }
+    func end() {
+        depot.unpin(hashes)
+        hashes = []
+    }
 }

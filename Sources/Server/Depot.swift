@@ -47,6 +47,8 @@ final class Depot: Sendable {
         let found = try Self.takeUp(directory)
         blobs.withLock { $0 = found }
         directorySync = try DirectorySync(path: directory, pool: pool)
+        // A start that was killed may not have come so far with what is found here.
+        if !found.isEmpty { try directorySync.syncNow() }
         pool.start()
     }
 
@@ -54,7 +56,12 @@ final class Depot: Sendable {
         var found: [BlobHash: Blob] = [:]
         guard let stream = opendir(directory) else { throw .directory(path: directory, action: "read", reason: lastErrorText()) }
         defer { closedir(stream) }
-        while let entry = readdir(stream) {
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                if errno == 0 { return found }
+                throw .directory(path: directory, action: "read", reason: lastErrorText())
+            }
             let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
             let path = directory + "/" + name
             if let hash = BlobHash(hex: name) {
@@ -65,7 +72,6 @@ final class Depot: Sendable {
                 throw .directory(path: path, action: "remove", reason: lastErrorText())
             }
         }
-        return found
     }
 
     /// Sessions have these from the start on.
@@ -158,16 +164,21 @@ final class Depot: Sendable {
 
     /// Makes an upload durable under its name.
     func finish(_ upload: BlobUpload, as hash: BlobHash) async throws(HTTPFailure) {
-        try await run { () throws(HTTPFailure) in
-            let (sizeBytes, checksum) = try upload.sync(expecting: hash)
+        let (sizeBytes, checksum) = try await run { () throws(HTTPFailure) in
+            let synced = try upload.sync(expecting: hash)
             try self.blobs.withLock { blobs throws(HTTPFailure) in
                 guard rename(upload.path, self.path(of: hash)) == 0 else { throw .disk("store the blob in \(self.directory)", errno) }
                 upload.isNamed = true
-                // Another upload of the same bytes may have come first: then only the file is new.
-                if blobs[hash] == nil { blobs[hash] = Blob(sizeBytes: sizeBytes, touched: .now, checksum: checksum) }
+                // Another upload of the same bytes may have come first: then only the file is new, and no sweep takes it from now on.
+                blobs[hash]?.touched = .now
             }
+            return synced
         }
         try await directorySync.sync()
+        // Only now: whoever asks for it meanwhile must not be told that it is here, for a submit that names it stands on that.
+        blobs.withLock { blobs in
+            if blobs[hash] == nil { blobs[hash] = Blob(sizeBytes: sizeBytes, touched: .now, checksum: checksum) }
+        }
     }
 
     /// Runs what touches the disk, on a thread that may wait for it.

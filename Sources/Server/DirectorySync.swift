@@ -22,6 +22,11 @@ final class DirectorySync: Sendable {
 
     deinit { close(descriptor) }
 
+    /// For the start, when there is nobody to wait with.
+    func syncNow() throws(ServerError) {
+        guard fsync(descriptor) == 0 else { throw .directory(path: path, action: "write", reason: lastErrorText()) }
+    }
+
     func sync() async throws(HTTPFailure) {
         let code = await withCheckedContinuation { continuation in
             let shouldStart = state.withLock { state in

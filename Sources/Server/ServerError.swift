@@ -33,16 +33,8 @@ func lastErrorText() -> String { String(cString: strerror(errno)) }
 
 /// Makes a directory and what is missing above it, for the user alone.
 func makePrivateDirectory(_ path: String) throws(ServerError) {
-    if mkdir(path, 0o700) == 0 || errno == EEXIST { return try checkIsDirectory(path) }
-    guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
-        throw .directory(path: path, action: "make the directory", reason: lastErrorText())
+    do throws(TransportError) { try PrivateFile.makeDirectory(path) } catch {
+        guard case .file(let path, let action, let reason) = error else { throw .transport(error) }
+        throw .directory(path: path, action: action, reason: reason)
     }
-    try makePrivateDirectory(String(path[..<slash]))
-    guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw .directory(path: path, action: "make the directory", reason: lastErrorText()) }
-}
-
-private func checkIsDirectory(_ path: String) throws(ServerError) {
-    var status = stat()
-    guard stat(path, &status) == 0 else { throw .directory(path: path, action: "use", reason: lastErrorText()) }
-    guard status.st_mode & S_IFMT == S_IFDIR else { throw .directory(path: path, action: "use", reason: "it is no directory") }
 }

@@ -1,7 +1,7 @@
 import Glibc
 
 /// Small files that only their owner may read, written whole or not at all.
-enum PrivateFile {
+package enum PrivateFile {
     struct Content {
         var text: String
         var warnings: [String]
@@ -59,8 +59,8 @@ enum PrivateFile {
         try syncDirectory(of: path)
     }
 
-    /// Makes the directory and what is missing above it, for the owner alone.
-    static func makeDirectory(_ path: String) throws(TransportError) {
+    /// Makes the directory and what is missing above it, for the owner alone, so that it outlives a power failure.
+    package static func makeDirectory(_ path: String) throws(TransportError) {
         var status = stat()
         if stat(path, &status) == 0 {
             guard status.st_mode & S_IFMT == S_IFDIR else { throw .file(path: path, action: "use", reason: "it is no directory") }
@@ -68,7 +68,10 @@ enum PrivateFile {
         }
         guard errno == ENOENT else { throw failure(path, "use") }
         if let slash = path.lastIndex(of: "/"), slash != path.startIndex { try makeDirectory(String(path[..<slash])) }
-        guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw failure(path, "make the directory") }
+        if mkdir(path, 0o700) == 0 { return try syncDirectory(of: path) }
+        guard errno == EEXIST else { throw failure(path, "make the directory") }
+        guard stat(path, &status) == 0 else { throw failure(path, "use") }
+        guard status.st_mode & S_IFMT == S_IFDIR else { throw .file(path: path, action: "use", reason: "it is no directory") }
     }
 
     private static func writeBeside(_ path: String, _ text: String) throws(TransportError) -> String {
@@ -101,6 +104,8 @@ enum PrivateFile {
     private static func syncDirectory(of path: String) throws(TransportError) {
         let directory = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
         let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        // One that the user may write to and not read; nobody can sync it then.
+        if descriptor < 0, errno == EACCES { return }
         guard descriptor >= 0 else { throw failure(directory, "open") }
         defer { close(descriptor) }
         guard fsync(descriptor) == 0 else { throw failure(directory, "write") }

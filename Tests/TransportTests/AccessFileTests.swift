@@ -35,6 +35,18 @@ final class TemporaryDirectory {
 }
 
 struct AccessFileTests {
+    @Test func `a directory that is needed is made, or the error names what stands in its way`() throws {
+        let directory = try TemporaryDirectory()
+        try PrivateFile.makeDirectory(directory.path + "/deep/below")
+        #expect(directory.mode("deep") == 0o700 && directory.mode("deep/below") == 0o700)
+        try PrivateFile.makeDirectory(directory.path + "/deep/below")
+        try directory.write("file", "")
+        for path in [directory.path + "/file", directory.path + "/file/below"] {
+            let error = try #require(throws: TransportError.self) { try PrivateFile.makeDirectory(path) }
+            #expect(error.description.contains(directory.path + "/file"))
+        }
+    }
+
     @Test func `a first start makes key and access file for the owner alone`() throws {
         let directory = try TemporaryDirectory()
         let state = directory.path + "/deep/state"
