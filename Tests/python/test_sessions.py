@@ -169,6 +169,33 @@ def test_a_default_session_serves_where_no_with_is_open(paper_client):
         get_active_session()
 
 
+def test_each_thread_has_the_session_of_its_own_with(paper_client):
+    """Two threads whose `with` statements begin and end in turn; one that has none works in what another is in."""
+    begun, go_on = threading.Event(), threading.Event()
+    seen = {}
+
+    def run():
+        with paper_client.new_session("second") as session:
+            begun.set()
+            go_on.wait(10)
+            seen["second"] = (get_active_session() is session, tasks.Concat(()).session is session)
+
+    with paper_client.new_session("first") as first:
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert begun.wait(10)
+        assert get_active_session() is first
+        seen["first"] = tasks.Concat(()).session is first
+        helper = threading.Thread(target=lambda: seen.update(helper=get_active_session().name))
+        helper.start()
+        helper.join()
+    go_on.set()
+    thread.join()
+    assert seen == {"first": True, "second": (True, True), "helper": "second"}
+    with pytest.raises(RainException):
+        get_active_session()
+
+
 def test_the_session_brings_its_interpreter_and_programs(paper, paper_client):
     import sys
 

@@ -132,11 +132,11 @@ class Session:
 
     def __enter__(self):
         self._outcomes.check_open()
-        active.stack.append(self)
+        active.enter(self)
         return self
 
     def __exit__(self, kind, error, trace):
-        active.stack.pop()
+        active.leave(self)
         try:
             # A server that is gone is not waited for when the program has something else to say.
             self._close(self._patience if kind is None else 0)
@@ -480,8 +480,8 @@ class _Binding:
 
     def __enter__(self):
         self._session._outcomes.check_open()
-        active.stack.append(self._session)
+        active.enter(self._session)
         return self._session
 
     def __exit__(self, kind, error, trace):
-        active.stack.pop()
+        active.leave(self._session)
