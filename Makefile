@@ -36,15 +36,14 @@ profile: ## what a task costs on each stage of its way
 format:
 	scripts/format
 
-install: build ## the program, the C library and its header under PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/rain
+install: build ## the program, the C library and its header, the Python package's wheel under PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/rain $(DESTDIR)$(PREFIX)/share/rain
 	install -m 755 build/bin/rain $(DESTDIR)$(PREFIX)/bin/rain
 	find build/libexec/rain -type f -exec install -m 755 {} $(DESTDIR)$(PREFIX)/libexec/rain/ \;
-	cmake -S . -B build/cmake-install -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=$(abspath $(PREFIX)) \
-		-DCMAKE_INSTALL_LIBDIR=lib -DCSW_EXAMPLES=OFF -DCSW_TESTS=OFF
-	cmake --build build/cmake-install
-	DESTDIR=$(DESTDIR) cmake --install build/cmake-install
-	@echo "installed; the Python package: pip install ./python"
+	DESTDIR=$(DESTDIR) cmake --install build/cmake --prefix $(abspath $(PREFIX))
+	rm -f $(DESTDIR)$(PREFIX)/share/rain/rain-*.whl
+	install -m 644 build/python/rain-*.whl $(DESTDIR)$(PREFIX)/share/rain/
+	@echo "installed; the Python package: pip install $(PREFIX)/share/rain/rain-*.whl"
 
 clean:
 	rm -rf .build build .venv

@@ -1,9 +1,12 @@
 """docs/wrap.md as somebody new would follow it: in an empty folder, with installed files only."""
 
 import os
+import pathlib
 import re
+import shlex
 import shutil
 import subprocess
+import sysconfig
 
 import pytest
 from cluster import PYTHON, RAIN, ROOT
@@ -15,12 +18,31 @@ SNIPPETS = dict(
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory):
-    """What `make install` makes."""
+    """What `make install` makes of what is built."""
     prefix = tmp_path_factory.mktemp("prefix")
-    subprocess.run(["cmake", "--install", ROOT / "build/cmake", "--prefix", prefix], check=True, capture_output=True)
-    (prefix / "bin").mkdir()
+    command = ["make", "--old-file=build", "install", f"PREFIX={prefix}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     shutil.copy(RAIN, prefix / "bin/rain")
     return prefix
+
+
+@pytest.fixture(scope="module")
+def env(prefix, tmp_path_factory):
+    """The Python of the page, but nothing is downloaded: numpy and cloudpickle are links to those of the tests."""
+    create, install = SNIPPETS["python"].splitlines()
+    parts = shlex.split(create) + ["--without-pip"]
+    folder = tmp_path_factory.mktemp("python")
+    subprocess.run(parts, cwd=folder, check=True)
+    pip, verb, numpy, wheel = shlex.split(install.replace("$PREFIX", str(prefix)))
+    assert (pip, verb, numpy) == ("env/bin/pip", "install", "numpy")
+    (file,) = pathlib.Path("/").glob(wheel[1:])
+    python = folder / "env/bin/python"
+    options = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    subprocess.run([PYTHON, "-m", "pip", "--python", python, verb, *options, file], check=True)
+    packages = next((folder / "env/lib").glob("python3*/site-packages"))
+    for name in ("numpy", "numpy.libs", "cloudpickle"):
+        (packages / name).symlink_to(pathlib.Path(sysconfig.get_path("purelib")) / name)
+    return python
 
 
 @pytest.fixture
@@ -40,6 +62,7 @@ def cluster(stopped, prefix):
 
 def start(stopped, prefix):
     """As the page does, by the installed program, but on a free port."""
+    stopped.env.pop("PYTHONPATH", None)
     command = SNIPPETS["start"].rstrip()
     assert command.endswith("rain start --local-workers '[2]'")
     options = f"--port 0 --control-port 0 --work-dir {stopped.work} --log-dir {stopped.log}"
@@ -56,10 +79,10 @@ def shell(cluster, folder, name):
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
 
 
-def python(cluster, folder, name):
+def python(cluster, folder, env, name):
     script = folder / name
     script.write_text(script.read_text().replace("7210", str(cluster.port)))
-    result = subprocess.run([PYTHON, script], cwd=folder, env=cluster.env, capture_output=True, text=True, timeout=60)
+    result = subprocess.run([env, script], cwd=folder, env=cluster.env, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -67,10 +90,10 @@ def python(cluster, folder, name):
 def test_every_snippet_is_used():
     assert (ROOT / "docs/wrap.md").read_text().count("```") == 2 * len(SNIPPETS)
     made = {"mean.c", "tasks.c", "tasks.cpp", "declared.py", "program.py"}
-    assert set(SNIPPETS) == made | {"start", "library", "c", "cpp", "worker.toml"}
+    assert set(SNIPPETS) == made | {"python", "start", "library", "c", "cpp", "worker.toml"}
 
 
-def test_a_worker_offers_it_to_every_client(stopped, prefix, folder):
+def test_a_worker_offers_it_to_every_client(stopped, prefix, env, folder):
     stopped.env["PREFIX"] = str(prefix)
     shell(stopped, folder, "c")
     config = folder / "config/rain/worker.toml"
@@ -83,14 +106,42 @@ def test_a_worker_offers_it_to_every_client(stopped, prefix, folder):
     assert line in text and 'mine.task("mean", [numbers])' in text
     text = text.replace(line, "").replace("mine.task(", 'Task("mine/" + ').replace("Client, blob", "Client, Task, blob")
     (folder / "program.py").write_text(text)
-    assert float(python(stopped, folder, "program.py")) == 3
+    assert float(python(stopped, folder, env, "program.py")) == 3
 
 
-def test_each_way_ends_in_the_mean(cluster, folder):
+def test_each_way_ends_in_the_mean(cluster, env, folder):
     shell(cluster, folder, "library")
-    assert python(cluster, folder, "declared.py") == "3.0\n"
+    assert python(cluster, folder, env, "declared.py") == "3.0\n"
     shell(cluster, folder, "c")
-    assert float(python(cluster, folder, "program.py")) == 3
+    assert float(python(cluster, folder, env, "program.py")) == 3
     os.remove(folder / "tasks")
     shell(cluster, folder, "cpp")
-    assert python(cluster, folder, "program.py") == "3.0\n"
+    assert python(cluster, folder, env, "program.py") == "3.0\n"
+
+
+MODULES = """
+import sys
+from rain.client import Client, remote
+
+def modules():
+    return [module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "rain"]
+
+@remote
+def task(ctx):
+    array = ctx.empty(100_000)
+    array[:] = 3
+    return ctx.blob("\\n".join(modules())) if array.sum() == 300_000 else "?"
+
+with Client("localhost", 7210).new_session("modules") as session:
+    here = task()
+    here.output.keep()
+    session.submit()
+    print(*modules(), here.output.fetch().get_str(), sep="\\n")
+"""
+
+
+def test_the_python_package_is_the_installed_one(cluster, env, folder):
+    (folder / "modules.py").write_text(MODULES)
+    files = python(cluster, folder, env, "modules.py").split()
+    assert {"runner.py", "client.py"} <= {os.path.basename(file) for file in files}
+    assert all(file.startswith(f"{env.parents[1]}/lib/") for file in files), files
