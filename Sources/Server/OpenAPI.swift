@@ -557,10 +557,11 @@ enum OpenAPI {
                   "detached": {"type": "boolean", "default": false, "description": "Needs no lease."},
                   "subworkers": {
                     "type": "array",
+                    "maxItems": 1000,
                     "items": {
                       "type": "object",
                       "properties": {
-                        "name": {"type": "string", "pattern": "^[^/]+$", "not": {"const": "builtin"}, "description": "The part of a task type before the slash."},
+                        "name": {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$", "not": {"const": "builtin"}, "description": "The part of a task type before the slash."},
                         "command": {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^[^\\u0000]+$"}, "description": "Program and arguments."},
                         "env": {
                           "type": "array",

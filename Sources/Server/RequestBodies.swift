@@ -38,8 +38,9 @@ enum RequestBodies {
             default: throw cursor.unknownKey(key, known: "name, on_error, grace_ms, detached and subworkers")
             }
         }
-        for (position, subworker) in options.subworkers.enumerated() {
-            guard !options.subworkers[..<position].contains(where: { $0.name == subworker.name }) else {
+        var names: Set<String> = []
+        for subworker in options.subworkers {
+            guard names.insert(subworker.name).inserted else {
                 throw HTTPFailure(.conflict, "subworker_conflict", "two subworkers have the name \"\(subworker.name)\"")
             }
         }
@@ -64,9 +65,8 @@ enum RequestBodies {
             default: throw cursor.unknownKey(key, known: "name, command and env")
             }
         }
-        guard !subworker.name.isEmpty, !subworker.name.contains("/"), subworker.name != "builtin" else {
-            throw cursor.error("a subworker has a name without a slash, and not \"builtin\"")
-        }
+        if let problem = SubworkerName.problem(with: subworker.name) { throw cursor.error(problem) }
+        guard subworker.name != "builtin" else { throw cursor.error("a subworker has another name than \"builtin\"") }
         guard !subworker.arguments.isEmpty else { throw cursor.error("the subworker \"\(subworker.name)\" has no command") }
         return subworker
     }

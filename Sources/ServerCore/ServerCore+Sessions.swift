@@ -11,6 +11,9 @@ extension ServerCore {
         guard texts <= SubmitLimits.textBytesMax else {
             return refuse(request, .tooLarge, "the session's name and subworkers have more than \(SubmitLimits.textBytesMax) bytes", into: &effects)
         }
+        guard options.subworkers.count <= Self.subworkerCountMax else {
+            return refuse(request, .tooLarge, "a session has at most \(Self.subworkerCountMax) subworkers", into: &effects)
+        }
         let id = SessionID(nextSession)
         nextSession += 1
         var session = Session(id: id, options: options)

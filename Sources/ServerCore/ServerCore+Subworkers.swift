@@ -3,7 +3,7 @@ import TaskModel
 
 /// Subworkers that a client brings along for the length of its session.
 extension ServerCore {
-    private static let subworkerCountMax = 1000
+    static let subworkerCountMax = 1000
     /// A control message has to carry what is said of each.
     private static let subworkerTextBytesMax = 64 << 10
     private static let reservedNames = ["builtin", "ffi", "py"]

@@ -128,6 +128,22 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
         #expect(answer.status == 400 && answer.has("bad_request"), "\(answer.text)")
     }
 
+    @Test(arguments: [".hidden", "..", "a b", "a\\n", "é", "", String(repeating: "a", count: 101)])
+    func `a subworker's name is one that a file may have`(name: String) {
+        let answer = client.call("POST", "/api/v1/sessions", #"{"subworkers": [{"name": "\#(name)", "command": ["x"]}]}"#)
+        #expect(answer.status == 400 && answer.has("can't be the name of a subworker"), "\(answer.text)")
+    }
+
+    @Test func `very many subworkers are refused, and hold up nobody`() {
+        let one = { (number: Int) in #"{"name": "s\#(number)", "command": ["x"]}"# }
+        let many = client.call("POST", "/api/v1/sessions", #"{"subworkers": [\#((0..<1001).map(one).joined(separator: ","))]}"#)
+        #expect(many.status == 413 && many.has("at most 1000 subworkers"), "\(many.text)")
+        #expect(client.call("POST", "/api/v1/sessions", #"{"subworkers": [\#((0..<1000).map(one).joined(separator: ","))]}"#).status == 201)
+        // As many as a body holds: with a search among all names before it for each, it took minutes.
+        let most = (0..<150_000).map(one).joined(separator: ",")
+        #expect(client.call("POST", "/api/v1/sessions", #"{"subworkers": [\#(most)]}"#).status == 413)
+    }
+
     // MARK: Submits
 
     @Test func `a submit is taken once and answered again`() throws {
