@@ -35,7 +35,7 @@ extension WorkerShell {
         let logPath = logPath(id, command)
         let name = "s\(id.rawValue)"
         do throws(SystemError) {
-            let log = try Descriptor.open(logPath, O_RDWR | O_CREAT | O_TRUNC | O_APPEND, mode: 0o644)
+            let log = try Descriptor.open(logPath, O_RDWR | O_CREAT | O_TRUNC | O_APPEND, mode: 0o600)
             try check(rain_mkdirat(store.staging, name, 0o700), "make directory", name)
             try check(rain_mkdirat(store.tasks, name, 0o700), "make directory", name)
             let staging = try Descriptor.open(name, in: store.staging, O_RDONLY | O_DIRECTORY)

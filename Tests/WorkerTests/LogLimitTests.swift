@@ -33,6 +33,8 @@ import WorkerCore
         let harness = try Harness()
         harness.shell.perform(.startSubworker(SubworkerID(1), SubworkerCommand(name: "odd", arguments: ["sleep", "1000"])))
         #expect(harness.shell.timers.contains(.trimLogs))
+        // What tasks print is nobody else's.
+        #expect(try #require(harness.shell.subworkers[SubworkerID(1)]).log.status().st_mode & 0o777 == 0o600)
         try #require(harness.shell.subworkers[SubworkerID(1)]).log.writeAll([UInt8](repeating: 0x61, count: Int(WorkerShell.logBytesMax) + 1))
         harness.shell.timerFired(.trimLogs)
         #expect(try text(of: harness.directory + "/log/subworkers/odd-1.log").utf8.count < 2 * WorkerShell.logBytesKept)
