@@ -74,7 +74,7 @@ struct Explain: ParsableCommand {
         if consequenceCount > 0 { print("\(consequenceCount) more could not run, because what they need failed") }
         if left.failed > 0 { print("there are more failed tasks: `rain explain \(session.value) TASK` tells of each") }
         for task in runningTasks { print("runs: \(task.line)") }
-        if left.running > 0 { print("and \(left.running) more") }
+        if left.running > 0 { print("\(left.running)\(runningTasks.isEmpty ? "" : " more") run") }
     }
 
     private func printObstacles(_ status: SessionAnswer, _ client: APIClient, _ connection: inout HTTPConnection) throws(CLIError) {
