@@ -221,6 +221,7 @@ private:
         to.index = from.getIndex();
         to.cpus = from.getCpus();
         to.retry_count_max = from.getRetryCountMax();
+        to.threads = from.getThreads();
         to.rerun = static_cast<uint32_t>(from.getRerun());
         to.type = message.at(from.getType());
         to.name = message.at(from.getName());
@@ -554,6 +555,7 @@ private:
         to.setIndex(from.index);
         to.setCpus(from.cpus);
         to.setRetryCountMax(from.retry_count_max);
+        to.setThreads(from.threads);
         to.setRerun(static_cast<control::Template::Rerun>(from.rerun));
         setText(bytes, from.type, [&](unsigned n) { return to.initType(n); });
         setText(bytes, from.name, [&](unsigned n) { return to.initName(n); });

@@ -18,20 +18,58 @@ enum Installation {
 
     /// Ends the program where declarations are wrong, or name what a library has not got, after saying what: the first task that needs them
     /// would be late for that.
-    static func checkDeclarations(_ files: [String]) throws {
-        guard !files.isEmpty else { return }
+    ///
+    /// - Returns: how many calls may run at once in a process, by function, `libz/crc32`, where that is more than one.
+    static func checkDeclarations(_ files: [String]) throws -> [String: UInt32] {
+        guard !files.isEmpty else { return [:] }
         let program = try subworkerProgram("ffi")
         var arguments: [UnsafeMutablePointer<CChar>?] = ([program, "--verify"] + files).map { strdup($0) }
         arguments.append(nil)
         defer { for argument in arguments { free(argument) } }
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { throw CLIError.system(call: "pipe", about: program, code: errno) }
+        let reader = Descriptor(ends[0])
         var pid: pid_t = 0
-        let code = posix_spawn(&pid, program, nil, nil, &arguments, environ)
-        guard code == 0 else { throw CLIError.system(call: "start", about: program, code: code) }
+        do {
+            let writer = Descriptor(ends[1])
+            var actions = posix_spawn_file_actions_t()
+            posix_spawn_file_actions_init(&actions)
+            defer { posix_spawn_file_actions_destroy(&actions) }
+            posix_spawn_file_actions_adddup2(&actions, writer.raw, STDOUT_FILENO)
+            let code = posix_spawn(&pid, program, &actions, nil, &arguments, environ)
+            guard code == 0 else { throw CLIError.system(call: "start", about: program, code: code) }
+        }
+        let list = readList(reader)
         var status: Int32 = 0
         while waitpid(pid, &status, 0) < 0 {
             guard errno == EINTR else { throw CLIError.system(call: "waitpid", about: program, code: errno) }
         }
         if status != 0 { throw ExitCode.failure }
+        return threads(ofList: list)
+    }
+
+    /// Up to the line with a full stop, or until nobody can write any more; the exit code says whether that is all. What a library started
+    /// may hold the pipe open.
+    private static func readList(_ reader: borrowing Descriptor) -> String {
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        while !bytes.elementsEqual(".\n".utf8), !bytes.suffix(3).elementsEqual("\n.\n".utf8) {
+            let count = read(reader.raw, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            if count <= 0 { break }
+            bytes += buffer[..<count]
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// Of lines `libz/crc32 8`.
+    static func threads(ofList list: String) -> [String: UInt32] {
+        var threads: [String: UInt32] = [:]
+        for line in list.split(separator: "\n") {
+            let parts = line.split(separator: " ")
+            if parts.count == 2, let count = UInt32(parts[1]), count > 1 { threads[String(parts[0])] = count }
+        }
+        return threads
     }
 
     static func ownSubworkers(_ given: [SubworkerOption], of file: WorkerFile) throws(CLIError) -> [SubworkerCommand] {
@@ -42,12 +80,16 @@ enum Installation {
     }
 
     /// What a worker offers: its own subworkers, and those that come with Rain where nobody gave another of their name.
-    static func subworkers(_ given: [SubworkerOption], of file: WorkerFile, declarations: [String]) throws(CLIError) -> [SubworkerCommand] {
+    static func subworkers(
+        _ given: [SubworkerOption], of file: WorkerFile, declarations: [String], threadsByMethod: [String: UInt32] = [:]
+    ) throws(CLIError) -> [SubworkerCommand] {
         var commands = try ownSubworkers(given, of: file)
         if !commands.contains(where: { $0.name == "ffi" }) {
             var arguments = [try subworkerProgram("ffi")]
             for path in file.declarations + declarations { arguments += ["--declarations", try absolute(path)] }
-            commands.append(SubworkerCommand(name: "ffi", arguments: arguments))
+            var command = SubworkerCommand(name: "ffi", arguments: arguments)
+            command.threadsByMethod = threadsByMethod
+            commands.append(command)
         }
         return commands
     }

@@ -65,14 +65,14 @@ struct RunWorker: ParsableCommand {
         defer { if workDir == nil, file.workDirectory == nil { _ = rain_remove_tree(AT_FDCWD, work) } }
         if logDirectory != nil { try writeLog(to: logs, role: .worker) }
         try SubworkerCheck.check(Installation.ownSubworkers(subworker, of: file))
-        try Installation.checkDeclarations(file.declarations + ffi)
+        let threadsByMethod = try Installation.checkDeclarations(file.declarations + ffi)
         // `rain start` knows the port.
         if readyFd == nil { try checkControlPort(server.host, server.port ?? 7211) }
         let code = try runWorker(
             WorkerOptions(
                 serverHost: server.host, controlPort: server.port ?? 7211, cpus: (cpus ?? file.cpus)?.count ?? availableCPUs(), workDirectory: work,
                 logDirectory: logs, accessFile: absolute(access ?? file.access ?? AccessFile.path(inStateDirectory: state)),
-                subworkers: Installation.subworkers(subworker, of: file, declarations: ffi),
+                subworkers: Installation.subworkers(subworker, of: file, declarations: ffi, threadsByMethod: threadsByMethod),
                 readyFile: readyFile.map(absolute), readyDescriptor: readyFd,
                 storeMemoryBytes: (storeMemory ?? file.storeMemory)?.bytes ?? defaultStoreMemory(), logLevel: logLevel ?? file.logLevel))
         if code != 0 { throw ExitCode(code) }

@@ -3,12 +3,15 @@
  *   ffi [--threads N] [--declarations FILE]…   run by a worker
  *   ffi --check FILE…     says whether the functions of the files are there
  *   ffi --verify FILE…    says what is wrong in the files, and which functions are missing; lists their tasks */
+#define _GNU_SOURCE
 #include "known.h"
 #include "marker.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int usage(void) {
     fputs(
@@ -53,7 +56,7 @@ static void print_missing(const char *report) {
     }
 }
 
-static int verify(known *known, int count, char **paths) {
+static int verify_all(known *known, int count, char **paths, FILE *list) {
     if (!parse(known, count, paths)) return 1;
     text report = {0};
     uint32_t missing = known_check(known, &report);
@@ -61,9 +64,23 @@ static int verify(known *known, int count, char **paths) {
     text_release(&report);
     text tasks = {0};
     known_list(known, &tasks);
-    if (missing == 0 && tasks.bytes != NULL) fputs(tasks.bytes, stdout);
+    if (missing == 0 && tasks.bytes != NULL) fputs(tasks.bytes, list);
     text_release(&tasks);
     return missing == 0 ? 0 : 1;
+}
+
+/* The list ends in a line with a full stop, and nobody else has a hand in it: a library may print something when it is loaded,
+ * or start a process that goes on. */
+static int verify(known *known, int count, char **paths) {
+    int descriptor = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    FILE *list = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
+    if (list == NULL || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
+        perror("ffi: standard output");
+        return 1;
+    }
+    int code = verify_all(known, count, paths, list);
+    fputs(".\n", list);
+    return fclose(list) == 0 ? code : 1;
 }
 
 /* A number from 1 to the most that a worker gives a process; 0 for anything else. */

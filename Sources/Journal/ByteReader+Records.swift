@@ -95,6 +95,7 @@ extension ByteReader {
         template.resources = Resources(cpus: try varint32())
         template.rerun = try choice(RerunPolicy.self)
         template.retryCountMax = try varint32()
+        template.threads = try varint32()
         template.origin = try string()
         template.attributes = try data()
         return template

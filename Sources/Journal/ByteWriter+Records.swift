@@ -87,6 +87,7 @@ extension ByteWriter {
         varint(template.resources.cpus)
         uint8(template.rerun.rawValue)
         varint(template.retryCountMax)
+        varint(template.threads)
         string(template.origin)
         data(template.attributes)
     }

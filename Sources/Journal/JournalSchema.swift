@@ -4,7 +4,7 @@ import Glibc
 enum JournalSchema {
     /// "Rain" in ASCII, in the file's header.
     static let applicationID: Int64 = 0x5261_696E
-    static let version: Int64 = 3
+    static let version: Int64 = 4
 
     /// `last_session` and `last_worker` are the highest numbers of rows that are pruned; those of others are in their rows.
     ///

@@ -13,6 +13,8 @@ struct SubmitScanner: ~Copyable {
     static let arrayTasksMax: UInt64 = 10_000_000
     static let cpusMax: UInt64 = 65_535
     static let retriesMax: UInt64 = 1_000_000
+    /// A worker gives a process no more calls.
+    static let threadsMax: UInt64 = 64
     static let templateOutputsMax = 65_535
 
     /// What came out of a body.
@@ -320,11 +322,12 @@ struct SubmitScanner: ~Copyable {
             case "cpus": template.resources.cpus = UInt32(try cursor.integer(text, max: Self.cpusMax))
             case "rerun": template.rerun = try Self.rerun(&cursor, text)
             case "retries": template.retryCountMax = UInt32(try cursor.integer(text, max: Self.retriesMax))
+            case "threads": template.threads = UInt32(try cursor.integer(text, max: Self.threadsMax))
             case "origin": template.origin = try cursor.string(text)
             case "attributes": template.attributes = try objectText(&cursor, text)
             default:
                 throw cursor.unknownKey(
-                    key, known: "type, name, config, inputs, constants, outputs, cpus, rerun, retries, origin and attributes")
+                    key, known: "type, name, config, inputs, constants, outputs, cpus, rerun, retries, threads, origin and attributes")
             }
         }
         guard !template.runner.isEmpty, !template.method.isEmpty else {

@@ -72,6 +72,7 @@ package struct RandomGraph: Sendable {
                 template.resources = Resources(cpus: random.chance(5) ? 0 : min(cpus, shape.cpusMax))
                 template.outputs = (0..<(cpus == 1 ? 1 : 2)).map { OutputSpec(label: "o\($0)") }
                 template.retryCountMax = UInt32(random.below(3))
+                template.threads = 2 * (cpus - 1)
                 if random.chance(shape.neverPercent) { template.rerun = .never }
                 templates.append(template)
             }

@@ -98,11 +98,18 @@ final class VirtualWorker {
             hostName: "host\(index)", processID: UInt32(life + 1), cpus: cpus, dataEndpoint: endpoint(index: index, life: life), store: "virtual")
         var core = WorkerCore(
             description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life), place: storePlan.hasPlace ? UInt64(index + 1) : 0,
-            predecessor: predecessor, subworkers: offers.map { SubworkerCommand(name: $0, arguments: [$0]) })
+            predecessor: predecessor, subworkers: offers.map { command($0) })
         core.storeMemoryBytes = storePlan.memoryBytes
         if let resultBytesMax = storePlan.resultBytesMax { core.resultBytesMax = resultBytesMax }
         core.memoryGrowthBytesMax = memoryGrowthBytesMax
         return core
+    }
+
+    private static func command(_ name: String) -> SubworkerCommand {
+        var command = SubworkerCommand(name: name, arguments: [name])
+        // Calls of some templates share a process.
+        command.threadsByMethod = name == "d" ? ["f": 2] : [:]
+        return command
     }
 
     static func endpoint(index: Int, life: Int) -> Endpoint { Endpoint(host: "host\(index)", port: UInt16(truncatingIfNeeded: life + 1)) }

@@ -182,6 +182,9 @@ package struct SubworkerCommand: Equatable, Hashable, Sendable {
     package var memoryGrowthBytesMax: UInt64?
     /// How long a process without work is kept; `nil`: the worker's own rule.
     package var idleSecondsMax: UInt32?
+    /// It takes `--threads n`, for a process that runs n calls at once, and has functions for which that is said by their template or here, by
+    /// the method; `nil`: what runs at once is its own matter.
+    package var threadsByMethod: [String: UInt32]?
     package init(name: String, arguments: [String], environment: [String] = [], source: ProgramSource? = nil) {
         self.name = name
         self.arguments = arguments

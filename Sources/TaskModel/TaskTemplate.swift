@@ -18,6 +18,8 @@ package struct TaskTemplate: Equatable, Sendable {
     package var rerun: RerunPolicy = .onLoss
     /// How often a task is run again after a crash or an error of its own.
     package var retryCountMax: UInt32 = 0
+    /// How many calls of it may run at once in one process of its subworker, when that leaves it to the task; 0: not said, one.
+    package var threads: UInt32 = 0
     /// File, line and function where the client made the task; may have several lines.
     package var origin: String = ""
     /// JSON text of the user's own attributes.

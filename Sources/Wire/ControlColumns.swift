@@ -196,6 +196,7 @@ struct ControlColumns: ~Copyable {
         plain.index = id.index
         plain.cpus = template.resources.cpus
         plain.retry_count_max = template.retryCountMax
+        plain.threads = template.threads
         plain.rerun = UInt32(template.rerun.rawValue)
         plain.type = bytes.add(template.type)
         plain.name = bytes.add(template.name)

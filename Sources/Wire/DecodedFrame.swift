@@ -117,6 +117,7 @@ struct DecodedFrame {
         template.resources = Resources(cpus: source.cpus)
         template.rerun = rerun
         template.retryCountMax = source.retry_count_max
+        template.threads = source.threads
         template.origin = bytes.text(source.origin)
         template.attributes = bytes.data(source.attributes)
         if source.has_program != 0 {

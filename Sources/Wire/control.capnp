@@ -123,6 +123,7 @@ struct Template {
   origin @11 :Text;
   attributes @12 :Data;
   program @13 :Program;          # when the session brought its subworker along
+  threads @14 :UInt32;           # calls of it that may run at once in one process, where its subworker leaves that to the task
 
   enum Rerun {
     onLoss @0;

@@ -97,6 +97,7 @@ extension WorkerOptions {
                             ("env", .array(command.environment.map { .string($0) })),
                             ("memory_growth", command.memoryGrowthBytesMax.map { .string(String($0)) } ?? .null),
                             ("idle", command.idleSecondsMax.map { .string(String($0)) } ?? .null),
+                            ("threads", command.threadsByMethod.map { .object($0.sorted { $0.key < $1.key }.map { ($0.key, .number(Double($0.value))) }) } ?? .null),
                         ])
                     })
             ),
@@ -119,6 +120,10 @@ extension WorkerOptions {
             var known = SubworkerCommand(name: name, arguments: command.compactMap(\.string), environment: environment.compactMap(\.string))
             known.memoryGrowthBytesMax = subworker["memory_growth"]?.string.flatMap { UInt64($0) }
             known.idleSecondsMax = subworker["idle"]?.string.flatMap { UInt32($0) }
+            if case .object(let methods)? = subworker["threads"] {
+                known.threadsByMethod = Dictionary(
+                    methods.map { ($0.name, UInt32($0.value.index ?? 1)) }, uniquingKeysWith: { _, last in last })
+            }
             commands.append(known)
         }
         self.init(

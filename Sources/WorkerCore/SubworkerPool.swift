@@ -8,6 +8,8 @@ struct SubworkerPool: TableRow {
     private(set) var command: SubworkerCommand
     /// Whose program it is; `nil` when it belongs to none.
     let session: SessionHandle?
+    /// Calls that each process was started to run at once: above 1 they are to share one, so a process is filled before another is used.
+    let threads: Int
     var members: ContiguousArray<SubworkerHandle> = []
     var startingCount = 0
     /// Ready attempts in its lanes.
@@ -20,9 +22,10 @@ struct SubworkerPool: TableRow {
     /// Counted up whenever that changes; 0 until the first one has registered.
     private(set) var registration: UInt32 = 0
 
-    init(command: SubworkerCommand, session: SessionHandle?) {
+    init(command: SubworkerCommand, session: SessionHandle?, threads: Int) {
         self.command = command
         self.session = session
+        self.threads = max(threads, 1)
     }
 
     mutating func vacate() {

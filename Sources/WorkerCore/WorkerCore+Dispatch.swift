@@ -113,7 +113,8 @@ extension WorkerCore {
         if sessions[attempts[attempt].session].closing == .no { tell(.started(attempts[attempt].id)) }
     }
 
-    /// The least loaded of the pool's processes that can take the call.
+    /// The least loaded of the pool's processes that can take the call. Where calls share processes, it is one that has some already, and the
+    /// rest stay free.
     private mutating func call(_ attempt: AttemptHandle, of lane: LaneHandle, _ pool: PoolHandle) -> Bool {
         let weight = lanes[lane].cpus
         let isFree = cpus.fits(weight)
@@ -126,10 +127,12 @@ extension WorkerCore {
         for member in pools[pool].members {
             switch subworkers[member].room(lane: lane, estimate: estimate, round: round, now: now) {
             case .none: continue
-            case .running(let load):
+            case .running(var load):
+                if pools[pool].threads > 1, !subworkers[member].isBusy { load = Self.idleLoad }
                 if !isFree || load >= bestLoad { continue }
                 (best, bestLoad, takesUnit) = (member, load, true)
-            case .queued(let load):
+            case .queued(var load):
+                if pools[pool].threads > 1 { load += Self.idleLoad }
                 if load >= bestLoad { continue }
                 (best, bestLoad, takesUnit) = (member, load, false)
             }
@@ -142,6 +145,9 @@ extension WorkerCore {
         send(attempt, of: lane, to: best, estimate: estimate)
         return true
     }
+
+    /// What comes after every load of a process with a free thread, and before that of a process without.
+    private static let idleLoad: UInt64 = 1 << 62
 
     private mutating func send(_ attempt: AttemptHandle, of lane: LaneHandle, to subworker: SubworkerHandle, estimate: UInt64) {
         guard case .ready(let sequence) = attempts[attempt].state else { preconditionFailure("an attempt is called that is not ready") }

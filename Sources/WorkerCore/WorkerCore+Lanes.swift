@@ -3,9 +3,9 @@ import TaskModel
 
 /// Lanes and pools: where ready attempts wait, and for whom.
 extension WorkerCore {
-    mutating func pool(of command: SubworkerCommand, session: SessionHandle? = nil) -> PoolHandle {
+    mutating func pool(of command: SubworkerCommand, session: SessionHandle? = nil, threads: Int = 1) -> PoolHandle {
         if let known = poolByCommand[command] { return known }
-        let handle = pools.insert(SubworkerPool(command: command, session: session))
+        let handle = pools.insert(SubworkerPool(command: command, session: session, threads: threads))
         poolByCommand[command] = handle
         if let session { sessions[session].pools.append(handle) }
         return handle

@@ -63,11 +63,20 @@ extension WorkerCore {
         }
         let commands = sessions[session].commands
         if hasMethod, let command = commands.first(where: { $0.name == name }) ?? ownCommands.first(where: { $0.name == name }) {
-            return .success(.subworkers(pool(of: command)))
+            let threads = threads(of: template, command)
+            return .success(.subworkers(pool(of: threads > 1 ? command.running(threads) : command, threads: threads)))
         }
         var known = ContiguousArray(commands.map(\.name))
         for command in ownCommands where !known.contains(command.name) { known.append(command.name) }
         return .failure(SetupErrors.unknownRunner(template.type, name: name, known: known))
+    }
+
+    /// Calls that share a process. More than there are CPUs never run at once.
+    private func threads(of template: TaskTemplate, _ command: SubworkerCommand) -> Int {
+        guard let known = command.threadsByMethod else { return 1 }
+        // A task with a configuration brings what it runs along.
+        let ownThreads = template.config.isEmpty ? known[String(template.method)] ?? 0 : 0
+        return Int(min(max(template.threads, ownThreads), cpus.capacity, UInt32(SubworkerMachine.depthMax)))
     }
 
     private mutating func assign(_ assignment: Assignment, into effects: inout ContiguousArray<WorkerEffect>) {
@@ -164,6 +173,14 @@ extension WorkerCore {
         case .finishing:
             attempts[attempt].stop = reason  // The store answers soon, whatever is wanted.
         }
+    }
+}
+
+extension SubworkerCommand {
+    fileprivate func running(_ threads: Int) -> SubworkerCommand {
+        var command = self
+        command.arguments += ["--threads", "\(threads)"]
+        return command
     }
 }
 

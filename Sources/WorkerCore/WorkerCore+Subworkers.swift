@@ -3,12 +3,13 @@ import TaskModel
 
 /// The life of subworkers and what they answer.
 extension WorkerCore {
-    /// A lane has a free CPU and nobody to run its head: as many processes as its ready attempts need, and at most one for each CPU that is
+    /// A lane has a free CPU and nobody to run its head: as many processes as its ready attempts fill, and at most one for each CPU that is
     /// free. A starting process occupies none; others may use them meanwhile.
     mutating func startSubworkers(for lane: LaneHandle, into effects: inout ContiguousArray<WorkerEffect>) {
         guard case .subworkers(let pool) = lanes[lane].runner, let head = head(of: lane) else { return }
         let room = min(cpus.roomCount(lanes[lane].cpus), Int(cpus.capacity)) - startingCount
-        let count = min(pools[pool].readyCount - pools[pool].startingCount, room)
+        let threads = pools[pool].threads
+        let count = min((pools[pool].readyCount + threads - 1) / threads - pools[pool].startingCount, room)
         if count > 0 { for _ in 0..<count { startSubworker(pool, for: head, into: &effects) } }
     }
 

@@ -66,8 +66,16 @@ import Testing
         #expect(own.map(\.name) == ["ffi"])
         #expect(own[0].arguments.dropFirst() == ["--declarations", "\(here)a.ffi", "--declarations", "/b.ffi"])
         #expect(own[0].arguments[0].hasSuffix("/libexec/rain/ffi"))
+        #expect(own[0].threadsByMethod == [:])
+        let shared = try Installation.subworkers([], of: WorkerFile(), declarations: [], threadsByMethod: ["libz/crc32": 8])
+        #expect(shared[0].threadsByMethod == ["libz/crc32": 8])
         let given = try #require(SubworkerOption(argument: "ffi=/bin/true"))
         #expect(try Installation.subworkers([given], of: WorkerFile(), declarations: []).map(\.arguments) == [["/bin/true"]])
+    }
+
+    @Test func `functions that may run at once are known by their tasks`() {
+        #expect(Installation.threads(ofList: "libz/crc32 8\nlibz/zlibVersion 1\nm/cos 64\n") == ["libz/crc32": 8, "m/cos": 64])
+        #expect(Installation.threads(ofList: "") == [:] && Installation.threads(ofList: "x\ny z\nz -1\n\n") == [:])
     }
 
     @Test func `a label may hold an equals sign, a path may not`() {

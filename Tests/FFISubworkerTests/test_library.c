@@ -368,6 +368,20 @@ EXPORT void use_beside(int count) {
     crash(NULL);
 }
 
+/* The first time it stays until the process is gone; once there is the mark that the crash leaves, it says so. */
+EXPORT int stay_once(int count, const char *mark) {
+    if (access(mark, F_OK) == 0) return 2;
+    meet(count);
+    hang();
+    return 1;
+}
+EXPORT int crash_after_meeting(int count, const char *mark) {
+    meet(count);
+    FILE *file = fopen(mark, "w");
+    if (file != NULL) fclose(file);
+    return crash(NULL);
+}
+
 static void *crash_on_thread(void *unused) {
     (void)unused;
     crash(NULL);

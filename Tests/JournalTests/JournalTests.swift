@@ -270,7 +270,7 @@ private func copyFile(_ from: String, _ to: String) throws {
             let database = try Database(path: path)
             try database.execute("PRAGMA user_version = 99")
         }
-        #expect(throws: JournalError.newerFormat(path: path, found: 99, known: 3)) { try Journal(path: path) { _ in } }
+        #expect(throws: JournalError.newerFormat(path: path, found: 99, known: 4)) { try Journal(path: path) { _ in } }
     }
 
     @Test func `an older format is refused`() throws {
@@ -279,7 +279,7 @@ private func copyFile(_ from: String, _ to: String) throws {
             let database = try Database(path: path)
             try database.execute("PRAGMA user_version = 1")
         }
-        #expect(throws: JournalError.olderFormat(path: path, found: 1, known: 3)) { try Journal(path: path) { _ in } }
+        #expect(throws: JournalError.olderFormat(path: path, found: 1, known: 4)) { try Journal(path: path) { _ in } }
     }
 
     @Test func `a damaged body is an error, never a trap`() throws {

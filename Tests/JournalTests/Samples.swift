@@ -61,6 +61,7 @@ func sampleSubmit() -> Submit {
     template.resources = Resources(cpus: 0)
     template.rerun = .never
     template.retryCountMax = 3
+    template.threads = 4
     template.origin = "f.py:1\ng.py:2"
     template.attributes = Array("{}".utf8)
     submit.templates = [template, TaskTemplate(type: "builtin/sleep")]

@@ -32,7 +32,7 @@ private let fullBody = """
     {"object": {"data64": "d29ybGQ="}}
 
     {"object": {"blob": "\(blob)", "directory": true}}
-    {"template": {"type": "builtin/concat", "outputs": ["x", {"label": "out", "keep": true, "content_type": "json", "directory": false}], "inputs": ["a"], "constants": [20], "cpus": 0, "rerun": "never", "retries": 2, "origin": "f.py:1", "attributes": {}, "name": "n", "config": {"k": null}}}
+    {"template": {"type": "builtin/concat", "outputs": ["x", {"label": "out", "keep": true, "content_type": "json", "directory": false}], "inputs": ["a"], "constants": [20], "cpus": 0, "rerun": "never", "retries": 2, "threads": 8, "origin": "f.py:1", "attributes": {}, "name": "n", "config": {"k": null}}}
     [1, [20, 21, 22], null]
       [ 1 , [ 23 ] , {"s": "a,]}\\"[" , "n": -1.5e3} , {"name": "row", "keep": [0, 1], "count": 3} ]\u{20}
     [0,[],"x"]
@@ -60,6 +60,7 @@ private let fullBody = """
         template.resources.cpus = 0
         template.rerun = .never
         template.retryCountMax = 2
+        template.threads = 8
         template.origin = "f.py:1"
         template.attributes = Array("{}".utf8)
         template.name = "n"

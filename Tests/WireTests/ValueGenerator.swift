@@ -64,6 +64,7 @@ struct ValueGenerator {
         template.resources = Resources(cpus: uint32())
         template.rerun = [.onLoss, .always, .never][below(3)]
         template.retryCountMax = uint32()
+        template.threads = uint32()
         template.origin = text()
         template.attributes = data()
         return template

@@ -184,6 +184,7 @@ struct RandomServer {
         template.outputs = (0..<shell.random.below(3)).map { OutputSpec(label: "\($0)") }
         template.resources = Resources(cpus: UInt32(shell.random.chance(70) ? 1 : shell.random.below(6)))
         template.retryCountMax = UInt32(shell.random.below(4))
+        template.threads = template.retryCountMax
         if shell.random.chance(20) { template.rerun = .never }
         if shell.random.chance(40) { template.constants = [UInt32(shell.random.below(2))] }
         if shell.random.chance(25) { template.program = SubworkerProgram(object: UInt32(8 + shell.random.below(2))) }

@@ -61,7 +61,11 @@ struct RandomShell {
         description.cpus = cpus
         core = WorkerCore(
             description: description, incarnation: Harness.incarnation,
-            subworkers: ["a", "b"].map { SubworkerCommand(name: $0, arguments: [$0]) })
+            subworkers: ["a", "b"].map { name in
+                var command = SubworkerCommand(name: name, arguments: [name])
+                if name == "b" { command.threadsByMethod = ["x": 2] }
+                return command
+            })
         if random.chance(50) { core.storeMemoryBytes = UInt64(random.below(100_000)) }
         // What two outputs have besides their bytes.
         if seed % 3 == 0 { core.resultBytesMax = 112 + 2 * 64 }

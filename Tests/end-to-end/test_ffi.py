@@ -338,6 +338,102 @@ def test_the_first_example_of_the_page(shared_cluster, tmp_path):
     assert result.stdout == f"{math.cos(0.5)} {sum(x * x for x in range(1000)):.1f}\n"
 
 
+# Calls at once.
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory, test_library):
+    """A worker of four CPUs, with declarations in a file."""
+    directory = tmp_path_factory.mktemp("wide")
+    own = directory / "own.ffi"
+    own.write_text(
+        f'library own = "{test_library}" {{ threads = 3; int meet(int count); int process(void) threads = 1; }}'
+    )
+    running = Cluster(directory)
+    running.start("--local-workers", "[4]", "--ffi", own)
+    yield running
+    running.finish()
+
+
+@pytest.fixture
+def wide_client(wide, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(wide.state))
+    return Client("127.0.0.1", wide.port)
+
+
+def test_calls_of_a_library_with_threads_meet_in_one_process(wide_client, test_library):
+    library = cdll(test_library, threads=4)
+    meet, process = library.function("int meet(int count)"), library.function("int process(void)")
+    with wide_client.new_session("test") as session:
+        assert load(session, *[meet(4) for _ in range(4)]) == [4] * 4
+        assert len(set(load(session, *[process() for _ in range(40)]))) == 1
+
+
+def test_calls_of_a_declared_function_of_the_worker_meet(wide_client):
+    with wide_client.new_session("test") as session:
+        met = [Task("ffi/own/meet", arguments=[3]) for _ in range(3)]
+        assert load(session, *met) == [3] * 3
+        load(session, Task("ffi/own/process", arguments=[]))
+
+
+def test_a_crash_spares_the_calls_beside_it(wide_client, test_library, tmp_path):
+    library = cdll(test_library, threads=4)
+    crash = library.function("int crash_after_meeting(int count, const char *mark)")
+    stay = library.function("int stay_once(int count, const char *mark)")
+    mark = str(tmp_path / "crashed")
+    with wide_client.new_session("test", on_error="fail_descendants") as session:
+        crash(4, mark)
+        beside = [stay(4, mark) for _ in range(3)]
+        # They begin again in another process, and nobody is charged.
+        assert load(session, *beside) == [2] * 3
+        with pytest.raises(TaskException) as caught:
+            session.wait_all()
+    error = caught.value
+    assert error.cause == "crash" and error.signal == 11 and error.type == "ffi/libtest/crash_after_meeting"
+    assert "ffi: crashed while calling libtest/crash_after_meeting: SIGSEGV" in str(error)
+    assert "stay_once" not in str(error)
+
+
+def test_threads_must_be_declared_too(wide):
+    session = wide.session()
+    declarations = 'library m = "libm.so.6" { double cos(double x) threads = 2; double sin(double x); }'
+    templates = [
+        {
+            "type": f"ffi/m/{name}",
+            "config": {"declarations": declarations},
+            "outputs": [{"label": "y", "keep": True}],
+            "threads": 2,
+        }
+        for name in ("cos", "sin")
+    ]
+    body = ndjson(
+        {"submit": {"first_template": 0, "first_task": 0, "first_object": 0}},
+        *[{"template": template} for template in templates],
+        [0, [], [0]],
+    )
+    wide.post(f"{session}/submit", body)
+    content = wide.curl(f"{wide.url}{session}/objects/0/content")
+    assert numpy.frombuffer(content, "f8").tolist() == [1.0]
+    wide.post(f"{session}/submit", ndjson([1, [], [0]]))
+    text = wide.curl(f"{wide.url}{session}/objects/1/content").decode()
+    assert "m/sin: its task wants to run with others in a process" in text and "threads = n" in text
+
+
+@pytest.mark.parametrize("threads", [0, -1, 65, 10**9, 1.5, True, "4", None])
+def test_a_number_of_threads_that_makes_no_sense_is_refused(threads):
+    with pytest.raises(RainException, match="a number from 1 to 64, not"):
+        cdll("libm.so.6", threads=threads)
+
+
+def test_threads_of_one_function():
+    library = cdll("libm.so.6", threads=8)
+    assert library.function("double cos(double x)").threads == 8
+    assert library.function("double sin(double x)", threads=2).threads == 2
+    assert library.function("double tan(double x) threads = 1").threads == 1
+    with pytest.raises(RainException, match="a number from 1 to 64, not 'many'"):
+        library.function("double tan(double x)", threads="many")
+
+
 # From other clients, and from files.
 
 
@@ -417,6 +513,17 @@ def test_check_says_what_is_there(stopped, tmp_path):
     assert "ok       ffi/m/cos(x: double) -> (return: double)" in result.stdout
     assert "missing  ffi/m/kos: m (libm.so.6) has no function 'kos'" in result.stdout
     assert "missing  ffi/n/f: the library n can't be loaded: libnothing.so" in result.stdout
+    declarations.write_text(
+        'library m = "libm.so.6" { threads = 8; double cos(double x); double sin(double x) threads = 1; }'
+    )
+    lines = stopped.rain("ffi", "check", declarations).stdout.splitlines()
+    assert lines[0].endswith("(return: double), threads = 8") and lines[1].endswith("(return: double)")
+    declarations.write_text('library m = "libm.so.6" { threads = 1e9; }')
+    result = stopped.rain("ffi", "check", declarations)
+    assert (
+        result.returncode == 1
+        and ":1:37: threads is how many calls may run at once in a process, 1 to 64" in result.stderr
+    )
     declarations.write_text('library m = "libm.so.6" { double cos(dubble x); }')
     result = stopped.rain("ffi", "check", declarations, tmp_path / "absent.ffi")
     assert result.returncode == 1

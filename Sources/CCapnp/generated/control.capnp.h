@@ -1844,6 +1844,8 @@ public:
   inline bool hasProgram() const;
   inline  ::rain::control::Program::Reader getProgram() const;
 
+  inline  ::uint32_t getThreads() const;
+
 private:
   ::capnp::_::StructReader _reader;
   template <typename, ::capnp::Kind>
@@ -1951,6 +1953,9 @@ public:
   inline  ::rain::control::Program::Builder initProgram();
   inline void adoptProgram(::capnp::Orphan< ::rain::control::Program>&& value);
   inline ::capnp::Orphan< ::rain::control::Program> disownProgram();
+
+  inline  ::uint32_t getThreads();
+  inline void setThreads( ::uint32_t value);
 
 private:
   ::capnp::_::StructBuilder _builder;
@@ -5389,6 +5394,20 @@ inline void Template::Builder::adoptProgram(
 inline ::capnp::Orphan< ::rain::control::Program> Template::Builder::disownProgram() {
   return ::capnp::_::PointerHelpers< ::rain::control::Program>::disown(_builder.getPointerField(
       ::capnp::bounded<8>() * ::capnp::POINTERS));
+}
+
+inline  ::uint32_t Template::Reader::getThreads() const {
+  return _reader.getDataField< ::uint32_t>(
+      ::capnp::bounded<5>() * ::capnp::ELEMENTS);
+}
+
+inline  ::uint32_t Template::Builder::getThreads() {
+  return _builder.getDataField< ::uint32_t>(
+      ::capnp::bounded<5>() * ::capnp::ELEMENTS);
+}
+inline void Template::Builder::setThreads( ::uint32_t value) {
+  _builder.setDataField< ::uint32_t>(
+      ::capnp::bounded<5>() * ::capnp::ELEMENTS, value);
 }
 
 inline bool Template::Output::Reader::hasLabel() const {

@@ -68,6 +68,7 @@ typedef struct cc_template {
     uint32_t index;
     uint32_t cpus;
     uint32_t retry_count_max;
+    uint32_t threads;
     uint32_t rerun;
     cc_bytes type;
     cc_bytes name;

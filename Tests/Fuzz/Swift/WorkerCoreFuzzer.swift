@@ -36,10 +36,16 @@ struct WorkerCoreFuzzer {
         core = WorkerCore(
             description: WorkerDescription(
                 hostName: "n1", processID: 1, cpus: UInt32(self.decisions.below(4)), dataEndpoint: Endpoint(host: "127.0.0.1", port: 1), store: "test"),
-            incarnation: 7, subworkers: [SubworkerCommand(name: "x", arguments: ["x"])])
+            incarnation: 7, subworkers: [Self.command()])
         if self.decisions.bool() { core.storeMemoryBytes = 100_000 }
         if self.decisions.bool() { core.resultBytesMax = 300 }
         send(.connected)
+    }
+
+    private static func command() -> SubworkerCommand {
+        var command = SubworkerCommand(name: "x", arguments: ["x"])
+        command.threadsByMethod = ["y": 3]
+        return command
     }
 
     private mutating func step() {
@@ -227,6 +233,7 @@ extension Decisions {
             template.outputs = list { OutputSpec(label: $0.text(), isDirectory: $0.bool()) }
             template.resources = Resources(cpus: uint32(below: 3))
             template.retryCountMax = uint32(below: 3)
+            template.threads = uint32()
             template.constants = list { $0.uint32() }
             if bool() { template.program = SubworkerProgram(object: uint32(below: 4), path: text()) }
             return .template(TemplateID(session: session(), index: uint32(below: 3)), template)

@@ -12,11 +12,12 @@ from .graph import DataObject, Task, active_session
 from .template import Template, call_site, frames_at, to_json
 
 _CODES_OF_BYTES = ("i1", "u1", "b1")
+_THREADS_MAX = 64
 #: Longer lists go as data objects, so that rows stay short.
 _LIST_MAX = 64
 
 
-def cdll(file, name=None, *, declarations="", errors=None, error_string=None, init=()):
+def cdll(file, name=None, *, declarations="", errors=None, error_string=None, init=(), threads=1):
     """A shared library, whose functions are tasks once they are declared.
 
         libm = cdll("libm.so.6")
@@ -31,6 +32,8 @@ def cdll(file, name=None, *, declarations="", errors=None, error_string=None, in
             be said of.
         error_string: the library's function of (int) that returns an error's text.
         init: declarations of functions that are called once when the library is loaded; arguments are their defaults.
+        threads: how many calls of its functions may run at once in one process, 1 to 64. More than 1 only for a library
+            that is thread-safe: such calls share the process, its memory and what the library keeps in it.
     """
     files = [file] if isinstance(file, (str, os.PathLike)) else list(file)
     files = [os.fspath(f) for f in files]
@@ -38,7 +41,16 @@ def cdll(file, name=None, *, declarations="", errors=None, error_string=None, in
         raise RainException("a library needs a file")
     name = name or re.sub(r"\W", "_", os.path.basename(files[-1]).split(".so")[0])
     files = [os.path.abspath(f) if "/" in f else f for f in files]
-    return Library(name, files, declarations, errors, error_string, [init] if isinstance(init, str) else list(init))
+    init = [init] if isinstance(init, str) else list(init)
+    return Library(name, files, declarations, errors, error_string, init, _thread_count(threads))
+
+
+def _thread_count(threads) -> int:
+    if type(threads) is not int or not 1 <= threads <= _THREADS_MAX:
+        raise RainException(
+            f"threads is how many calls run at once in a process, a number from 1 to {_THREADS_MAX}, not {threads!r}"
+        )
+    return threads
 
 
 def load_declarations(source) -> dict:
@@ -79,7 +91,7 @@ def _describe(text, title="declarations") -> list:
 class Library:
     """A shared library; made by `cdll`."""
 
-    def __init__(self, name, files, declarations, errors, error_string, init):
+    def __init__(self, name, files, declarations, errors, error_string, init, threads):
         self.name = name
         self.files = files
         self._types = declarations + "\n" if declarations else ""
@@ -88,15 +100,17 @@ class Library:
             head += f"errors = {to_json(errors)};\n"
         if error_string is not None:
             head += f"error_string = {error_string};\n"
+        if threads != 1:
+            head += f"threads = {threads};\n"
         self._head = head + "".join(f"init {text.strip().rstrip(';')};\n" for text in init)
         _describe(self._types + self._head + "}")
 
-    def function(self, declaration, *, errors=None, error_string=None, name=None, cpus=1) -> "Function":
+    def function(self, declaration, *, errors=None, error_string=None, name=None, cpus=1, threads=None) -> "Function":
         """A function whose calls are tasks.
 
         Args:
             declaration: as in C, with the lengths of arrays: `"void scale(inout double x[n], size_t n, double by)"`.
-            errors, error_string: as in `cdll`, for this function.
+            errors, error_string, threads: as in `cdll`, for this function.
             name: of the tasks; None for none.
             cpus: how many CPUs a call occupies.
         """
@@ -105,6 +119,8 @@ class Library:
             declaration += f" errors = {to_json(errors)}"
         if error_string is not None:
             declaration += f" error_string = {error_string}"
+        if threads is not None:
+            declaration += f" threads = {_thread_count(threads)}"
         text = f"{self._types}{self._head}{declaration};\n}}"
         described = _describe(text)
         if len(described) != 1:
@@ -134,6 +150,7 @@ class Function:
         self.task_type = f"ffi/{description['library']}/{description['name']}"
         self.name = name
         self.cpus = cpus
+        self.threads = description["threads"]
         self._config = config
         parameters = [_Parameter(fields) for fields in description["inputs"]]
         self._parameters = {parameter.name: parameter for parameter in parameters}
@@ -233,6 +250,7 @@ class Function:
                 input_labels=labels,
                 outputs=self._outputs,
                 cpus=self.cpus,
+                threads=self.threads if self.threads > 1 else 0,
             )
         return template
 

@@ -73,6 +73,7 @@ class Template:
         "outputs",
         "constants",
         "cpus",
+        "threads",
         "frames",
         "attributes",
         "ids",
@@ -89,6 +90,7 @@ class Template:
         outputs=(),
         constants=(),
         cpus=1,
+        threads=0,
         attributes=None,
     ):
         self.type = type
@@ -102,6 +104,8 @@ class Template:
         #: Data objects.
         self.constants = constants
         self.cpus = cpus
+        #: Calls that may run at once in a process; 0 where that is for the subworker to say.
+        self.threads = threads
         self.attributes = attributes
         #: The template's number in its session, by (mask of kept outputs, fields of its tasks' own).
         self.ids = {}
@@ -130,6 +134,8 @@ class Template:
         fields.append(f'"outputs":{to_json(outputs)}')
         if self.cpus != 1:
             fields.append(f'"cpus":{self.cpus}')
+        if self.threads:
+            fields.append(f'"threads":{self.threads}')
         fields.append(f'"origin":{to_json(describe_site(self.frames))}')
         if own_fields:
             fields.append(own_fields)
