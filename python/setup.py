@@ -1,4 +1,4 @@
-"""The extension modules: the C scaffold of this repository and the reader of declarations, compiled in."""
+"""The extension modules: the C scaffold of this repository and the reader of declarations, compiled in, and call sites."""
 
 from pathlib import Path
 
@@ -31,6 +31,7 @@ setup(
             depends=[str(path) for path in ffi.glob("*.h")],
             extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-D_DEFAULT_SOURCE"],
         ),
+        Extension("rain._sites", ["rain/_sites.c"], extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"]),
         # Without xxhash.h (Debian: libxxhash-dev) the client does not check what it fetches.
         Extension(
             "rain._xxh3", ["rain/_xxh3.c"], extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"], optional=True

@@ -1,8 +1,9 @@
 """Templates: what tasks of one place in the program share, and where that place is."""
 
+import functools
 import json
-import sys
 
+from .. import _sites
 from ..common.directory import is_directory_type
 from ..common.errors import RainException
 
@@ -20,24 +21,10 @@ def to_json(value) -> str:
         raise RainException(f"this must be JSON: {error}") from None
 
 
-def call_site():
-    """Where the program is, outside of this package; for a function of this package.
-
-    Returns:
-        (key, frame): a key that is equal for the same place, and stays unique while somebody keeps its `frames_at`; and
-        the program's innermost frame, which nobody should keep.
-    """
-    frame = sys._getframe(2)
-    while frame.f_globals.get("__package__") == __package__:
-        frame = frame.f_back
-    key = ()
-    at = frame
-    for _ in range(ORIGIN_FRAMES_MAX):
-        key = (id(at.f_code), at.f_lasti, key)
-        at = at.f_back
-        if at is None:
-            break
-    return key, frame
+#: Where the program is, outside of this package; for a function of this package: a key that is equal for the same
+#: place, and stays unique while somebody keeps its `frames_at`; and the program's innermost frame, which nobody
+#: should keep.
+call_site = functools.partial(_sites.call_site, __package__, ORIGIN_FRAMES_MAX)
 
 
 def frames_at(frame) -> list:
