@@ -41,7 +41,7 @@ def test_a_shape_is_kept():
 
 def test_numbers_are_values_of_one():
     assert encode(numpy.float32(0.5))[1] == "array/f4[]"
-    assert decode(*encode(0.25)) == 0.25
+    assert encode(0.25)[1] == "array/f8[]" and decode(*encode(0.25)) == 0.25
     assert decode(*encode([1, 2])).tolist() == [1, 2]
 
 

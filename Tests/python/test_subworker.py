@@ -17,6 +17,11 @@ from subworker_host import Host, cached, file, inline, pickled_arguments
 FUNCTION = 100
 
 
+def plain(message):
+    """A message without escapes of quotes."""
+    return message.replace("\\'", "'").replace('\\"', '"')
+
+
 def value_of(message):
     """The bytes of the only inline output in a result."""
     values = values_of(message)
@@ -640,3 +645,160 @@ def test_memory_whose_call_is_over(host):
     context = b"the call of this context is over"
     assert value_of(host.receive()).split(b"\n") == [context] * 2 + [b"the call of this buffer is over"] * 2
     assert not files_of(host)
+
+
+# --- What functions do that they had better not ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["return", "exit", "raise", "large"])
+def test_a_forked_process_that_comes_back_ends(host, end):
+    def f(ctx):
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ctx.buffer(10**6)
+            except RuntimeError as error:
+                os.write(write, str(error).encode())
+            if end == "exit":
+                raise SystemExit(3)
+            if end == "raise":
+                raise ValueError("of the child")
+            return b"child" * (100_000 if end == "large" else 1)
+        os.close(write)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return f"{code} {os.read(read, 100).decode()}"
+
+    task = Task(host, f)
+    code = {"exit": 3, "raise": 1}.get(end, 0)
+    for _ in range(3):
+        expected = f"{code} only the process of the task has memory for results, not one that it forked"
+        assert value_of(task()) == expected.encode()
+    assert ("ValueError: of the child" in host.log.read_text()) == (end == "raise")
+    assert host.end() == 0 and not list(host.staging.iterdir())
+
+
+def test_what_a_task_does_to_its_streams_ends_with_it(host):
+    import io
+    import sys
+
+    def close(ctx):
+        sys.stdout.close()
+        sys.stderr.close()
+        return b"closed"
+
+    def replace(ctx):
+        sys.stdout = io.StringIO()
+        sys.stderr = None
+        print("into nothing")
+        return b"replaced"
+
+    def use(ctx):
+        print("by stdout \udc80", flush=True)
+        print("by stderr", file=sys.stderr)
+        return b"used"
+
+    uses = Task(host, use)
+    for number, function in enumerate([close, replace], 2):
+        assert value_of(Task(host, function, number)()) in (b"closed", b"replaced")
+        assert value_of(uses()) == b"used"
+    assert host.log.read_text() == "by stdout \\udc80\nby stderr\n" * 2
+
+
+def test_texts_that_are_no_utf_8(host):
+    def f(ctx, how):
+        text = "a\udc80b"
+        how = how.get_str()
+        if how == "debug":
+            ctx.debug(text)
+            ctx.progress(0.5, text + "\0")
+            ctx.progress(float("nan"), None)
+            return b"told"
+        ctx.attributes = {"name": text}
+        return text
+
+    task = Task(host, f)
+    message = task(inline(1, b"debug"))
+    assert value_of(message) == b"told" and 'debug = "a\\\\udc80b' in message
+    message = plain(task(inline(1, b"text")))
+    assert "output 'out0', a value of type str, can't be encoded as 'text': 'utf-8' codec" in message
+
+
+ATTRIBUTES = {"set": {1}, "not a number": float("nan"), "cycle": []}
+ATTRIBUTES["cycle"].append(ATTRIBUTES["cycle"])
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attributes_that_are_no_json_are_named(host, name):
+    def f(ctx, on_output):
+        if on_output.get_bytes():
+            result = ctx.blob(b"x")
+            result.attributes = {"value": ATTRIBUTES[name]}
+            return result
+        ctx.attributes["value"] = ATTRIBUTES[name]
+        return b"x"
+
+    task = Task(host, f)
+    for on_output, whose in ((b"", "the task"), (b"x", "output 'out0'")):
+        assert f"the attributes of {whose} can't be written as JSON: " in plain(task(inline(1, on_output)))
+
+
+def test_a_module_that_a_task_changed(host):
+    def change(ctx):
+        json.dumps = json.loads = None
+        return b"changed"
+
+    def after(ctx):
+        ctx.attributes["a"] = 1
+        return b"after"
+
+    assert value_of(Task(host, change)()) == b"changed"
+    assert value_of(Task(host, after, 2, config='{"encode":[null]}')()) == b"after"
+
+
+ODD_ARRAYS = {
+    "number": (lambda: numpy.float32(0.5), "array/f4[]"),
+    "no dimension": (lambda: numpy.array(7), "array/i8[]"),
+    "nothing": (lambda: numpy.empty((0, 3)), "array/f8[0,3]"),
+    "Fortran": (lambda: numpy.asfortranarray(numpy.arange(6).reshape(2, 3)), "array/i8[2,3]"),
+    "backwards": (lambda: numpy.arange(5)[::-1], "array/i8[5]"),
+    "broadcast": (lambda: numpy.broadcast_to(numpy.arange(3), (2, 3)), "array/i8[2,3]"),
+    "struct": (lambda: numpy.ones(2, [("a", "i4"), ("b", "f8", (2,))]), "array/{a:i4@0,b:f8[2]@4}20[2]"),
+    "objects": (lambda: numpy.array([1, None]), "output 'out0': an array of object has no form in C: convert it"),
+    "masked": (lambda: numpy.ma.array([1], mask=[1]), "output 'out0' can't be a value of type MaskedArray"),
+    "text": (lambda: numpy.array(["a"]), "output 'out0': an array of <U1 has no form in C"),
+    "released": (lambda: (view := memoryview(b"x"), view.release())[0], "operation forbidden on released memoryview"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ARRAYS)
+def test_odd_arrays(host, name):
+    make, expected = ODD_ARRAYS[name]
+    message = Task(host, lambda ctx: make())()
+    if expected.startswith("array/"):
+        assert f'contentType = "{expected}"' in message
+        value = decode_value(b"".join(values_of(message)), expected)
+        assert numpy.array_equal(value, make())
+    else:
+        assert expected in plain(message)
+
+
+def test_processes_fill_an_array_together(host):
+    def f(ctx):
+        import multiprocessing
+
+        array = ctx.empty((4, 50_000), "i8")
+
+        def fill(row):
+            array[row] = row
+
+        kind = multiprocessing.get_context("fork").Process
+        processes = [kind(target=fill, args=(row,)) for row in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        return array
+
+    data, content_type = output_of(host, Task(host, f)())
+    assert (decode_value(data, content_type) == numpy.arange(4)[:, None]).all()

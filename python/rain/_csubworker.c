@@ -115,6 +115,8 @@ typedef struct {
 static PyTypeObject call_type;
 /* Held while a call is waiting. There is one call at a time. */
 static PyThread_type_lock waiting_lock;
+/* This is a process that a task forked: the worker does not know it. */
+static int is_child;
 
 /* The scaffold's call, or NULL with an exception when it is over. */
 static csw_call *open_call(PyObject *self) {
@@ -316,9 +318,18 @@ typedef struct {
 
 static PyTypeObject buffer_type;
 
+/* Whether this process may ask the worker for something; else with an exception. */
+static int is_task_itself(void) {
+    if (is_child)
+        PyErr_SetString(
+            PyExc_RuntimeError, "only the process of the task has memory for results, not one that it forked");
+    return !is_child;
+}
+
 /* Memory for an output, or NULL with an exception. */
 static csw_memory *open_memory(Call *call, Py_ssize_t size) {
     csw_memory *memory;
+    if (!is_task_itself()) return NULL;
     PyThreadState *state = leave_interpreter(call);
     csw_status status = csw_memory_open(call->call, (size_t)size, &memory);
     enter_interpreter(call, state);
@@ -410,6 +421,7 @@ static int resize_small(Buffer *buffer, Py_ssize_t size) {
 static int resize_memory(Buffer *buffer, Py_ssize_t size) {
     Call *call = buffer->call;
     void *data;
+    if (!is_task_itself()) return 0;
     buffer->view_count = -1;
     PyThreadState *state = leave_interpreter(call);
     csw_status status = csw_memory_resize(buffer->memory, (size_t)size, &data);
@@ -832,8 +844,14 @@ static PyObject *module_connect(PyObject *Py_UNUSED(module), PyObject *arguments
     return (PyObject *)self;
 }
 
+static PyObject *module_forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)) {
+    is_child = 1;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
     {"connect", module_connect, METH_VARARGS, module_connect_doc},
+    {"forked", module_forked, METH_NOARGS, PyDoc_STR("Says that this is a process that a task forked.")},
     {NULL, NULL, 0, NULL},
 };
 

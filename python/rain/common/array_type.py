@@ -100,7 +100,9 @@ def code_of(dtype) -> str:
             fields.append((offset, f"{name}:{code_of(kind)}{count}@{offset}"))
         return "{" + ",".join(text for _, text in sorted(fields)) + "}" + str(dtype.itemsize)
     if dtype.kind not in "biufc" or not dtype.isnative:
-        raise RainException(f"an array of {dtype} has no form in C: convert it, for example with astype('f8')")
+        raise RainException(
+            f"an array of {dtype} has no form in C: convert it, for example with astype('f8'), or encode it as a pickle"
+        )
     return f"{dtype.kind}{dtype.itemsize}"
 
 
@@ -144,7 +146,11 @@ def encode(value) -> tuple:
     """(bytes, content type) of a numpy array, or of what numpy makes one of."""
     import numpy
 
-    array = numpy.ascontiguousarray(value) if getattr(value, "ndim", 1) else numpy.asarray(value)
+    if isinstance(value, numpy.ma.MaskedArray):
+        raise RainException("a masked array has no form in C: give its filled(), or encode it as a pickle")
+    array = numpy.asarray(value)
+    if array.ndim:
+        array = numpy.ascontiguousarray(array)
     shape = ",".join(str(length) for length in array.shape)
     content_type = f"array/{code_of(array.dtype)}[{shape}]"
     return array.reshape(-1).view("u1").data if array.size else b"", content_type

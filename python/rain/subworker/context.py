@@ -1,9 +1,9 @@
 """What a remote function gets as its first argument."""
 
-import json
 import math
 import operator
 import os
+from json import loads
 
 from .._csubworker import Buffer
 from ..common.content_type import check_content_type
@@ -16,6 +16,11 @@ def plain_view(value) -> memoryview:
     """The bytes of something with a buffer, as a view; in the order of C, by a copy where they don't lie in it."""
     view = memoryview(value)
     return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
+
+
+def writable(text: str) -> str:
+    """The text without what can't be written in UTF-8: halves of pairs are shown as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class ContextInfo:
@@ -39,7 +44,7 @@ class TaskSpec:
         self.array_index = call.array_index
         text = call.attributes
         #: The attributes that the client gave the task.
-        self.user = json.loads(text) if text else {}
+        self.user = loads(text) if text else {}
 
 
 class Context:
@@ -65,6 +70,10 @@ class Context:
         """Attributes for the client to read: any JSON by name. The same as `info.user`."""
         return self.info.user
 
+    @attributes.setter
+    def attributes(self, value: dict):
+        self.info.user = value
+
     @property
     def spec(self) -> TaskSpec:
         if self._spec is None:
@@ -82,7 +91,11 @@ class Context:
         Args:
             message: formatted with the other arguments as by `str.format`.
         """
-        self._call.debug(message.format(*args, **keywords) if args or keywords else str(message))
+        text = message.format(*args, **keywords) if args or keywords else str(message)
+        try:
+            self._call.debug(text)
+        except UnicodeEncodeError:  # A file's name, say, that is no UTF-8.
+            self._call.debug(writable(text))
 
     def progress(self, fraction, text=""):
         """Tells how far the task is, which the client sees in `task.progress`; as often as you like.
@@ -91,7 +104,11 @@ class Context:
             fraction: from 0 to 1.
             text: one line on what the task does.
         """
-        self._call.progress(fraction, text)
+        text = text or ""
+        try:
+            self._call.progress(fraction, text)
+        except ValueError:
+            self._call.progress(fraction, writable(text).replace("\0", " "))
 
     def blob(self, value, content_type=None, encode=None) -> DataInstance:
         """A result with a content type, encoding or attributes of its own; as `rain.client.blob`."""

@@ -12,15 +12,16 @@ The arguments of a call are `null`: the inputs are the positional arguments, in 
 With "parameters" each argument in it is a pickle of its own.
 """
 
-import json
+import io
 import os
 import pickle
 import sys
 import time
 from binascii import a2b_base64
+from json import dumps, loads
 
 from .. import __version__
-from .._csubworker import Buffer, Error, connect
+from .._csubworker import Buffer, Error, connect, forked
 from ..common import placeholder
 from ..common.content_type import encode_parts, merge_content_types
 from ..common.data_instance import DataInstance
@@ -42,6 +43,8 @@ def run():
     if not staging:
         return  # The worker went away, or had no more use for this process, before it said where results go.
     directory = WorkDirectory(staging)
+    streams = Streams()
+    os.register_at_fork(after_in_child=note_fork)
     templates = {}
     take = subworker.next
     while True:
@@ -55,6 +58,8 @@ def run():
         try:
             template.run(call)
         except BaseException as error:  # Also sys.exit() of a task: it must not end its neighbours' process.
+            if is_child:
+                end_child(error)
             failure = describe(error)
         # Only here, where nothing of the function is alive any more.
         if failure is None:
@@ -62,8 +67,50 @@ def run():
         else:
             call.fail(*failure)
         placeholder.resolve = None
+        streams.restore()
         directory.clean()
     directory.remove()
+
+
+#: This is a process that a task forked, which has come back to where it does not belong: its parent goes on here.
+is_child = False
+
+
+def note_fork():
+    global is_child
+    is_child = True
+    forked()
+
+
+def end_child(error=None):
+    """Ends a process that a task forked, as if the task were a program: the task goes on in its own process alone."""
+    code = 0
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        code = error.code or 0
+    elif error is not None:
+        import traceback
+
+        code = 1
+        traceback.print_exception(error)
+    os._exit(code & 0xFF)
+
+
+class Streams:
+    """`sys.stdout` and `sys.stderr`, which go to the log: what a task puts in their place ends with it."""
+
+    def __init__(self):
+        self._make()
+
+    def _make(self):
+        self._out, self._err = (
+            io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
+            for descriptor in (1, 2)
+        )
+        sys.stdout, sys.stderr = self._out, self._err
+
+    def restore(self):
+        if sys.stdout is not self._out or sys.stderr is not self._err or self._out.closed or self._err.closed:
+            self._make()
 
 
 class WorkDirectory:
@@ -128,7 +175,7 @@ class Template:
         #: Loaded by the first call.
         self.function = None
         text = call.config
-        config = json.loads(text) if text else {}
+        config = loads(text) if text else {}
         self.load = config.get("load", False)
         self.parameters = config.get("parameters")
         self.rest = config.get("rest", (self.load, None))
@@ -149,8 +196,10 @@ class Template:
             else:
                 result = function(context, *[self._argument(call, i) for i in inputs])
         else:
-            args, keywords = self._unpickle(call, json.loads(text))
+            args, keywords = self._unpickle(call, loads(text))
             result = function(context, *args, **keywords) if keywords else function(context, *args)
+        if is_child:
+            end_child()
         count = call.output_count
         encode = self.encode
         if count == 1:
@@ -164,7 +213,7 @@ class Template:
             for i, value in enumerate(results(call, result, count)):
                 set_output(call, i, value, encode[i])
         if context._info is not None and context._info.user:
-            call.set_attributes(json.dumps(context._info.user))
+            call.set_attributes(attributes_text(context._info.user, "the task"))
 
     def _argument(self, call, i):
         load, content_type = self.load, None
@@ -215,7 +264,7 @@ class InputAttributes:
         self._text = text
 
     def _made_attributes(self) -> dict:
-        return json.loads(self._text)
+        return loads(self._text)
 
 
 def instance(call, i) -> DataInstance:
@@ -272,33 +321,27 @@ def set_output(call, i, value, encode):
     if call.output_is_directory(i) or kind is DirectoryInstance:
         set_directory(call, i, value)
     elif kind is DataInstance:
-        attributes = json.dumps(value._attributes) if value._attributes else None
+        attributes = attributes_of_output(call, i, value)
         if value.input_index is not None:
             call.pass_input(i, value.input_index, value._content_type, attributes)
         else:
             check_declared(call, i, value._content_type)
             call.set_output(i, value._data, value._content_type, attributes)
     elif encode is not None:
-        try:
-            parts, content_type = encode_parts(value, encode)
-        except RainException:
-            raise
-        except Exception as error:
-            raise RainException(
-                f"output '{call.output_label(i)}', {summary(value)}, can't be encoded as {encode!r}: {error}"
-            ) from error
+        parts, content_type = encoded(call, i, value, encode)
         call.set_output(i, parts[0] if len(parts) == 1 else parts, content_type)
     elif kind is bytes:
         call.set_output(i, value)
     elif isinstance(value, str):
         check_declared(call, i, "text")
-        call.set_output(i, value.encode(), "text")
+        (data,), _ = encoded(call, i, value, "text")
+        call.set_output(i, data, "text")
     elif isinstance(value, (bytes, bytearray, Buffer)):
         call.set_output(i, value)
     elif isinstance(value, memoryview):
         call.set_output(i, plain_view(value))
     elif is_array(value):
-        parts, content_type = encode_parts(value, "array")
+        parts, content_type = encoded(call, i, value, "array")
         check_declared(call, i, content_type)
         call.set_output(i, parts[0], content_type)
     else:
@@ -306,6 +349,30 @@ def set_output(call, i, value, encode):
             f"output '{call.output_label(i)}' can't be {summary(value)}: return bytes, str or a data instance, or say "
             "how to turn it into bytes, as in @remote(auto_encode='pickle')"
         )
+
+
+def encoded(call, i, value, encode) -> tuple:
+    """(parts, content type) of a result."""
+    try:
+        return encode_parts(value, encode)
+    except RainException as error:
+        raise RainException(f"output '{call.output_label(i)}': {error}") from None
+    except Exception as error:
+        raise RainException(
+            f"output '{call.output_label(i)}', {summary(value)}, can't be encoded as {encode!r}: {error}"
+        ) from error
+
+
+def attributes_of_output(call, i, value):
+    return attributes_text(value._attributes, f"output '{call.output_label(i)}'") if value._attributes else None
+
+
+def attributes_text(attributes, whose) -> str:
+    """Attributes as JSON, which knows neither NaN nor sets."""
+    try:
+        return dumps(attributes, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RainException(f"the attributes of {whose} can't be written as JSON: {error}") from None
 
 
 def is_array(value) -> bool:
@@ -325,7 +392,7 @@ def set_directory(call, i, value):
             f"output '{call.output_label(i)}' is declared as a directory but is {summary(value)}: return "
             "ctx.directory(path or dict), or a pathlib.Path"
         )
-    attributes = json.dumps(value._attributes) if value._attributes else None
+    attributes = attributes_of_output(call, i, value)
     if value.input_index is not None:
         call.pass_input(i, value.input_index, None, attributes)
     elif value.path is None:
