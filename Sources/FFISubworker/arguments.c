@@ -92,6 +92,7 @@ csw_status run_take_arguments(const run *self) {
     else
         return csw_fail(
             self->call, "%s: arguments are a list, or an object with a value for each name", self->function->title);
+    is_broken = is_broken || (status == CSW_OK && json_peek(&from) != JSON_END);
     if (status == CSW_OK && is_broken)
         return csw_fail(self->call, "%s: the arguments are broken JSON", self->function->title);
     return status;

@@ -12,8 +12,14 @@ enum {
     decl_text_bytes_max = 1 << 20,
     decl_parameters_max = 64,
     decl_dimensions_max = 8,
-    decl_depth_max = 32,    /* of parentheses, and of structs in structs */
-    decl_threads_max = 64,  /* calls that a worker gives one process */
+    decl_depth_max = 32,   /* of parentheses, and of structs in structs */
+    decl_threads_max = 64, /* calls that a worker gives one process */
+    decl_name_bytes_max = 255,
+    /* Of a file. Names are compared with all others, which is quick for so many. */
+    decl_libraries_max = 1024,
+    decl_functions_max = 4096, /* initialisers too */
+    decl_types_max = 4096,
+    decl_constants_max = 8192,
     decl_leaves_max = 1024, /* scalars in a struct */
     decl_struct_bytes_max = 1 << 20
 };

@@ -209,6 +209,10 @@ void lexer_next(lexer *self) {
         self->current.size = (size_t)(self->at - self->current.at);
         self->current.string = scratch_copy(self->memory, self->current.at, self->current.size);
         if (self->current.string == NULL) lexer_no_memory(self);
+        if (self->current.size > decl_name_bytes_max)
+            lexer_fail(
+                self, self->current.line, self->current.column, "a name of %zu characters: the limit is %d",
+                self->current.size, decl_name_bytes_max);
     } else if (is_digit(c) || (c == '.' && self->end - self->at > 1 && is_digit(self->at[1]))) {
         read_number(self);
     } else if (c == '"') {

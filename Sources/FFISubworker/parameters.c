@@ -174,6 +174,27 @@ uint32_t parser_read_parameters(parser *self, decl_parameter *parameters) {
     return count;
 }
 
+/* Whether an integer is a value of the type. */
+static bool holds(const decl_type *type, int64_t value) {
+    unsigned bits = type->size * 8;
+    if (type->kind == DECL_FLOATING) return true;
+    if (type->kind == DECL_BOOL) return value == 0 || value == 1;
+    if (type->kind == DECL_UNSIGNED) return value >= 0 && (bits >= 63 || value >> bits == 0);
+    return bits >= 64 || (value >= -((int64_t)1 << (bits - 1)) && value < (int64_t)1 << (bits - 1));
+}
+
+/* Says what is wrong with what is known before any call; 0 for what is not. */
+static int64_t check_constant(parser *self, const decl_expression *expression) {
+    const decl_value nothing[decl_parameters_max] = {{0}};
+    int64_t value = 0;
+    decl_outcome outcome = decl_evaluate(expression, nothing, NULL, &value);
+    if (outcome == DECL_OVERFLOW || outcome == DECL_BY_ZERO)
+        lexer_fail(
+            &self->lexer, expression->line, expression->column,
+            outcome == DECL_OVERFLOW ? "this has no value in 64 bits" : "this is divided by zero");
+    return outcome == DECL_KNOWN ? value : 0;
+}
+
 /* --- Names and lengths ------------------------------------------------------------------------------------------ */
 
 /* A default value: a literal of the parameter's own kind, or an integer expression. */
@@ -191,8 +212,21 @@ static void resolve_fallback(parser *self, decl_function *function, decl_paramet
         return;
     }
     if (is_string || (literal == DECL_REAL && parameter->type->kind == DECL_FLOATING)) return;
-    expression_resolve(
-        parameter->fallback, &self->lexer, &self->types, function->parameters, function->parameter_count, false);
+    if (!expression_resolve(
+            parameter->fallback, &self->lexer, &self->types, function->parameters, function->parameter_count, false))
+        return;
+    int64_t value = check_constant(self, fallback);
+    if (!holds(parameter->type, value))
+        lexer_fail(
+            &self->lexer, fallback->line, fallback->column, "the default of '%s' is %lld, which does not fit into %s",
+            parameter->name, (long long)value, parameter->type->name);
+}
+
+static void resolve_length(parser *self, decl_function *function, decl_parameter *parameter, decl_expression *length) {
+    if (!expression_resolve(length, &self->lexer, &self->types, function->parameters, function->parameter_count, false))
+        return;
+    if (check_constant(self, length) < 0)
+        lexer_fail(&self->lexer, length->line, length->column, "the length of '%s' is negative", parameter->name);
 }
 
 static void count_factors(const decl_expression *expression, uint32_t *count, const decl_expression **out) {
@@ -260,9 +294,7 @@ void parser_resolve_parameters(parser *self, decl_function *function) {
     for (uint32_t i = 0; i < function->parameter_count && !self->lexer.has_failed; i += 1) {
         decl_parameter *parameter = &function->parameters[i];
         for (uint32_t k = 0; k < parameter->dimension_count; k += 1)
-            expression_resolve(
-                parameter->dimensions[k], &self->lexer, &self->types, function->parameters, function->parameter_count,
-                false);
+            resolve_length(self, function, parameter, parameter->dimensions[k]);
         if (parameter->used != NULL)
             expression_resolve(
                 parameter->used, &self->lexer, &self->types, function->parameters, function->parameter_count,

@@ -249,6 +249,11 @@ static void read_member(parser *self, settings *settings) {
         lexer->comment = comment;
         lexer->comment_size = comment_size;
     }
+    if (self->function_count == decl_functions_max)
+        lexer_fail(
+            lexer, lexer->current.line, lexer->current.column, "more than %d functions: divide the file",
+            decl_functions_max);
+    self->function_count += 1;
     decl_function *made = read_function(self, settings);
     if (made == NULL) return;
     if (is_initialiser) check_initialiser(self, made);
@@ -267,6 +272,8 @@ static void read_files(parser *self, decl_library *made) {
             lexer_expected(lexer, "the library's file, \"lib….so\"");
             break;
         }
+        if (strchr(lexer->current.string, '\n') != NULL)
+            lexer_fail(lexer, lexer->current.line, lexer->current.column, "a file's name has no line breaks here");
         append(self, &files, (void *)(uintptr_t)lexer->current.string);
         lexer_next(lexer);
     } while (!lexer->has_failed && lexer_take_sign(lexer, ','));
@@ -284,6 +291,8 @@ static void read_library(parser *self) {
         return;
     }
     token at = lexer->current;
+    if (self->libraries.count == decl_libraries_max)
+        lexer_fail(lexer, at.line, at.column, "more than %d libraries", decl_libraries_max);
     made->name = lexer_want_name(lexer, "the library's name");
     for (uint32_t i = 0; i < self->libraries.count; i += 1)
         if (strcmp(((decl_library *)self->libraries.items[i])->name, made->name) == 0)
@@ -300,13 +309,27 @@ static void read_library(parser *self) {
     if (!lexer->has_failed) append(self, &self->libraries, made);
 }
 
+/* What headers have and this has not. */
+static void refuse(parser *self) {
+    lexer *lexer = &self->lexer;
+    const token *at = &lexer->current;
+    if (lexer_is_name(lexer, "union"))
+        lexer_fail(lexer, at->line, at->column, "unions are not supported: declare a struct of as many bytes");
+    else if (lexer_is_name(lexer, "struct") || lexer_is_name(lexer, "enum"))
+        lexer_fail(
+            lexer, at->line, at->column, "%s '%s' is declared with all that it has and nothing else: `%s name { … };`",
+            *at->string == 'e' ? "an" : "a", at->string, at->string);
+    else
+        lexer_expected(lexer, "library, typedef, struct or enum");
+}
+
 static void read_file(parser *self) {
     lexer *lexer = &self->lexer;
     while (!lexer->has_failed && lexer->current.kind != TOKEN_END) {
         if (lexer_take_name(lexer, "library"))
             read_library(self);
         else if (!take_type(self))
-            lexer_expected(lexer, "library, typedef, struct or enum");
+            refuse(self);
     }
 }
 

@@ -14,6 +14,7 @@ typedef struct parser {
     lexer lexer;
     types types;
     list libraries, functions, initialisers;
+    uint32_t function_count; /* of all libraries, with initialisers */
 } parser;
 
 /* Reads `( … )`; room for decl_parameters_max. Names in it are looked up by parser_resolve_parameters(). */

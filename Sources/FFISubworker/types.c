@@ -93,6 +93,10 @@ static void add(types *self, lexer *lexer, const char *name, const decl_type *ty
         lexer_fail(lexer, at->line, at->column, "'%s' is declared twice", name);
         return;
     }
+    if (self->count == decl_types_max) {
+        lexer_fail(lexer, at->line, at->column, "more than %d types", decl_types_max);
+        return;
+    }
     void *entries = self->entries;
     if (!make_room(&entries, self->count, &self->capacity, sizeof *self->entries)) {
         lexer_no_memory(lexer);
@@ -134,8 +138,11 @@ static void read_constant(types *self, lexer *lexer, int64_t *next) {
     const char *name = lexer_want_name(lexer, "the name of a constant");
     if (types_find_constant(self, name) != NULL) lexer_fail(lexer, at.line, at.column, "'%s' is declared twice", name);
     if (lexer_take_sign(lexer, '=')) *next = expression_read_constant(lexer, self);
-    if (*next > INT32_MAX || *next < INT32_MIN)
+    if (*next > UINT32_MAX || *next < INT32_MIN)
         lexer_fail(lexer, at.line, at.column, "'%s' does not fit into the 32 bits of an enum", name);
+    if (self->constant_count == decl_constants_max)
+        lexer_fail(lexer, at.line, at.column, "more than %d constants", decl_constants_max);
+    if (lexer->has_failed) return;
     void *constants = self->constants;
     if (!make_room(&constants, self->constant_count, &self->constant_capacity, sizeof *self->constants)) {
         lexer_no_memory(lexer);
@@ -146,8 +153,22 @@ static void read_constant(types *self, lexer *lexer, int64_t *next) {
     *next += 1;
 }
 
-/* An int, whatever its constants: compilers may take an unsigned one, which is passed the same way. */
-static const decl_type *read_enum_body(types *self, lexer *lexer, const char *name) {
+/* An int, or an unsigned one where a constant needs it, as compilers do. */
+static const decl_type *type_of_constants(const types *self, lexer *lexer, uint32_t first, const token *at) {
+    bool is_large = false;
+    const decl_constant *negative = NULL;
+    for (uint32_t i = first; i < self->constant_count; i += 1) {
+        is_large = is_large || self->constants[i].value > INT32_MAX;
+        if (self->constants[i].value < 0) negative = &self->constants[i];
+    }
+    if (is_large && negative != NULL)
+        lexer_fail(
+            lexer, at->line, at->column, "'%s' is negative and others are above %d: 32 bits can't hold both",
+            negative->name, INT32_MAX);
+    return find_base(is_large ? "unsigned int" : "int");
+}
+
+static const decl_type *read_enum_body(types *self, lexer *lexer, const char *name, const token *at) {
     uint32_t first = self->constant_count;
     int64_t next = 0;
     do {
@@ -155,7 +176,8 @@ static const decl_type *read_enum_body(types *self, lexer *lexer, const char *na
         read_constant(self, lexer, &next);
     } while (lexer_take_sign(lexer, ','));
     lexer_want_sign(lexer, '}');
-    decl_type *type = lexer->has_failed ? NULL : own(lexer, int_type());
+    const decl_type *base = type_of_constants(self, lexer, first, at);
+    decl_type *type = lexer->has_failed ? NULL : own(lexer, base);
     if (type == NULL) return int_type();
     uint32_t count = self->constant_count - first;
     decl_constant *constants = scratch_take(lexer->memory, count * sizeof *constants + 1);
@@ -297,7 +319,8 @@ static const decl_type *read_tagged(types *self, lexer *lexer, bool is_struct) {
     self->depth += 1;
     if (self->depth > decl_depth_max)
         lexer_fail(lexer, at.line, at.column, "structs in structs, more than %d", decl_depth_max);
-    const decl_type *type = is_struct ? read_struct_body(self, lexer, name, &at) : read_enum_body(self, lexer, name);
+    const decl_type *type =
+        is_struct ? read_struct_body(self, lexer, name, &at) : read_enum_body(self, lexer, name, &at);
     self->depth -= 1;
     if (has_tag && !lexer->has_failed) add(self, lexer, name, type, &at);
     return type;
@@ -366,7 +389,8 @@ static bool take_specifier(types *self, lexer *lexer, specifiers *found) {
 
 static bool take_qualifier(lexer *lexer, bool *is_const) {
     if (lexer_take_name(lexer, "const")) return *is_const = true;
-    if (lexer_is_name(lexer, "volatile") || lexer_is_name(lexer, "_Atomic") || lexer_is_name(lexer, "_Complex"))
+    if (lexer_is_name(lexer, "volatile") || lexer_is_name(lexer, "_Atomic") || lexer_is_name(lexer, "_Complex") ||
+        lexer_is_name(lexer, "__attribute__"))
         lexer_fail(lexer, lexer->current.line, lexer->current.column, "'%s' is not supported", lexer->current.string);
     return lexer_take_name(lexer, "restrict") || lexer_take_name(lexer, "__restrict");
 }
@@ -382,7 +406,9 @@ const decl_type *types_read(types *self, lexer *lexer, bool *is_const) {
     if (!has_words && found.type == NULL) {
         if (lexer->current.kind == TOKEN_NAME && lexer->current.line == at.line)
             lexer_fail(
-                lexer, lexer->current.line, lexer->current.column, "unknown type '%s': declare it with a typedef",
+                lexer, lexer->current.line, lexer->current.column,
+                lexer_is_name(lexer, "union") ? "'%s's are not supported: declare a struct of as many bytes"
+                                              : "unknown type '%s': declare it with a typedef",
                 lexer->current.string);
         else
             lexer_expected(lexer, "a type");
@@ -420,6 +446,8 @@ void types_read_typedef(types *self, lexer *lexer) {
             lexer, at.line, at.column, "a typedef of a pointer is not supported: write the '*' where it is used");
         return;
     }
+    if (lexer_is_sign(lexer, '('))
+        lexer_fail(lexer, at.line, at.column, "pointers to functions are not supported: write `void *name = NULL`");
     const char *name = lexer_want_name(lexer, "the new type's name");
     if (lexer_is_sign(lexer, '[') || lexer_is_sign(lexer, '('))
         lexer_fail(lexer, at.line, at.column, "a typedef of an array or function is not supported");
@@ -427,5 +455,13 @@ void types_read_typedef(types *self, lexer *lexer) {
     decl_type *named = lexer->has_failed ? NULL : own(lexer, type);
     if (named == NULL) return;
     named->name = name;
-    if (find_base(name) == NULL) add(self, lexer, name, named, &at);
+    const decl_type *base = find_base(name);
+    if (base == NULL) add(self, lexer, name, named, &at);
+    if (base != NULL && (base->kind != type->kind || base->size != type->size))
+        lexer_fail(
+            lexer, at.line, at.column, "'%s' is a type of this machine already, %s of %u bytes", name,
+            base->kind == DECL_SIGNED     ? "a signed integer"
+            : base->kind == DECL_UNSIGNED ? "an unsigned integer"
+                                          : "not an integer",
+            (unsigned)base->size);
 }

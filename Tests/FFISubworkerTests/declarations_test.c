@@ -95,6 +95,29 @@ static const struct {
      "!1:45: functions with any number of arguments (...) can't be called"},
     {"library m = \"m\" { void f(int (*compare)(int)); }", "!1:30: pointers to functions are not supported"},
     {"library m = \"m\" { double *f(void); }", "!1:27: 'f' returns a pointer, which has no meaning elsewhere"},
+    {"enum { A = 0xFFFFFFFF, B = 0 }; enum e { C = 0x80000000 }; library m = \"m\" { enum e f(int x[B + 1]); }",
+     "ffi/m/f() -> (return: enum e, x: int[])\n"},
+    {"enum e { A = 4294967296 };", "!1:10: 'A' does not fit into the 32 bits of an enum"},
+    {"enum e { A = -1, B = 4294967295 };", "!1:1: 'A' is negative and others are above 2147483647"},
+    {"enum e : char { A };", "!1:1: an 'enum' is declared with all that it has and nothing else: `enum name { … };`"},
+    {"struct s;", "!1:1: a 'struct' is declared with all that it has and nothing else: `struct name { … };`"},
+    {"union u { int a; };", "!1:1: unions are not supported"},
+    {"struct s { union { int a; } u; };", "!1:12: 'union's are not supported"},
+    {"struct s { int a; } __attribute__((packed));", "!1:21: '__attribute__' is not supported"},
+    {"typedef int (*callback)(int);", "!1:13: pointers to functions are not supported"},
+    {"typedef long int64_t; typedef unsigned char uint8_t;", ""},
+    {"typedef int int64_t;", "!1:13: 'int64_t' is a type of this machine already, a signed integer of 8 bytes"},
+    {"typedef unsigned time_t;", "!1:18: 'time_t' is a type of this machine already"},
+    {"library m = \"a\\nb\" { }", "!1:13: a file's name has no line breaks here"},
+    {"library m = \"m\" { int f(int x = 2147483648); }",
+     "!1:33: the default of 'x' is 2147483648, which does not fit into int"},
+    {"library m = \"m\" { int f(unsigned x = -1, int y); }", "!1:38: the default of 'x' is -1"},
+    {"library m = \"m\" { int f(bool x = 2); }", "!1:34: the default of 'x' is 2"},
+    {"library m = \"m\" { int f(uint64_t a = 9223372036854775807, int8_t b = -128, bool c = 1, double d = 1 / 2); }",
+     "ffi/m/f(a: uint64_t = 9223372036854775807, b: int8_t = -128, c: bool = 1, d: double = 1 / 2) -> (return: int)\n"},
+    {"library m = \"m\" { int f(long x = 9223372036854775807 + 1); }", "!1:54: this has no value in 64 bits"},
+    {"library m = \"m\" { int f(int x[1 % 0]); }", "!1:33: this is divided by zero"},
+    {"library m = \"m\" { int f(int x[1 - 2]); }", "!1:33: the length of 'x' is negative"},
     {"library m = \"m\" { threads = 0; }", "!1:29: threads is how many calls may run at once in a process, 1 to 64"},
     {"library m = \"m\" { threads = -1; }", "!1:29: threads is how many calls"},
     {"library m = \"m\" { int f(void) threads = 65; }", "!1:41: threads is how many calls"},
@@ -226,6 +249,41 @@ static void test_description(void) {
     decl_release(&file);
 }
 
+/* As many of a kind as a file may have, and one more: names are compared with each other, so there is an end to that. */
+static void test_counts(void) {
+    static const struct {
+        const char *head, *one, *between, *tail, *expected;
+        int most;
+    } kinds[] = {
+        {"library m = \"m\" {", "int f%x();", "", "}", "more than 4096 functions", decl_functions_max},
+        {"", "library m%x = \"m\" {}", "", "", "more than 1024 libraries", decl_libraries_max},
+        {"", "typedef int t%x;", "", "", "more than 4096 types", decl_types_max},
+        {"enum {", "A%x", ",", "};", "more than 8192 constants", decl_constants_max},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i += 1)
+        for (int count = kinds[i].most; count <= kinds[i].most + 1; count += 1) {
+            struct text whole = {0};
+            decl_file file;
+            decl_error error;
+            char one[64];
+            text_add(&whole, "%s", kinds[i].head);
+            for (int k = 0; k < count; k += 1) {
+                const char *mark = strchr(kinds[i].one, '%');
+                snprintf(one, sizeof one, "%.*s%x%s", (int)(mark - kinds[i].one), kinds[i].one, (unsigned)k, mark + 2);
+                text_add(&whole, "%s%s", k == 0 ? "" : kinds[i].between, one);
+            }
+            text_add(&whole, "%s", kinds[i].tail);
+            bool is_read = decl_parse(whole.bytes, whole.size, &file, &error);
+            row_count += 1;
+            if (is_read != (count == kinds[i].most) || (!is_read && strstr(error.message, kinds[i].expected) == NULL)) {
+                failed_count += 1;
+                fprintf(stderr, "%d of %s: %s\n", count, kinds[i].one, is_read ? "no error" : error.message);
+            }
+            text_release(&whole);
+            decl_release(&file);
+        }
+}
+
 /* How many calls each function allows at once. */
 static void test_threads(void) {
     static const char declarations[] =
@@ -257,6 +315,7 @@ int main(void) {
     run_cut();
     test_description();
     test_threads();
+    test_counts();
     printf("%d declarations, %d wrong\n", row_count, failed_count);
     return failed_count == 0 ? 0 : 1;
 }
