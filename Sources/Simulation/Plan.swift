@@ -27,6 +27,8 @@ package struct Plan: Sendable {
         var hasPlace: Bool
         /// What an outcome may carry, so that small outputs become files; `nil`: as ever.
         var resultBytesMax: Int?
+        /// Nothing can be executed from its memory.
+        var isNoExec = false
     }
 
     package struct ClientPlan: Sendable {
@@ -95,6 +97,7 @@ package struct Plan: Sendable {
         var resultRandom = SeededGenerator(seed: seed, part: 5)
         // Room for what two outputs have besides their bytes.
         if resultRandom.chance(15) { for worker in stores.indices { stores[worker].resultBytesMax = 240 + resultRandom.below(40) } }
+        for worker in stores.indices where resultRandom.chance(10) { stores[worker].isNoExec = true }
         let killerPercent = !isQuiet && offerRandom.chance(12) ? 5 : 0
         if killerPercent > 0 { for worker in stores.indices { stores[worker].hasPlace = true } }
         clients = []

@@ -118,10 +118,10 @@ extension Simulation {
     }
 
     /// What a process is started from must be what its session gave for it.
-    private func checkProgram(_ program: LocalInput?, of command: SubworkerCommand, _ worker: VirtualWorker) throws(Violation) {
+    private func checkProgram(_ carried: CarriedProgram?, of command: SubworkerCommand, _ worker: VirtualWorker) throws(Violation) {
         guard let source = command.source else { return }
         count("programs started")
-        guard let program, program.replica.object == source.object else {
+        guard let carried, case let program = carried.object, program.replica.object == source.object else {
             throw Violation(.brokenContract, "worker \(worker.index): subworker \(command.name) is started without its program")
         }
         let content: Content?
@@ -132,6 +132,14 @@ extension Simulation {
         }
         guard let content else { throw Violation(.wrongValue, "worker \(worker.index): \(program.replica) is not here to be started") }
         try check(content, is: program.replica, graph(of: source.object.session), at: "the start of subworker \(command.name)")
+        if !worker.runsProgramsInMemory, !carried.isOnDisk {
+            throw Violation(.brokenContract, "worker \(worker.index): subworker \(command.name) is to be started where nothing can be executed")
+        }
+        guard !worker.programs.contains(where: { $0.session == source.object.session && $0.name == command.name }) else { return }
+        // The copy goes with the session.
+        let isInMemory = !carried.isOnDisk && worker.store.addProgram(program.sizeBytes)
+        count(isInMemory ? "programs in memory" : "programs on disk")
+        worker.programs.append((source.object.session, command.name, isInMemory ? program.sizeBytes : 0))
     }
 
     private var duration: UInt64 {
@@ -151,6 +159,8 @@ extension Simulation {
         for process in worker.processes where process.session == id {
             throw Violation(.brokenContract, "worker \(worker.index): subworker \(process.id.rawValue) outlives the session that brought it")
         }
+        for program in worker.programs where program.session == id { worker.store.removeProgram(program.bytes) }
+        worker.programs.removeAll { $0.session == id }
         worker.definitions.removeAll { $0 == id }
     }
 

@@ -57,6 +57,16 @@ struct VirtualStore {
         }
     }
 
+    /// A copy of a program, which no replica names.
+    ///
+    /// - Returns: whether memory had room.
+    mutating func addProgram(_ bytes: UInt64) -> Bool {
+        guard hasRoom(.memory, for: bytes) else { return false }
+        usedInMemory += bytes
+        return true
+    }
+    mutating func removeProgram(_ bytes: UInt64) { usedInMemory -= bytes }
+
     /// - Returns: whether there was room.
     mutating func insert(_ replica: Replica, _ content: Content, _ tier: Tier, bytes: UInt64 = fileBytes) -> Bool {
         guard hasRoom(tier, for: bytes) else { return false }

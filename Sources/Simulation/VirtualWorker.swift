@@ -67,6 +67,8 @@ final class VirtualWorker {
     var jobs: [Job] = []
     var fetches: [(token: FetchToken, input: InputAssignment)] = []
     var aliases: [(token: AliasToken, from: Replica, to: Replica)] = []
+    /// Copies of programs that sessions brought along, with what they take in memory.
+    var programs: [(session: SessionID, name: String, bytes: UInt64)] = []
     var writes: [(token: WriteToken, files: [FileToWrite])] = []
     var traffic = Traffic()
 
@@ -100,6 +102,7 @@ final class VirtualWorker {
             description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life), place: storePlan.hasPlace ? UInt64(index + 1) : 0,
             predecessor: predecessor, subworkers: offers.map { command($0) })
         core.storeMemoryBytes = storePlan.memoryBytes
+        core.runsProgramsInMemory = !storePlan.isNoExec
         if let resultBytesMax = storePlan.resultBytesMax { core.resultBytesMax = resultBytesMax }
         core.memoryGrowthBytesMax = memoryGrowthBytesMax
         return core
@@ -135,13 +138,19 @@ final class VirtualWorker {
         fetches = []
         aliases = []
         writes = []
+        programs = []
         traffic = Traffic()
     }
+
+    var runsProgramsInMemory: Bool { core.runsProgramsInMemory }
 
     func processIndex(_ id: SubworkerID) -> Int? { processes.firstIndex { $0.id == id } }
 
     /// Nothing of any session is left.
-    var isEmpty: Bool { core.isEmpty && store.isEmpty && jobs.isEmpty && fetches.isEmpty && aliases.isEmpty && writes.isEmpty && definitions.isEmpty }
+    var isEmpty: Bool {
+        core.isEmpty && store.isEmpty && jobs.isEmpty && fetches.isEmpty && aliases.isEmpty && writes.isEmpty && programs.isEmpty && store.usedInMemory == 0
+            && definitions.isEmpty
+    }
 
     /// Whether something that runs has the replica's file as an input.
     func isInUse(_ replica: Replica) -> AttemptID? {

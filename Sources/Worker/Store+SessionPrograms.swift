@@ -10,16 +10,16 @@ extension Store {
 
     /// - Parameter program: the object. Its files are not for execution: their modes, and their file system, may say so.
     /// - Returns: the path to start.
-    func placeProgram(_ key: SessionProgram, _ program: LocalInput) throws(SystemError) -> String {
+    func placeProgram(_ key: SessionProgram, _ program: CarriedProgram) throws(SystemError) -> String {
         var failure: SystemError?
-        for (objects, path) in [(objects, path)] + (disk.map { [($0.objects, $0.path)] } ?? []) {
-            var status = statvfs()
-            guard fstatvfs(objects, &status) == 0, status.f_flag & Self.noExecution == 0 else {
+        let onDisk = disk.map { [($0.objects, $0.path)] } ?? []
+        for (objects, path) in program.isOnDisk && !onDisk.isEmpty ? onDisk : [(objects, path)] + onDisk {
+            guard Self.runsPrograms(objects) else {
                 failure = failure ?? SystemError("run programs below (it is mounted noexec)", path, code: EACCES)
                 continue
             }
             do throws(SystemError) {
-                try place(program, key, in: objects)
+                try place(program.object, key, in: objects)
                 return "\(path)/objects/\(key.directory)/\(key.source.path.isEmpty ? key.name : key.source.path)"
             } catch {
                 _ = rain_remove_tree(objects, key.directory)
@@ -29,6 +29,14 @@ extension Store {
             }
         }
         throw failure ?? SystemError("make a program's directory", path, code: ENOENT)
+    }
+
+    /// Whether programs can be executed from its memory.
+    var runsProgramsInMemory: Bool { Self.runsPrograms(objects) }
+
+    private static func runsPrograms(_ directory: Int32) -> Bool {
+        var status = statvfs()
+        return fstatvfs(directory, &status) == 0 && status.f_flag & noExecution == 0
     }
 
     private func place(_ program: LocalInput, _ key: SessionProgram, in objects: Int32) throws(SystemError) {

@@ -105,6 +105,7 @@ private enum WorkerProcess {
             subworkers: options.subworkers)
         core.unixMicrosecondsAtZero = unixMicroseconds() &- monotonicNanoseconds() / 1000
         if store.disk != nil { core.storeMemoryBytes = store.memoryBytes }
+        core.runsProgramsInMemory = store.runsProgramsInMemory
         core.gatherNanoseconds = 20_000_000
         core.memoryGrowthBytesMax = defaultMemoryGrowth()
         var loop = try WorkerLoop(

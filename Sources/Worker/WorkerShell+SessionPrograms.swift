@@ -9,7 +9,7 @@ enum ProgramPlace {
 }
 
 extension WorkerShell {
-    func startSubworker(_ id: SubworkerID, _ command: SubworkerCommand, program: LocalInput?) {
+    func startSubworker(_ id: SubworkerID, _ command: SubworkerCommand, program: CarriedProgram?) {
         guard let source = command.source, let program else { return startSubworker(id, command, path: nil) }
         let key = SessionProgram(source: source, name: command.name)
         switch sessionPrograms[key] {

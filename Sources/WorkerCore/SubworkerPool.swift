@@ -12,6 +12,10 @@ struct SubworkerPool: TableRow {
     let threads: Int
     var members: ContiguousArray<SubworkerHandle> = []
     var startingCount = 0
+    /// Where the program that its session brought along was copied to; `nil` before the first process.
+    var isProgramOnDisk: Bool?
+    /// What that takes in memory.
+    var programBytes: UInt64 = 0
     /// Ready attempts in its lanes.
     var readyCount = 0
     /// Lanes that lead here; without any, and without members, the pool goes.

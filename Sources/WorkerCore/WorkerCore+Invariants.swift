@@ -19,9 +19,9 @@ extension WorkerCore {
         if !objects.removals.isEmpty || !objects.forgotten.isEmpty { throw BrokenInvariant("removals were not sent") }
     }
 
-    /// What its files take in memory at most, as far as it knows.
+    /// What its files, programs of sessions among them, take in memory at most, as far as it knows.
     package var memoryFileBytes: UInt64 {
-        var bytes = objects.memoryBytes
+        var bytes = objects.memoryBytes &+ programBytes
         for index in finishes.indices {
             guard let finish = finishes.handle(at: index) else { continue }
             for output in finishes[finish].outputs where output.representation == .stored && !output.isOnDisk { bytes &+= output.sizeBytes }
@@ -32,7 +32,7 @@ extension WorkerCore {
     /// Whether nothing is left of any session: every table is empty but those of warm subworkers.
     package var isEmpty: Bool {
         sessions.isEmpty && sessionByID.isEmpty && templates.isEmpty && attempts.isEmpty && attemptByID.isEmpty && finishes.isEmpty
-            && aliases.isEmpty && objects.isEmpty && lanes.isEmpty && readyLanes.isEmpty && heldMessages == nil && cpus.occupied == 0
+            && aliases.isEmpty && objects.isEmpty && lanes.isEmpty && programBytes == 0 && readyLanes.isEmpty && heldMessages == nil && cpus.occupied == 0
             && cpus.weightlessCount == 0 && reservedBytes == 0 && waitingReservations.isEmpty && pools.count == poolByCommand.count
             && subworkers.count == subworkerByID.count
     }

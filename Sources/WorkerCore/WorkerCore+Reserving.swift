@@ -83,9 +83,32 @@ extension WorkerCore {
     private func room(for bytes: UInt64, insteadOf held: UInt64 = 0) -> Room {
         guard let limit = reservableBytes else { return .here }
         guard bytes <= limit else { return .elsewhere }
-        let others = objects.memoryBytes.addingReportingOverflow(reservedBytes - held)
+        let others = objects.memoryBytes.addingReportingOverflow(reservedBytes - held + programBytes)
         guard !others.overflow else { return .elsewhere }
         return others.partialValue <= limit - bytes ? .here : .after(bytes: others.partialValue - (limit - bytes))
+    }
+
+    // MARK: Programs of sessions
+
+    /// A program that a session brought along is copied once, and its room is taken until the session closes. Nothing brings that back before, so
+    /// all of them together may have a quarter of the memory.
+    mutating func placeProgram(_ object: LocalInput, of pool: PoolHandle) -> CarriedProgram {
+        if pools[pool].isProgramOnDisk == nil {
+            let fits = fitsMemory(program: object.sizeBytes)
+            pools[pool].isProgramOnDisk = !fits
+            if fits {
+                pools[pool].programBytes = object.sizeBytes
+                programBytes += object.sizeBytes
+            }
+        }
+        return CarriedProgram(object, isOnDisk: pools[pool].isProgramOnDisk ?? false)
+    }
+
+    private func fitsMemory(program bytes: UInt64) -> Bool {
+        guard runsProgramsInMemory else { return false }
+        guard let limit = storeMemoryBytes else { return true }
+        guard bytes <= limit / 4, programBytes <= limit / 4 - bytes, case .here = room(for: bytes) else { return false }
+        return true
     }
 
     // MARK: Jobs

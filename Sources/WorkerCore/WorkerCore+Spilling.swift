@@ -11,7 +11,7 @@ extension WorkerCore {
     private var spillAboveBytes: UInt64? { storeMemoryBytes.map { $0 / 4 * 3 } }
 
     /// What is in use and what is promised; what claims more than can be counted wraps, see `ObjectTable`.
-    private var usedBytes: UInt64 { objects.memoryBytes &+ reservedBytes }
+    private var usedBytes: UInt64 { objects.memoryBytes &+ reservedBytes &+ programBytes }
     /// Without what is on its way to disk.
     private var stayingBytes: UInt64 { usedBytes &- objects.spillingBytes }
 

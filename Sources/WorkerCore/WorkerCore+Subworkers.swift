@@ -21,7 +21,8 @@ extension WorkerCore {
         pools[pool].members.append(handle)
         pools[pool].startingCount += 1
         startingCount += 1
-        effects.append(.startSubworker(id, pools[pool].command, program: program(of: attempt)))
+        let program = program(of: attempt).map { placeProgram($0, of: pool) }
+        effects.append(.startSubworker(id, pools[pool].command, program: program))
     }
 
     mutating func subworkerRegistered(_ id: SubworkerID, _ capabilities: SubworkerCapabilities) {

@@ -31,6 +31,9 @@ package struct WorkerCore: Sendable {
     /// How much memory files of the store may take before they are spilled to disk; `nil`: there is no disk behind it. Set by the shell.
     package var storeMemoryBytes: UInt64?
 
+    /// Whether programs can be executed from the store's memory. Set by the shell.
+    package var runsProgramsInMemory = true
+
     var link: WorkerLink
     var cpus: CPULedger
     var sessions = Table<HeldSession>()
@@ -61,6 +64,8 @@ package struct WorkerCore: Sendable {
     var nextRoomSearch: Instant?
     /// Memory that is kept for what running calls and jobs make.
     var reservedBytes: UInt64 = 0
+    /// What copies of sessions' programs take of the store's memory.
+    var programBytes: UInt64 = 0
     /// Files that wait for room, in the order in which they asked; those that are gone by then are passed over.
     var waitingReservations = Queue<WaitingReservation>()
     var reports = ProgressReports()

@@ -16,7 +16,7 @@ package enum WorkerEffect: Equatable, Sendable {
     case forgetSession(SessionID)
 
     /// - `program`: of a command with a source; it stays here while the session does.
-    case startSubworker(SubworkerID, SubworkerCommand, program: LocalInput? = nil)
+    case startSubworker(SubworkerID, SubworkerCommand, program: CarriedProgram? = nil)
     /// All in one message.
     case call(SubworkerID, ContiguousArray<CallRequest>)
     /// Take back what has not begun; answered by `recalled`.
@@ -95,6 +95,17 @@ package struct JobRequest: Equatable, Sendable {
         self.inputs = inputs
         self.firstOutput = firstOutput
         self.arrayIndex = arrayIndex
+        self.isOnDisk = isOnDisk
+    }
+}
+
+/// A program that a session brought along, to be copied where it can be executed.
+package struct CarriedProgram: Equatable, Sendable {
+    package var object: LocalInput
+    /// Memory has no room for the copy, or runs no programs.
+    package var isOnDisk: Bool
+    package init(_ object: LocalInput, isOnDisk: Bool = false) {
+        self.object = object
         self.isOnDisk = isOnDisk
     }
 }

@@ -97,7 +97,7 @@ struct RandomShell {
         case .startSubworker(let id, let command, let program):
             if let source = command.source {
                 count("programs started")
-                guard let program, program.replica.object == source.object else { throw Violation("a program is started that did not come") }
+                guard let program = program?.object, program.replica.object == source.object else { throw Violation("a program is started that did not come") }
                 if program.value == .stored, !files.contains(program.replica) { throw Violation("\(program.replica) is started and is not here") }
             }
             processes.append(Process(id: id, session: command.source?.object.session))

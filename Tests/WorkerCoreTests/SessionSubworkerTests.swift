@@ -20,8 +20,8 @@ import WorkerCore
             source: ProgramSource(object: ObjectID(session: SessionID(session), index: 7)))
     }
 
-    private static func local(session: UInt32 = 1, _ value: LocalInput.Value, sizeBytes: UInt64) -> LocalInput {
-        LocalInput(replica: Make.replica(7, session: session), sizeBytes: sizeBytes, value: value)
+    private static func local(session: UInt32 = 1, _ value: LocalInput.Value, sizeBytes: UInt64, onDisk: Bool = false) -> CarriedProgram {
+        CarriedProgram(LocalInput(replica: Make.replica(7, session: session), sizeBytes: sizeBytes, value: value), isOnDisk: onDisk)
     }
 
     private static func opened(cpus: UInt32 = 1) throws -> Harness {
@@ -115,6 +115,38 @@ import WorkerCore
         #expect(ended.failure?.message.contains("exited with code 3") == true && ended.failure?.detail == "log")
         let again = try harness.send(Make.assign(1, inputs: [Make.input(7, .held)]))
         #expect(again.effects == [.startSubworker(SubworkerID(2), Self.command(), program: Self.local(.inline([1]), sizeBytes: 1))])
+    }
+
+    @Test func `its program takes room in memory until the session closes, or goes to disk`() throws {
+        var harness = try Harness(cpus: 4)
+        harness.setStoreMemoryBytes(8000)
+        func start(_ session: UInt32, _ sizeBytes: UInt64) throws -> Bool? {
+            try harness.send(.session(SessionID(session), subworkers: []), Self.define(0, session: session))
+            let input = InputAssignment(
+                replica: Make.replica(7, session: session), sizeBytes: sizeBytes, source: .fetch([Endpoint(host: "depot", port: 1)]))
+            let fetch = try harness.send(Make.assign(0, session: session, inputs: [input])).fetches[0]
+            let round = try harness.handle(.fetched(fetch, .stored(sizeBytes: sizeBytes, isOnDisk: true)))
+            for case .startSubworker(_, _, let program?) in round.effects { return program.isOnDisk }
+            return nil
+        }
+        #expect(try start(1, 1500) == false)
+        #expect(harness.core.memoryFileBytes == 1500)
+        #expect(try start(2, 501) == true, "a quarter of the memory is for programs")
+        #expect(try start(3, 500) == false)
+        #expect(harness.core.memoryFileBytes == 2000)
+        try harness.send(.closeSession(SessionID(1)))
+        try harness.end(1)
+        #expect(harness.core.memoryFileBytes == 500)
+        try harness.send(.closeSession(SessionID(2)), .closeSession(SessionID(3)))
+        for id in UInt32(2)...3 { try harness.end(id) }
+        #expect(harness.core.isEmpty)
+    }
+
+    @Test func `its program goes to disk where memory runs none`() throws {
+        var harness = try Self.opened()
+        harness.setRunsProgramsInMemory(false)
+        let round = try harness.send(Make.assign(0, inputs: [Make.input(7, .inline([1]))]))
+        #expect(round.effects == [.startSubworker(SubworkerID(1), Self.command(), program: Self.local(.inline([1]), sizeBytes: 1, onDisk: true))])
     }
 
     @Test func `a task that comes without the program fails, and nothing traps`() throws {

@@ -136,6 +136,25 @@ def test_sessions_with_the_same_program_share_what_is_uploaded_and_no_process(cl
         assert left == {int(pid) for pid in seen[1]} & left and left
 
 
+def test_a_program_runs_from_disk_when_it_takes_too_much_of_the_memory(tmp_path_factory, program, monkeypatch):
+    cluster = Cluster(tmp_path_factory.mktemp("small"))
+    cluster.start("--local-workers", "[1]", "--store-memory", "4M")
+    try:
+        monkeypatch.setenv("XDG_STATE_HOME", str(cluster.state))
+        large = tmp_path_factory.mktemp("large") / "words"
+        large.write_bytes(program.read_bytes() + bytes(1 << 20))
+        large.chmod(0o755)
+        with Client("127.0.0.1", cluster.port).new_session("words") as session:
+            places = []
+            for name, path in ("words", program), ("large", large):
+                pid = who(session.subworker(name, path), 1)[0][0]
+                places.append(os.readlink(f"/proc/{pid}/exe"))
+            assert not places[0].startswith(str(cluster.work)), places
+            assert places[1].startswith(str(cluster.work)), places
+    finally:
+        cluster.finish()
+
+
 def test_it_outlives_the_server(cluster, client, program):
     session = client.new_session("restart", default=False)
     words = session.subworker("words", program)
