@@ -1,4 +1,5 @@
 import ArgumentParser
+import CLinux
 import Glibc
 import TaskModel
 
@@ -27,7 +28,8 @@ enum Installation {
         arguments.append(nil)
         defer { for argument in arguments { free(argument) } }
         var ends: [Int32] = [-1, -1]
-        guard pipe(&ends) == 0 else { throw CLIError.system(call: "pipe", about: program, code: errno) }
+        let made = rain_pipe(&ends, false)
+        guard made == 0 else { throw CLIError.system(call: "pipe", about: program, code: -made) }
         let reader = Descriptor(ends[0])
         var pid: pid_t = 0
         do {
@@ -43,6 +45,12 @@ enum Installation {
         var status: Int32 = 0
         while waitpid(pid, &status, 0) < 0 {
             guard errno == EINTR else { throw CLIError.system(call: "waitpid", about: program, code: errno) }
+        }
+        let signal = status & 0x7f
+        guard signal == 0 else {
+            throw CLIError.badSubworker(
+                "\(files.joined(separator: ", ")): signal \(signal) (\(String(cString: strsignal(signal)))) ended the program that loads the libraries: "
+                    + "one of them crashes when it is loaded; `rain ffi check FILE` tries a file by itself")
         }
         if status != 0 { throw ExitCode.failure }
         return threads(ofList: list)

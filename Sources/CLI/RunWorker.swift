@@ -63,6 +63,8 @@ struct RunWorker: ParsableCommand {
         let logDirectory = logDir ?? file.logDirectory
         let logs = try absolute(logDirectory ?? "\(state)/log/\(name)")
         defer { if workDir == nil, file.workDirectory == nil { _ = rain_remove_tree(AT_FDCWD, work) } }
+        // Logs that nobody asked for stay where there are some.
+        defer { if logDirectory == nil { for directory in [logs + "/subworkers", logs] { rmdir(directory) } } }
         if logDirectory != nil { try writeLog(to: logs, role: .worker) }
         try SubworkerCheck.check(Installation.ownSubworkers(subworker, of: file))
         let threadsByMethod = try Installation.checkDeclarations(file.declarations + ffi)

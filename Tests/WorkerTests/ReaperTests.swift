@@ -133,6 +133,7 @@ import Testing
         // Everything went before the parent did.
         #expect(worker.isQuiet() && !isAlive(worker.process) && !worker.storeExists)
         #expect(access(worker.directory + "/ready", F_OK) != 0)
+        #expect(names(in: worker.directory + "/state/rain/log").isEmpty, "no subworker wrote a log")
     }
 
     @Test func `kill -9 of the worker's process ends everything that it ran, and starts it again`() throws {

@@ -95,6 +95,7 @@ BAD = {
     "symbol": ("ffi = ['missing.ffi']", "no_such_function"),
     "library": ("ffi = ['library.ffi']", "libnosuch.so"),
     "declaration": ("ffi = ['wrong.ffi']", "wrong.ffi:"),
+    "constructor": ("ffi = ['crash.ffi']", "crash.ffi: signal 6 (Aborted) ended the program that loads the libraries"),
 }
 
 
@@ -110,6 +111,12 @@ def test_what_cant_work_is_refused_at_the_start(tmp_path, case):
     )
     (tmp_path / "library.ffi").write_text('library libnosuch = "libnosuch.so" { double f(double x); }\n')
     (tmp_path / "wrong.ffi").write_text("library\n")
+    (tmp_path / "crash.ffi").write_text('library crash = "./crash.so" { double f(double x); }\n')
+    if case == "constructor":
+        (tmp_path / "crash.c").write_text(
+            "#include <stdlib.h>\n__attribute__((constructor)) static void f(void) { abort(); }\n"
+        )
+        subprocess.run(["cc", "-shared", "-fPIC", "crash.c", "-o", "crash.so"], cwd=tmp_path, check=True)
     idle = Cluster(tmp_path)
     result = idle.rain("worker", "127.0.0.1:1", "--config", tmp_path / "worker.toml")
     assert result.returncode == 1, result.stderr
