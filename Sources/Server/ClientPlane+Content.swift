@@ -273,7 +273,7 @@ extension ClientPlane {
         switch verdict {
         case .valid: break
         case .expired: throw HTTPFailure(.unauthorized, "ticket_expired", "the ticket has expired: make a new one")
-        case .forged: throw HTTPFailure(.unauthorized, "unauthorized", "the ticket is not of this server and this start of it")
+        case .forged: throw HTTPFailure(.unauthorized, "unauthorized", "the ticket was not made with the secret of this server")
         }
     }
 }

@@ -1,7 +1,8 @@
 /// Leave to read one replica from a holder for a short time: an HMAC-SHA-256 over its path and the moment when the leave ends.
 ///
 /// A request of the data plane is `/objects/{session}/{index}/{epoch}-{number}?expires={Unix seconds}&mac={64 hex digits}`.
-/// The secret comes to the workers with the server's welcome and changes with its epoch, so a ticket is worth nothing elsewhere.
+/// The secret comes to the workers with the server's welcome and is that of its journal, so a ticket is worth nothing elsewhere and outlives a
+/// restart.
 package enum DataTicket {
     /// The path of a replica, which a ticket is made for.
     package static func path(session: UInt32, index: UInt32, epoch: UInt32, number: UInt32) -> String {
