@@ -29,7 +29,11 @@ extension WorkerShell {
     }
 
     func programPlaced(_ key: SessionProgram, _ result: Result<String, TaskError>) {
-        guard case .coming(let waiting)? = sessionPrograms.removeValue(forKey: key) else { return }
+        guard case .coming(let waiting)? = sessionPrograms.removeValue(forKey: key) else {
+            // Its session has gone before it was copied: nothing else would take the copy away.
+            if store.forget(key.source.object.session) { hasNewTrash = true }
+            return
+        }
         switch result {
         case .success(let path):
             sessionPrograms[key] = .here(path: path)

@@ -41,6 +41,22 @@ import WorkerCore
     }
     private func exitCode(_ path: String) -> Int32 { system(path) >> 8 & 0xFF }
 
+    @Test func `a program that is copied when its session has gone goes, too`() throws {
+        let harness = try Harness()
+        let gates = [StopFlag(), StopFlag()]
+        defer { for gate in gates { gate.set() } }
+        for gate in gates { harness.shell.pool.run { while !gate.isSet { usleep(1000) } } }
+        let command = SubworkerCommand(name: key.name, arguments: [key.name], source: key.source)
+        harness.shell.perform(.startSubworker(SubworkerID(1), command, program: program()))
+        harness.shell.perform(.stopSubworker(SubworkerID(1), isKilled: true))
+        harness.shell.perform(.forgetSession(Self.object.session))
+        // One thread goes on: the copy, then the tick.
+        harness.shell.pool.run { [mailbox = harness.mailbox] in mailbox.post(.event(.tick)) }
+        gates[0].set()
+        _ = try harness.wait { if case .tick = $0 { true } else { nil } }
+        #expect(names(in: harness.store.path + "/objects").isEmpty)
+    }
+
     @Test(.enabled(if: mayMount, "no file system can be mounted here"))
     func `a program lies in memory, or on disk when that is said`() throws {
         let place = try #require(try Place(memory: "size=4m", disk: "size=4m"))
