@@ -66,6 +66,8 @@ struct Reactor: ~Copyable {
     consuming func run() throws(TransportError) {
         let descriptors = [inbox.wakeDescriptor] + (stopDescriptor.map { [$0] } ?? [])
         var nextTick = core.nextTick(after: .now)
+        // Workers that hear nothing give the server up, however busy it is.
+        var nextOverdue = nextTick.advanced(byMilliseconds: LinkTiming.heartbeatMilliseconds)
         var hasMore = false
         defer { end() }
         try carryOut()
@@ -82,6 +84,10 @@ struct Reactor: ~Copyable {
             if !hasMore, now >= nextTick {
                 core.handle(.tick, now: now, into: &effects)
                 nextTick = core.nextTick(after: now)
+                nextOverdue = nextTick.advanced(byMilliseconds: LinkTiming.heartbeatMilliseconds)
+            } else if hasMore, now >= nextOverdue {
+                core.handle(.overdue, now: now, into: &effects)
+                nextOverdue = now.advanced(byMilliseconds: LinkTiming.heartbeatMilliseconds)
             }
             try carryOut()
         }

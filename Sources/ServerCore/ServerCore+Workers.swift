@@ -131,14 +131,19 @@ extension ServerCore {
             guard let reason = workers[worker]?.link.judge(now: now, latenessNanoseconds: lateness) else { continue }
             loseWorker(worker, reason: reason, ran: .whatHadStarted, how: reason, into: &effects)
         }
-        for worker in workers.indices where workers[worker] != nil { addressed.insert(worker) }  // Some have to be shown life.
+        goOn(into: &effects)
         for slot in sessions.indices where hasSession(slot) {
-            if sessions[slot]!.isOpen {
-                resumePostponed(slot)
-                updateHints(slot, into: &effects)
-            }
             guard let deadline = sessions[slot]?.leaseDeadline, now.nanoseconds >= deadline.nanoseconds + lateness else { continue }
             close(slot, reason: "its client is gone", into: &effects)
+        }
+    }
+
+    /// What time brings, whoever was heard meanwhile.
+    mutating func goOn(into effects: inout ContiguousArray<ServerEffect>) {
+        for worker in workers.indices where workers[worker] != nil { addressed.insert(worker) }  // Some have to be shown life.
+        for slot in sessions.indices where hasSession(slot) && sessions[slot]!.isOpen {
+            resumePostponed(slot)
+            updateHints(slot, into: &effects)
         }
     }
 

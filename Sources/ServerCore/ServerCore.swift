@@ -99,6 +99,7 @@ package struct ServerCore: Sendable {
             while let action = gate.next() { perform(action, into: &effects) }
         case .journalFailed(let reason): failJournal(reason, into: &effects)
         case .tick: tick(now: now, into: &effects)
+        case .overdue: goOn(into: &effects)
         }
         settle(now: now, into: &effects)
     }

@@ -35,8 +35,10 @@ package enum ServerEvent: Equatable, Sendable {
     case committed(through: UInt64)
     /// Records can't be written (disk full, I/O error); every held answer becomes this error.
     case journalFailed(reason: String)
-    /// Judges time-outs; sent after a drain, at least every 250 ms.
+    /// Judges time-outs; sent after a drain, every 250 ms.
     case tick
+    /// A tick is overdue, as there is always something that has arrived and was not looked at: nobody is judged by what may be among it.
+    case overdue
 }
 
 /// One connection of the control plane; numbered by the shell, never reused.

@@ -16,7 +16,8 @@ extension Simulation {
         switch event {
         case .serverTick:
             queue.add(.serverTick, at: now + 250_000_000)
-            try send(.tick)
+            // Sometimes there is more to do than there is time.
+            try send(random.chance(10) ? .overdue : .tick)
         case .written(let epoch):
             guard epoch == server.epoch else { return }  // The server that asked for it is dead.
             if journal.isFull {

@@ -68,6 +68,23 @@ private func expectRunAgain(_ loss: inout Loss, sourceLocation: SourceLocation =
     #expect(notes.count == 1 && notes[0].hasPrefix("the connection of worker w1 is dropped: batch 99 came after "))
 }
 
+@Test func `a server that does not come to the end of its work shows life and judges nobody`() {
+    var loss = Loss()
+    loss.harness.send(.tick)
+    var beats = 0
+    for _ in 0..<60 {
+        loss.harness.now = loss.harness.now.advanced(byMilliseconds: 1000)
+        loss.harness.send(.overdue)
+        beats += loss.harness.effects.count { if case .send(loss.second, .batch) = $0 { true } else { false } }
+    }
+    #expect(beats == 60)
+    // What it is late itself is not the workers' fault.
+    loss.harness.send(.tick)
+    #expect(loss.harness.core.workers.compactMap { $0 }.count == 2)
+    loss.pass(milliseconds: 10_000)
+    expectRunAgain(&loss)
+}
+
 @Test func `a worker that is silent is given up within ten seconds`() {
     var loss = Loss()
     loss.pass(milliseconds: 9000)

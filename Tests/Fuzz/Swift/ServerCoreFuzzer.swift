@@ -55,7 +55,7 @@ struct ServerCoreFuzzer {
         case 23: if decisions.byte() < 100 { restart() }
         default:
             now = now.advanced(byMilliseconds: [1, 250, 3000, 20_000][decisions.below(4)])
-            send(.tick)
+            send(decisions.below(8) == 0 ? .overdue : .tick)
         }
     }
 
