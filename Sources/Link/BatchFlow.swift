@@ -30,7 +30,7 @@ package struct BatchFlow<Outgoing: ByteEstimating & Equatable & Sendable>: Senda
     package var retainedCount: Int { retained.count - retainedStart }
     package var owesAcknowledgement: Bool { taken > acknowledgedToPeer }
 
-    package mutating func enqueue(_ message: Outgoing) { pending.append(message) }
+    package mutating func enqueue(_ message: consuming Outgoing) { pending.append(message) }
 
     /// The next batch to send: a numbered one while there are messages and credit, else a bare acknowledgement when one is owed.
     package mutating func next(epoch: ServerEpoch, incarnation: UInt64) -> Batch<Outgoing>? {

@@ -78,7 +78,7 @@ package struct ServerLink: Sendable {
         (detachedAt, detachReason) = (now, reason)
     }
 
-    package mutating func enqueue(_ message: ServerMessage) { flow.enqueue(message) }
+    package mutating func enqueue(_ message: consuming ServerMessage) { flow.enqueue(message) }
 
     package mutating func flush(now: Instant, into out: inout ContiguousArray<ServerToWorkerFrame>) {
         guard isOpen else { return }

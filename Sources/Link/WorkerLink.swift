@@ -99,7 +99,7 @@ package struct WorkerLink: Sendable {
         }
     }
 
-    package mutating func enqueue(_ message: WorkerMessage) { flow.enqueue(message) }
+    package mutating func enqueue(_ message: consuming WorkerMessage) { flow.enqueue(message) }
 
     /// Batches that can go now.
     package mutating func flush(now: Instant, into out: inout ContiguousArray<WorkerToServerFrame>) {

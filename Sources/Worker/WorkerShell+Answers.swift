@@ -160,7 +160,7 @@ extension WorkerShell {
             subworker.page.free(slot)
             var directories: [StagedDirectory] = []
             var value = answer(result, call, subworker, &directories)
-            if var error = damage(by: call.template.template.type, call.exposed, call.template.template, advice: Self.callAdvice) {
+            if !call.exposed.isEmpty, var error = damage(by: call.template.template.type, call.exposed, call.template.template, advice: Self.callAdvice) {
                 if case .outputs(let accepted) = value { giveUp(accepted, &directories, of: call) }
                 error.debug = result.debug
                 value = .failed(error)

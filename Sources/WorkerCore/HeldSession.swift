@@ -43,6 +43,8 @@ struct HeldTemplate: TableRow {
     private(set) var template: TaskTemplate
     let session: SessionHandle
     private(set) var method: String
+    /// Whether its program travels with the session, as the last input.
+    let hasProgram: Bool
     /// Where its ready attempts wait; `nil` when they can't run here.
     let lane: LaneHandle?
     /// Why no attempt of it can run here.
@@ -59,6 +61,7 @@ struct HeldTemplate: TableRow {
         self.template = template
         self.session = session
         method = String(template.method)
+        hasProgram = template.program != nil
         self.lane = lane
         self.problem = problem
     }
@@ -72,6 +75,5 @@ struct HeldTemplate: TableRow {
 
     var cpus: UInt32 { template.resources.cpus }
     var constantCount: Int { template.constants.count }
-    var hasProgram: Bool { template.program != nil }
     var outputCount: Int { template.outputs.count }
 }

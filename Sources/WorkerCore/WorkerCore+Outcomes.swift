@@ -50,7 +50,7 @@ extension WorkerCore {
         forget(attempt)
     }
 
-    private mutating func report(_ attempt: AttemptHandle, _ message: WorkerMessage) {
+    private mutating func report(_ attempt: AttemptHandle, _ message: consuming WorkerMessage) {
         guard sessions[attempts[attempt].session].closing == .no else { return }
         tell(message)
         if attempts[attempt].isRevoking { tell(.revoked(attempts[attempt].id, wasTakenBack: false)) }

@@ -7,7 +7,7 @@ import TaskModel
 /// answer: more than half of what a short program takes. So outcomes then wait a little for company. Whatever somebody waits for goes at once,
 /// and so does everything as soon as the queue is empty, or beside the outcome of a task that took so long that a message adds nothing to it.
 extension WorkerCore {
-    mutating func tell(_ message: WorkerMessage) {
+    mutating func tell(_ message: consuming WorkerMessage) {
         switch message {
         case .started, .replicated, .progress: break
         case .finished(_, let finished): if finished.durationNanoseconds >= gatherNanoseconds / 4 { isUrgent = true }
