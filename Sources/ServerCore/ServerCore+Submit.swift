@@ -102,6 +102,31 @@ extension ServerCore {
     func check(
         _ submit: Submit, _ first: (template: UInt32, task: UInt32, object: UInt32), in session: Session
     ) throws(RequestError) -> SubmitSize {
+        let size = try checkRows(submit, first, in: session)
+        for (offset, template) in submit.templates.enumerated() {
+            try check(template, number: UInt64(first.template) + UInt64(offset), submit, first.object, session)
+        }
+        try checkSubworkers(of: submit, firstObject: first.object, in: session)
+        for upload in submit.uploads
+        where upload.label.utf8.count + upload.contentType.utf8.count > SubmitLimits.nameBytesMax || upload.attributes.count > SubmitLimits.textBytesMax {
+            throw RequestError(.tooLarge, "object \(UInt64(first.object) + UInt64(upload.offset)): its label, content type or attributes are too long")
+        }
+        for option in submit.rows.options {
+            guard option.options.name.utf8.count <= SubmitLimits.nameBytesMax else {
+                throw RequestError(.tooLarge, "row \(option.row): a name of more than \(SubmitLimits.nameBytesMax) bytes")
+            }
+            let outputs = outputs(submit.rows.template[Int(option.row)], submit, first.template, session)
+            for position in option.options.keep where Int(position) >= outputs.count {
+                throw RequestError(.badSubmit, "row \(option.row): keep names output \(position), but its template has \(outputs.count)")
+            }
+        }
+        return size
+    }
+
+    /// The rows, and how the uploads stand between them.
+    private func checkRows(
+        _ submit: Submit, _ first: (template: UInt32, task: UInt32, object: UInt32), in session: Session
+    ) throws(RequestError) -> SubmitSize {
         let templateCount = UInt64(first.template) + UInt64(submit.templates.count)
         let rows = submit.rows
         var objectCount = UInt64(submit.uploads.count)
@@ -131,22 +156,21 @@ extension ServerCore {
             guard UInt64(rows.firstOutputOffset[rowIndex]) == producedBelow else {
                 throw RequestError(.badSubmit, "row \(rowIndex): its outputs are numbered from \(rows.firstOutputOffset[rowIndex]) instead of \(producedBelow)")
             }
-            let start = rowIndex == 0 ? 0 : Int(rows.inputEnd[rowIndex - 1])
-            let argumentBytes = rows.argumentsEnd[rowIndex] - (rowIndex == 0 ? 0 : rows.argumentsEnd[rowIndex - 1])
-            guard Int(rows.inputEnd[rowIndex]) - start <= SubmitLimits.inputCountMax, argumentBytes <= UInt64(SubmitLimits.textBytesMax) else {
+            let (inputs, arguments) = (rows.inputRange(rowIndex), rows.argumentRange(rowIndex))
+            guard inputs.count <= SubmitLimits.inputCountMax, arguments.count <= SubmitLimits.textBytesMax else {
                 throw RequestError(
                     .tooLarge,
                     "row \(rowIndex): more than \(SubmitLimits.inputCountMax) inputs, or arguments of more than "
                         + "\(SubmitLimits.textBytesMax) bytes: give large values as objects")
             }
-            for input in rows.inputs[start..<Int(rows.inputEnd[rowIndex])] {
+            for input in rows.inputs[inputs] {
                 try check(input: input, ofRow: rowIndex, below: UInt64(first.object) + producedBelow, first.object, session)
             }
             let added = UInt64(rows.count[rowIndex]) * UInt64(outputs.count)
             producedBelow += added
             objectCount += added
             taskCount += UInt64(rows.count[rowIndex])
-            inputUseCount += UInt64(rows.count[rowIndex]) * UInt64(Int(rows.inputEnd[rowIndex]) - start)
+            inputUseCount += UInt64(rows.count[rowIndex]) * UInt64(inputs.count)
         }
         skipUploads(below: .max)
         guard uploadIndex == submit.uploads.count else { throw RequestError(.badSubmit, "the objects of the submit are not numbered in order") }
@@ -155,23 +179,6 @@ extension ServerCore {
         else {
             throw RequestError(
                 .tooLarge, "a session holds at most 100 million tasks and as many objects, and 4 billion inputs of all its tasks: open another one")
-        }
-        for (offset, template) in submit.templates.enumerated() {
-            try check(template, number: UInt64(first.template) + UInt64(offset), submit, first.object, session)
-        }
-        try checkSubworkers(of: submit, firstObject: first.object, in: session)
-        for upload in submit.uploads
-        where upload.label.utf8.count + upload.contentType.utf8.count > SubmitLimits.nameBytesMax || upload.attributes.count > SubmitLimits.textBytesMax {
-            throw RequestError(.tooLarge, "object \(UInt64(first.object) + UInt64(upload.offset)): its label, content type or attributes are too long")
-        }
-        for option in rows.options {
-            guard option.options.name.utf8.count <= SubmitLimits.nameBytesMax else {
-                throw RequestError(.tooLarge, "row \(option.row): a name of more than \(SubmitLimits.nameBytesMax) bytes")
-            }
-            let outputs = outputs(rows.template[Int(option.row)], submit, first.template, session)
-            for position in option.options.keep where Int(position) >= outputs.count {
-                throw RequestError(.badSubmit, "row \(option.row): keep names output \(position), but its template has \(outputs.count)")
-            }
         }
         return SubmitSize(tasks: UInt32(taskCount), objects: UInt32(objectCount))
     }
@@ -248,11 +255,9 @@ extension ServerCore {
                 options = rows.options[optionIndex].options
                 optionIndex += 1
             }
-            let inputs = rows.inputs[(rowIndex == 0 ? 0 : Int(rows.inputEnd[rowIndex - 1]))..<Int(rows.inputEnd[rowIndex])]
-            let arguments = rows.arguments[(rowIndex == 0 ? 0 : Int(rows.argumentsEnd[rowIndex - 1]))..<Int(rows.argumentsEnd[rowIndex])]
             takeRow(
-                slot, template: rows.template[rowIndex], count: rows.count[rowIndex], firstOutput: firstOutput, inputs: inputs,
-                arguments: arguments, options: options)
+                slot, template: rows.template[rowIndex], count: rows.count[rowIndex], firstOutput: firstOutput,
+                inputs: rows.inputs[rows.inputRange(rowIndex)], arguments: rows.arguments[rows.argumentRange(rowIndex)], options: options)
         }
         while uploadIndex < submit.uploads.count {
             take(submit.uploads[uploadIndex], into: slot)

@@ -161,6 +161,8 @@ package struct Submit: Equatable, Sendable {
         package var options: [(row: UInt32, options: RowOptions)] = []
         package init() {}
         package var rowCount: Int { template.count }
+        func inputRange(_ row: Int) -> Range<Int> { (row == 0 ? 0 : Int(inputEnd[row - 1]))..<Int(inputEnd[row]) }
+        func argumentRange(_ row: Int) -> Range<Int> { (row == 0 ? 0 : Int(argumentsEnd[row - 1]))..<Int(argumentsEnd[row]) }
         /// Whether the columns fit together, which those of a damaged journal may not.
         var isWhole: Bool {
             guard count.count == rowCount, firstOutputOffset.count == rowCount, inputEnd.count == rowCount, argumentsEnd.count == rowCount,
