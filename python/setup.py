@@ -1,4 +1,4 @@
-"""The extension modules: the C scaffold of this repository and the reader of declarations, compiled in, and call sites."""
+"""The extension modules: the C scaffold of this repository, the reader of declarations, compiled in, and call sites."""
 
 from pathlib import Path
 
