@@ -113,10 +113,16 @@ def test_outputs_larger_than_the_memory(small_client):
             return b"L" * size
 
         @remote()
+        def in_place(ctx):
+            first, second = ctx.empty(size, "u1"), ctx.empty(size, "u1")
+            first[:] = second[:] = ord("P")
+            return second
+
+        @remote()
         def check_all(ctx, *parts):
             return ",".join(f"{len(part.get_buffer())}:{bytes(part.get_buffer()[-2:]).decode()}" for part in parts)
 
-        made = [large(), tasks.Execute(f"yes | head -c {size} > out", output_paths=["out"], shell=True)]
+        made = [large(), in_place(), tasks.Execute(f"yes | head -c {size} > out", output_paths=["out"], shell=True)]
         # The next of its kind begins on disk; its standard output does too.
         made.append(tasks.Execute(f"yes | head -c {size}", shell=True, stdout=True))
         # Too much for both CPUs' share of the memory, though each alone would fit.
@@ -125,7 +131,7 @@ def test_outputs_larger_than_the_memory(small_client):
         sums.output.keep()
         session.submit()
         session.wait_all()
-        expected = [f"{size}:LL", f"{size}:y\n", f"{size}:y\n", *(f"{20 * MIB}:{i}\n" for i in range(6))]
+        expected = [f"{size}:LL", f"{size}:PP", f"{size}:y\n", f"{size}:y\n", *(f"{20 * MIB}:{i}\n" for i in range(6))]
         assert sums.output.fetch().get_str() == ",".join(expected)
 
 

@@ -20,6 +20,7 @@ enum { template_count = 3 };
 static volatile uint64_t sink;
 static char staging[] = "/tmp/fuzz-subworker-XXXXXX";
 static int file, page;
+static csw_memory *kept;
 
 static void must(bool is_good, const char *what) {
     if (is_good) return;
@@ -64,12 +65,20 @@ static csw_status use_everything(csw_call *call, void *context) {
     for (size_t i = 0; i < csw_output_count(call); i += 1) {
         void *room;
         csw_status status = CSW_OK;
-        size_t kind = (csw_call_arguments(call).size + i) % 4;
+        size_t kind = (csw_call_arguments(call).size + i) % 5;
+        csw_memory *memory;
         if (kind == 0) status = csw_output_printf(call, i, "%s", csw_output_label(call, i));
         if (kind == 1) status = csw_output_buffer(call, i, 200, &room);
         if (kind == 2 && (status = csw_output_buffer(call, i, 10, &room)) == CSW_OK)
             status = csw_output_resize(call, i, 5000, &room);
         if (kind == 3) status = csw_output_same_as_input(call, i, i);
+        /* Some of it is closed within the call, some when the scaffold has taken it from there. */
+        if (kind == 4 && (status = csw_memory_open(call, 3000, &memory)) == CSW_OK) {
+            memset(csw_memory_data(memory), 'm', 3000);
+            status = csw_output_memory(call, i, memory, 200 * (i % 16));
+            csw_memory_close(kept);
+            kept = memory;
+        }
         if (status != CSW_OK) return status;
     }
     return csw_cancelled(call) ? CSW_ECANCELLED : CSW_OK;
