@@ -20,9 +20,9 @@ enum Installation {
     /// Ends the program where declarations are wrong, or name what a library has not got, after saying what: the first task that needs them
     /// would be late for that.
     ///
-    /// - Returns: how many calls may run at once in a process, by function, `libz/crc32`, where that is more than one.
-    static func checkDeclarations(_ files: [String]) throws -> [String: UInt32] {
-        guard !files.isEmpty else { return [:] }
+    /// - Returns: a line `libz/crc32 8` for each function, for `threads(ofList:)` and `offers(of:list:)`.
+    static func checkDeclarations(_ files: [String]) throws -> String {
+        guard !files.isEmpty else { return "" }
         let program = try subworkerProgram("ffi")
         var arguments: [UnsafeMutablePointer<CChar>?] = ([program, "--verify"] + files).map { strdup($0) }
         arguments.append(nil)
@@ -53,7 +53,7 @@ enum Installation {
                     + "one of them crashes when it is loaded; `rain ffi check FILE` tries a file by itself")
         }
         if status != 0 { throw ExitCode.failure }
-        return threads(ofList: list)
+        return list
     }
 
     /// Up to the line with a full stop, or until nobody can write any more; the exit code says whether that is all. What a library started
@@ -70,7 +70,7 @@ enum Installation {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// Of lines `libz/crc32 8`.
+    /// How many calls may run at once in a process, by function, where that is more than one.
     static func threads(ofList list: String) -> [String: UInt32] {
         var threads: [String: UInt32] = [:]
         for line in list.split(separator: "\n") {
@@ -78,6 +78,14 @@ enum Installation {
             if parts.count == 2, let count = UInt32(parts[1]), count > 1 { threads[String(parts[0])] = count }
         }
         return threads
+    }
+
+    /// What the server is told beside the names of subworkers: libraries. Of another `ffi` than Rain's nobody knows which it has.
+    static func offers(of subworkers: [SubworkerCommand], list: String) throws(CLIError) -> [String] {
+        let program = try subworkerProgram("ffi")
+        if subworkers.contains(where: { $0.name == "ffi" && $0.arguments.first != program }) { return ["ffi/"] }
+        let names = list.split(separator: "\n").compactMap { line in line.firstIndex(of: "/").map { "ffi/" + line[..<$0] } }
+        return Set(names).sorted()
     }
 
     static func ownSubworkers(_ given: [SubworkerOption], of file: WorkerFile) throws(CLIError) -> [SubworkerCommand] {

@@ -67,16 +67,17 @@ struct RunWorker: ParsableCommand {
         defer { if logDirectory == nil { for directory in [logs + "/subworkers", logs] { rmdir(directory) } } }
         if logDirectory != nil { try writeLog(to: logs, role: .worker) }
         try SubworkerCheck.check(Installation.ownSubworkers(subworker, of: file))
-        let threadsByMethod = try Installation.checkDeclarations(file.declarations + ffi)
+        let list = try Installation.checkDeclarations(file.declarations + ffi)
+        let subworkers = try Installation.subworkers(subworker, of: file, declarations: ffi, threadsByMethod: Installation.threads(ofList: list))
         // `rain start` knows the port.
         if readyFd == nil { try checkControlPort(server.host, server.port ?? 7211) }
-        let code = try runWorker(
-            WorkerOptions(
-                serverHost: server.host, controlPort: server.port ?? 7211, cpus: (cpus ?? file.cpus)?.count ?? availableCPUs(), workDirectory: work,
-                logDirectory: logs, accessFile: absolute(access ?? file.access ?? AccessFile.path(inStateDirectory: state)),
-                subworkers: Installation.subworkers(subworker, of: file, declarations: ffi, threadsByMethod: threadsByMethod),
-                readyFile: readyFile.map(absolute), readyDescriptor: readyFd,
-                storeMemoryBytes: (storeMemory ?? file.storeMemory)?.bytes ?? defaultStoreMemory(), logLevel: logLevel ?? file.logLevel))
+        var options = try WorkerOptions(
+            serverHost: server.host, controlPort: server.port ?? 7211, cpus: (cpus ?? file.cpus)?.count ?? availableCPUs(), workDirectory: work,
+            logDirectory: logs, accessFile: absolute(access ?? file.access ?? AccessFile.path(inStateDirectory: state)), subworkers: subworkers,
+            readyFile: readyFile.map(absolute), readyDescriptor: readyFd,
+            storeMemoryBytes: (storeMemory ?? file.storeMemory)?.bytes ?? defaultStoreMemory(), logLevel: logLevel ?? file.logLevel)
+        options.offers = try Installation.offers(of: subworkers, list: list)
+        let code = try runWorker(options)
         if code != 0 { throw ExitCode(code) }
     }
 }

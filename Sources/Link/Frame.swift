@@ -65,7 +65,8 @@ package struct WorkerDescription: Equatable, Sendable {
     package var dataEndpoint: Endpoint
     /// Which memory tier its store uses, for people: `tmpfs /dev/shm`, `disk /work/…`.
     package var store: String
-    /// Names of the subworkers that it offers to every session; `builtin` is always there, and not among them.
+    /// Names of the subworkers that it offers to every session; `builtin` is always there, and not among them. Of C functions that it has
+    /// declared also the libraries, `ffi/LIBRARY`; `ffi/` when any may be there.
     package var subworkers: [String]
     package init(hostName: String, processID: UInt32, cpus: UInt32, dataEndpoint: Endpoint, store: String, subworkers: [String] = []) {
         self.hostName = hostName
@@ -74,6 +75,11 @@ package struct WorkerDescription: Equatable, Sendable {
         self.dataEndpoint = dataEndpoint
         self.store = store
         self.subworkers = subworkers
+    }
+
+    /// - Parameter name: of a subworker, or `ffi/LIBRARY`.
+    package func offers(_ name: Substring) -> Bool {
+        subworkers.contains { $0 == name || ($0.hasSuffix("/") && name.hasPrefix($0)) }
     }
 }
 

@@ -23,25 +23,45 @@ package enum Fit: Equatable, Sendable { case nobody, some, all }
 /// Which workers offer which subworkers.
 ///
 /// Few workers differ, so those that offer the same are of one kind, and whether a worker offers a subworker is one look into a table.
+///
+/// `ffi/NAME` stands for a library of a subworker, `ffi/` for every one.
 struct Offers: Sendable {
     private var numbers: [String: Int] = [:]
     private var kinds: [[String]: Int] = [:]
     /// By kind, then by number of the subworker. Rows are shorter than there are numbers when those came later.
     private var table: ContiguousArray<ContiguousArray<Bool>> = []
+    /// What kinds offer all of, in their order.
+    private var families: ContiguousArray<[String]> = []
 
     /// - Returns: the kind of a worker that offers them.
     mutating func kind(of subworkers: [String]) -> Int {
         let names = Set(subworkers).sorted()
         if let known = kinds[names] { return known }
-        for name in names where numbers[name] == nil { numbers[name] = numbers.count }
-        var row = ContiguousArray(repeating: false, count: numbers.count)
-        for name in names { row[numbers[name]!] = true }
-        kinds[names] = table.count
-        table.append(row)
-        return table.count - 1
+        for name in names where numbers[name] == nil {
+            numbers[name] = numbers.count
+            for kind in table.indices where families[kind].contains(where: name.hasPrefix) { set(numbers.count - 1, of: kind) }
+        }
+        let kind = table.count
+        kinds[names] = kind
+        table.append([])
+        families.append(names.filter { $0.hasSuffix("/") })
+        for name in names { set(numbers[name]!, of: kind) }
+        if !families[kind].isEmpty {
+            for (name, number) in numbers where families[kind].contains(where: name.hasPrefix) { set(number, of: kind) }
+        }
+        return kind
     }
 
-    func runner(_ subworker: String) -> Demand.Runner { numbers[subworker].map { .subworker($0) } ?? .nobody }
+    private mutating func set(_ number: Int, of kind: Int) {
+        while table[kind].count <= number { table[kind].append(false) }
+        table[kind][number] = true
+    }
+
+    func runner(_ subworker: String) -> Demand.Runner {
+        if let number = numbers[subworker] { return .subworker(number) }
+        guard let slash = subworker.firstIndex(of: "/"), let number = numbers[String(subworker[...slash])] else { return .nobody }
+        return .subworker(number)
+    }
 
     func offers(_ kind: Int, _ runner: Demand.Runner) -> Bool {
         switch runner {

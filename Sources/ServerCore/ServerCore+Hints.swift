@@ -6,7 +6,7 @@ import TaskModel
 struct Hint: Equatable, Sendable {
     enum Cause: Equatable, Sendable {
         case noWorker
-        /// By the part of a task type before the slash.
+        /// By the part of a task type before the slash, or `ffi/LIBRARY`.
         case noSubworker(Substring)
         /// Of the workers that offer what the task needs.
         case tooFewCPUs(UInt32, Demand.Runner)
@@ -67,7 +67,7 @@ extension ServerCore {
             let demand = sessions[slot]!.demand(ofTemplate: Int(template))
             guard scheduler.fit(demand) == .nobody else { continue }
             let type = sessions[slot]!.templates[Int(template)].type
-            let name = type.prefix { $0 != "/" }
+            let name = sessions[slot]!.templates[Int(template)].offer
             let isOffered = scheduler.fit(Demand(cpus: 0, runner: demand.runner)) != .nobody
             let cause: Hint.Cause = isOffered ? .tooFewCPUs(demand.cpus, demand.runner) : .noSubworker(name)
             if causes.contains(where: { $0.cause == cause }) { continue }
@@ -98,7 +98,12 @@ extension ServerCore {
             if !offers.contains(offer) { offers.append(offer) }
         }
         let rest = count > Self.namedWorkerMax ? " (of \(count) workers)" : ""
-        return "tasks of type \(type) wait, since no connected worker offers subworker '\(name)': \(offers.joined(separator: "; "))\(rest). "
+        let names = "\(offers.joined(separator: "; "))\(rest)"
+        if name.hasPrefix("ffi/") {
+            return "tasks of type \(type) wait, since no connected worker has declarations of library '\(name.dropFirst(4))': \(names). "
+                + "Start a worker with '--ffi FILE', or declare the function in the tasks' config, which rain.cdll does in Python"
+        }
+        return "tasks of type \(type) wait, since no connected worker offers subworker '\(name)': \(names). "
             + "Start a worker with '--subworker \(name)=COMMAND' or [subworkers.\(name)] in its file, or give it to the session"
     }
 }

@@ -69,8 +69,8 @@ extension ServerCore {
                 let runner = session.template(of: task).runner
                 let isOffered =
                     runner == "builtin" || session.template(of: task).program != nil || session.options.subworkers.contains { $0.name == runner }
-                    || workers[worker]!.description.subworkers.contains(String(runner))
-                precondition(isOffered, "task \(task) is on a worker that does not offer \(runner)")
+                    || workers[worker]!.description.offers(session.template(of: task).offer)
+                precondition(isOffered, "task \(task) is on a worker that does not offer \(session.template(of: task).offer)")
                 if !tasks.ahead.contains(task), !tasks.awaited.contains(task) { assignedOf[worker] += 1 }
                 if state == .running { runningOf[worker] += 1 }
                 precondition(!tasks.awaited.contains(task) || (state == .assigned && isAway(worker)), "task \(task) is awaited from nobody")

@@ -132,7 +132,7 @@ extension ServerCore {
     func runner(of template: TaskTemplate, _ options: SessionOptions) -> Demand.Runner {
         let name = template.runner
         if name == "builtin" || template.program != nil || options.subworkers.contains(where: { $0.name == name }) { return .everyWorker }
-        return scheduler.runner(String(name))
+        return scheduler.runner(String(template.offer))
     }
 
     private mutating func chooseWorker(_ slot: Int, _ task: UInt32, _ demand: Demand) -> Int? {

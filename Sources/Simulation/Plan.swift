@@ -6,7 +6,7 @@ import TaskModel
 package struct Plan: Sendable {
     package var seed: UInt64
     package var cpus: [UInt32]
-    /// Subworkers that each worker offers. One that is large enough for every task offers all.
+    /// What each worker offers: a subworker, and a library of one that all have. One that is large enough for every task offers all.
     var offers: [[String]]
     package var clients: [ClientPlan]
     package var faults: [Fault]
@@ -116,8 +116,8 @@ package struct Plan: Sendable {
     }
 
     private static func offers(_ random: inout SeededGenerator, _ cpus: [UInt32]) -> [[String]] {
-        var offers = cpus.map { _ in random.chance(60) ? ["c", "d"] : [["c"], ["d"], [], ["d", "c"]][random.below(4)] }
-        if let largest = cpus.indices.max(by: { cpus[$0] < cpus[$1] }) { offers[largest] = ["c", "d"] }
+        var offers = cpus.map { _ in random.chance(60) ? ["c", "ffi/d"] : [["c"], ["ffi/d"], [], ["ffi/d", "c"]][random.below(4)] }
+        if let largest = cpus.indices.max(by: { cpus[$0] < cpus[$1] }) { offers[largest] = ["c", "ffi/d"] }
         return offers
     }
 

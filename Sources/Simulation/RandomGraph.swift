@@ -64,7 +64,7 @@ package struct RandomGraph: Sendable {
 
     private mutating func addTemplates(_ random: inout SeededGenerator, _ shape: Shape, _ draft: inout Draft) {
         for _ in 0..<(1 + random.below(3)) { addUpload(&random, &draft, isSmall: true) }
-        var types = ["builtin/concat", "c/f", "c/g", "d/f"]
+        var types = ["builtin/concat", "c/f", "c/g", "ffi/d/f"]
         if random.chance(40) { types.append(declareSubworker(&random, &draft)) }
         for type in types {
             for cpus in [UInt32(1), 2] {

@@ -33,6 +33,11 @@ extension Simulation {
             }
         }
         ranOn[job.attempt] = place
+        let template = graph.templates[graph.templateOf[Int(job.attempt.task.index)]]
+        let isAnywhere = template.runner == "builtin" || template.runner == "s"
+        guard isAnywhere || worker.offers.contains(String(template.offer)) else {
+            throw Violation(.brokenContract, "\(job.attempt) of type \(template.type) begins on worker \(worker.index), which does not offer that")
+        }
         write("worker \(worker.index) begins \(job.attempt)")
         for input in job.inputs where input.value == .stored {
             guard worker.store[input.replica] != nil else {

@@ -257,7 +257,7 @@ extension Simulation {
         guard let process = worker.processIndex(id) else { return }
         let capabilities = SubworkerCapabilities(
             hasControlPage: !random.chance(15), threads: UInt16(random.chance(15) ? 2 : 1), hasCaching: !random.chance(30),
-            tasks: random.chance(50) ? [""] : ["f", "g"])
+            tasks: random.chance(50) ? [""] : ["f", "g", "d/f"])
         worker.processes[process].capabilities = capabilities
         try tell(.subworkerRegistered(id, capabilities), worker)
     }

@@ -97,10 +97,12 @@ final class VirtualWorker {
         index: Int, life: Int, cpus: UInt32, _ offers: [String], predecessor: Predecessor? = nil, _ storePlan: Plan.StorePlan
     ) -> WorkerCore {
         let description = WorkerDescription(
-            hostName: "host\(index)", processID: UInt32(life + 1), cpus: cpus, dataEndpoint: endpoint(index: index, life: life), store: "virtual")
+            hostName: "host\(index)", processID: UInt32(life + 1), cpus: cpus, dataEndpoint: endpoint(index: index, life: life), store: "virtual",
+            subworkers: offers.filter { $0.contains("/") })
+        let commands = offers.filter { !$0.contains("/") } + ["ffi"]
         var core = WorkerCore(
             description: description, incarnation: UInt64(index + 1) << 32 | UInt64(life), place: storePlan.hasPlace ? UInt64(index + 1) : 0,
-            predecessor: predecessor, subworkers: offers.map { command($0) })
+            predecessor: predecessor, subworkers: commands.map { command($0) })
         core.storeMemoryBytes = storePlan.memoryBytes
         core.runsProgramsInMemory = !storePlan.isNoExec
         if let resultBytesMax = storePlan.resultBytesMax { core.resultBytesMax = resultBytesMax }
@@ -111,7 +113,7 @@ final class VirtualWorker {
     private static func command(_ name: String) -> SubworkerCommand {
         var command = SubworkerCommand(name: name, arguments: [name])
         // Calls of some templates share a process.
-        command.threadsByMethod = name == "d" ? ["f": 2] : [:]
+        command.threadsByMethod = name == "ffi" ? ["d/f": 2] : [:]
         return command
     }
 

@@ -28,6 +28,8 @@ package struct WorkerOptions: Equatable, Sendable {
     package var storeMemoryBytes: UInt64
     /// What subworkers are told to log; `nil`: nothing, so that RAIN_LOG counts.
     package var logLevel: LogLevel?
+    /// What it offers beside its subworkers: `ffi/LIBRARY`.
+    package var offers: [String] = []
     /// Names the worker's files in `/dev/shm`; set by the process that owns them.
     var storeName = ""
     /// Tells the server that processes follow one another; set by the process that starts them.
@@ -87,7 +89,8 @@ extension WorkerOptions {
             ("work_directory", .string(workDirectory)), ("log_directory", .string(logDirectory)), ("access_file", .string(accessFile)),
             ("name", .string(name)), ("store_name", .string(storeName)), ("place", .string(String(place))),
             ("data_host", dataHost.map { .string($0) } ?? .null), ("store_memory", .string(String(storeMemoryBytes))),
-            ("predecessor", predecessor.map { $0.json } ?? .null), ("log_level", logLevel.map { .string($0.name) } ?? .null),
+            ("offers", .array(offers.map { .string($0) })), ("predecessor", predecessor.map { $0.json } ?? .null),
+            ("log_level", logLevel.map { .string($0.name) } ?? .null),
             (
                 "subworkers",
                 .array(
@@ -97,7 +100,10 @@ extension WorkerOptions {
                             ("env", .array(command.environment.map { .string($0) })),
                             ("memory_growth", command.memoryGrowthBytesMax.map { .string(String($0)) } ?? .null),
                             ("idle", command.idleSecondsMax.map { .string(String($0)) } ?? .null),
-                            ("threads", command.threadsByMethod.map { .object($0.sorted { $0.key < $1.key }.map { ($0.key, .number(Double($0.value))) }) } ?? .null),
+                            (
+                                "threads",
+                                command.threadsByMethod.map { .object($0.sorted { $0.key < $1.key }.map { ($0.key, .number(Double($0.value))) }) } ?? .null
+                            ),
                         ])
                     })
             ),
@@ -130,6 +136,7 @@ extension WorkerOptions {
             serverHost: host, controlPort: port, cpus: cpus, workDirectory: work, logDirectory: log, accessFile: access,
             subworkers: commands, name: name, dataHost: value["data_host"]?.string, storeMemoryBytes: memory,
             logLevel: value["log_level"]?.string.flatMap { LogLevel($0) })
+        offers = value["offers"]?.array?.compactMap(\.string) ?? []
         storeName = store
         self.place = place
         predecessor = value["predecessor"].flatMap { Predecessor(json: $0) }

@@ -99,7 +99,7 @@ private enum WorkerProcess {
         let isOpenToAll = address == "0.0.0.0" || address == "::"
         let description = WorkerDescription(
             hostName: options.name.isEmpty ? hostName : options.name, processID: UInt32(getpid()), cpus: options.cpus,
-            dataEndpoint: Endpoint(host: isOpenToAll ? "" : address, port: data.port), store: store.kind)
+            dataEndpoint: Endpoint(host: isOpenToAll ? "" : address, port: data.port), store: store.kind, subworkers: options.offers)
         var core = WorkerCore(
             description: description, incarnation: UInt64.random(in: 1...UInt64.max), place: options.place, predecessor: options.predecessor,
             subworkers: options.subworkers)

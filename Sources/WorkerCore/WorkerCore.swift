@@ -91,12 +91,12 @@ package struct WorkerCore: Sendable {
     /// - Parameters:
     ///   - place: of the parent that starts this worker's processes, 0 without one.
     ///   - predecessor: the process of that place before this one, when it ended before its time.
-    ///   - subworkers: what every session may use; their names are told to the server.
+    ///   - subworkers: what every session may use; their names are told to the server, before those that the description has.
     package init(
         description: WorkerDescription, incarnation: UInt64, place: UInt64 = 0, predecessor: Predecessor? = nil, subworkers: [SubworkerCommand]
     ) {
         var description = description
-        description.subworkers = subworkers.map(\.name)
+        description.subworkers = subworkers.map(\.name) + description.subworkers
         self.description = description
         ownCommands = subworkers
         link = WorkerLink(incarnation: incarnation, place: place, description: description, predecessor: predecessor)

@@ -73,8 +73,12 @@ import Testing
         #expect(try Installation.subworkers([given], of: WorkerFile(), declarations: []).map(\.arguments) == [["/bin/true"]])
     }
 
-    @Test func `functions that may run at once are known by their tasks`() {
+    @Test func `functions that may run at once are known by their tasks, and so are libraries`() throws {
         #expect(Installation.threads(ofList: "libz/crc32 8\nlibz/zlibVersion 1\nm/cos 64\n") == ["libz/crc32": 8, "m/cos": 64])
+        let own = try Installation.subworkers([], of: WorkerFile(), declarations: [])
+        #expect(try Installation.offers(of: own, list: "libz/crc32 8\nm/cos 1\nlibz/adler32 1\n.\n") == ["ffi/libz", "ffi/m"])
+        let other = SubworkerCommand(name: "ffi", arguments: ["/bin/true"])
+        #expect(try Installation.offers(of: [other], list: "") == ["ffi/"], "it may have any library")
         #expect(Installation.threads(ofList: "") == [:] && Installation.threads(ofList: "x\ny z\nz -1\n\n") == [:])
     }
 

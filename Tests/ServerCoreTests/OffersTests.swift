@@ -26,6 +26,45 @@ extension CoreHarness {
     fileprivate mutating func takeTasks(_ peer: PeerID) -> [UInt32] { takeAssignments(peer).map(\.attempt.task.index) }
 }
 
+@Test func `C functions go to workers that have declared their library, and those that bring declarations to any`() {
+    var harness = CoreHarness()
+    let first = harness.join(1, cpus: 1, subworkers: ["ffi", "ffi/a"])
+    let second = harness.join(2, cpus: 1, subworkers: ["ffi", "ffi/b"])
+    let session = harness.openHeldSession()
+    harness.submit(session) { build in
+        build.row(build.template("ffi/a/f"), count: 3)
+        build.row(build.template("ffi/b/f"), count: 3)
+        build.row(build.template("ffi/c/f"))
+    }
+    #expect(harness.takeTasks(first) == [0, 1, 2])
+    #expect(harness.takeTasks(second) == [3, 4, 5])
+    harness.pass(milliseconds: 3000, first, second)
+    let text = hintTexts(harness).joined()
+    #expect(text.contains("ffi/c/f") && text.contains("declarations of library 'c'") && text.contains("'--ffi FILE'") && text.contains("offers ffi, ffi/a"))
+    let third = harness.join(3, cpus: 1, subworkers: ["ffi", "ffi/"])
+    #expect(harness.takeTasks(third) == [6], "its own program may have any")
+    harness.submit(harness.openHeldSession()) { build in
+        let config = #"{"directory": "/x", "declarations": "library z = \"libz.so\" { int f(); }"}"#
+        build.row(build.template("ffi/z/f") { $0.config = Array(config.utf8) }, count: 9)
+    }
+    #expect([first, second, third].allSatisfy { !harness.takeTasks($0).isEmpty })
+}
+
+@Test(arguments: [
+    (#"{"declarations": "x"}"#, "ffi"), (#" { "a" : [ 1 , {"declarations": 1} ] , "declarations" : "x" } "#, "ffi"), ("", "ffi/m"), ("null", "ffi/m"),
+    (#"{"a": {"declarations": "x"}}"#, "ffi/m"), (#"{"a": "declarations"}"#, "ffi/m"), (#"["declarations"]"#, "ffi/m"), (#""declarations""#, "ffi/m"),
+    (#"{"a\"": "\\", "b": ",\"declarations\":"}"#, "ffi/m"), (#"{"a": ""}"#, "ffi/m"), (#"{"a": "x"#, "ffi/m"), (#"{"a\"#, "ffi/m"),
+])
+func `a task's configuration says whether its library must be there`(config: String, offer: String) {
+    var template = TaskTemplate(type: "ffi/m/cos")
+    template.config = Array(config.utf8)
+    #expect(template.offer == offer)
+    for other in ["c/m/cos", "ffi/cos", "ffi", "builtin/run"] {
+        template.type = other
+        #expect(template.offer == template.runner)
+    }
+}
+
 @Test func `tasks go only to workers that offer their subworker, and those behind them go on`() {
     var harness = CoreHarness()
     let both = harness.join(1, cpus: 1, subworkers: ["gpu", "py"])

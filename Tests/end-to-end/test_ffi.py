@@ -10,7 +10,7 @@ import zlib
 
 import numpy
 import pytest
-from cluster import PYTHON, ROOT, Cluster, ndjson
+from cluster import PYTHON, RAIN, ROOT, Cluster, ndjson, wait_for
 from rain.client import Client, Input, RainException, Task, TaskException, blob, cdll, load_declarations, remote, tasks
 
 EXAMPLES = ROOT / "examples/ffi"
@@ -475,6 +475,45 @@ def test_a_worker_is_given_declarations_in_files(tmp_path, test_library, monkeyp
             with pytest.raises(TaskException, match="no function 'libz/inflate' is declared"):
                 session.wait_all()
     finally:
+        running.finish()
+
+
+def test_tasks_of_a_library_go_to_the_workers_that_have_it(tmp_path, test_library, monkeypatch):
+    """Two workers with other files each, and declarations that travel with a session, which need none."""
+    own = tmp_path / "own.ffi"
+    own.write_text(f'library own = "{test_library}" {{ int same_int(int x); }}')
+    running = Cluster(tmp_path)
+    running.start("--local-workers", "[1]", "--ffi", EXAMPLES / "zlib.ffi")
+    place = [
+        f"127.0.0.1:{running.control_port}",
+        "--cpus",
+        "1",
+        "--work-dir",
+        tmp_path / "w",
+        "--log-dir",
+        tmp_path / "l",
+    ]
+    ready = tmp_path / "ready"
+    command = [RAIN, "worker", *place, "--ffi", own, "--ready-file", ready]
+    second = subprocess.Popen([*map(str, command)], env=running.env)
+    try:
+        wait_for(ready.exists)
+        monkeypatch.setenv("XDG_STATE_HOME", str(running.state))
+        with Client("127.0.0.1", running.port).new_session("test") as session:
+            made = [Task("ffi/libz/crc32", [blob(b"hello")]) for _ in range(50)]
+            made += [Task("ffi/own/same_int", arguments={"x": x}) for x in range(50)]
+            cos = cdll("libm.so.6").function("double cos(double)")
+            made += [cos(0.0) for _ in range(50)]
+            assert load(session, *made) == [zlib.crc32(b"hello")] * 50 + list(range(50)) + [1.0] * 50
+            Task("ffi/absent/f")
+            session.submit()
+            hint = "no connected worker has declarations of library 'absent'"
+            wait_for(lambda: hint in running.rain("status").stdout, seconds=10)
+            status = running.rain("status").stdout
+            assert "offers ffi, ffi/libz" in status and "offers ffi, ffi/own" in status
+    finally:
+        second.terminate()
+        second.wait(10)
         running.finish()
 
 
