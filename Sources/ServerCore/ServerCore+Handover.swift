@@ -83,14 +83,21 @@ extension ServerCore {
                 sessions[slot]!.told[worker] = handover.knownSessions.contains(sessions[slot]!.id) ? [] : nil
             }
             guard sessions[slot]!.isOpen else { continue }
-            for task in awaitedTasks(slot) where sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) {
+            // One that fails may take others with it.
+            for task in awaitedTasks(slot) where sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) && sessions[slot]!.tasks.awaited.contains(task) {
                 guard begun.contains(attempt(slot, task)) else {
                     requeue(slot, task)
                     continue
                 }
                 goOn(slot, task, on: worker)
-                runningCount += 1
+                guard let object = lostInput(slot, task, handover) else {
+                    runningCount += 1
+                    continue
+                }
+                takeBack(slot, task, missing: object, on: worker, into: &effects)
+                guard sessions[slot]!.isOpen else { break }
             }
+            guard sessions[slot]!.isOpen else { continue }
             let id = workers[worker]!.id
             var gone: ContiguousArray<UInt32> = []
             for object in 0..<sessions[slot]!.objects.count where sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) {
@@ -105,6 +112,13 @@ extension ServerCore {
         effects.append(.note(.workerReturned(workers[worker]!.id, runningTasks: runningCount, objects: handover.heldObjects.count)))
         // Another may have finished it meanwhile.
         for attempt in handover.begunAttempts where current(attempt, on: worker) == nil { sendAfterCommit(.cancel(attempt), to: worker) }
+    }
+
+    /// An input that the worker had when the task began there, and has no more: somebody wrote to it.
+    private func lostInput(_ slot: Int, _ task: UInt32, _ handover: WorkerEntry.Handover) -> UInt32? {
+        let id = sessions[slot]!.id
+        let inputs = sessions[slot]!.tasks.inputs[sessions[slot]!.tasks.inputRange(ofRow: sessions[slot]!.tasks.row[Int(task)])]
+        return inputs.first { !handover.heldObjects.contains(ObjectID(session: id, index: $0)) }
     }
 
     /// By rising number: a set has no order.

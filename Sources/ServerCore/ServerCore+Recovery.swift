@@ -27,26 +27,30 @@ extension ServerCore {
         touched.insert(slot)
         sessions[slot]!.objects.removeHolder(UInt32(worker), of: object)
         workers[worker]!.objectCount -= 1
-        for task in users(slot, of: object, on: worker) {
-            // Its failure is on its way, or the attempt never begins, or shall not end: each is late news from now on.
-            sendAfterCommit(.cancel(attempt(slot, task)), to: worker)
-            if sessions[slot]!.tasks.state[Int(task)] == .running, sessions[slot]!.template(of: task).rerun == .never {
-                // It had the input when it began: what is missing now was written to.
-                let error = TaskError(
-                    .workerLost,
-                    "input \"\(sessions[slot]!.label(of: object))\" (object \(object)) was written to by another task on worker "
-                        + "\(workers[worker]!.id) while this one ran, which must not run again (rerun: never)")
-                append(.failed(attempt(slot, task), workers[worker]!.id, error), into: &effects)
-                failTask(slot, task, error, into: &effects)
-                guard sessions[slot]!.isOpen else { return }
-                continue
-            }
-            postpone(slot, task, missing: object, on: worker, into: &effects)
+        // One that fails may take others with it.
+        for task in users(slot, of: object, on: worker) where isOn(worker, slot, task) {
+            takeBack(slot, task, missing: object, on: worker, into: &effects)
             guard sessions[slot]!.isOpen else { return }
         }
         if sessions[slot]!.objects.isGone(object) {
             remake(slot, [object], lostWith: "worker \(workers[worker]!.id) does not have", into: &effects)
         }
+    }
+
+    /// The worker has the task, and not its input: the task begins again.
+    mutating func takeBack(_ slot: Int, _ task: UInt32, missing object: UInt32, on worker: Int, into effects: inout ContiguousArray<ServerEffect>) {
+        // Its failure is on its way, or the attempt never begins, or shall not end: each is late news from now on.
+        sendAfterCommit(.cancel(attempt(slot, task)), to: worker)
+        guard sessions[slot]!.tasks.state[Int(task)] == .running, sessions[slot]!.template(of: task).rerun == .never else {
+            return postpone(slot, task, missing: object, on: worker, into: &effects)
+        }
+        // It had the input when it began: what is missing now was written to.
+        let error = TaskError(
+            .preempted,
+            "input \"\(sessions[slot]!.label(of: object))\" (object \(object)) was written to by another task on worker "
+                + "\(workers[worker]!.id) while this one ran, which must not run again (rerun: never)")
+        append(.failed(attempt(slot, task), workers[worker]!.id, error), into: &effects)
+        failTask(slot, task, error, into: &effects)
     }
 
     /// Tasks that the worker has with this object as an input.

@@ -207,7 +207,7 @@ extension ServerCore {
         return requeued
     }
 
-    private func isOn(_ worker: Int, _ slot: Int, _ task: UInt32) -> Bool {
+    func isOn(_ worker: Int, _ slot: Int, _ task: UInt32) -> Bool {
         guard sessions[slot]!.tasks.worker[Int(task)] == UInt32(worker) else { return false }
         let state = sessions[slot]!.tasks.state[Int(task)]
         return state == .assigned || state == .running

@@ -13,6 +13,9 @@ struct Content: Equatable, Sendable {
         self.run = run
     }
 
+    /// What somebody makes of a file to which another wrote meanwhile.
+    static let garbage = Content(value: 0xBAD, run: 0xBAD)
+
     /// - Returns: `nil` for bytes that nobody in a simulation makes.
     init?(_ bytes: [UInt8]) {
         guard bytes.count == 8 || bytes.count == 16 else { return nil }

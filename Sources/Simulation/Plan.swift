@@ -15,6 +15,10 @@ package struct Plan: Sendable {
     var networkMicroseconds: ClosedRange<Int>
     var taskMicrosecondsMax: Int
     var crashPercent: Int
+    /// Of tasks that write to a file that they were to read.
+    var damagePercent: Int
+    /// Whether the server dies soon after that was found for the first time.
+    var hasDeathAfterDamage: Bool
     /// By worker.
     var stores: [StorePlan]
 
@@ -73,7 +77,7 @@ package struct Plan: Sendable {
 
     /// Whether the outcome of every task follows from its graph, whatever happens to workers.
     package var isPlain: Bool {
-        crashPercent == 0 && stores.allSatisfy { $0.memoryBytes == nil || $0.diskBytes == nil }
+        crashPercent == 0 && damagePercent == 0 && stores.allSatisfy { $0.memoryBytes == nil || $0.diskBytes == nil }
             && clients.allSatisfy { client in
                 client.onError == .failDescendants && !client.closesEarly && !client.cancels && client.vanishesAfterMilliseconds == nil
                     && client.graph.templates.allSatisfy { $0.rerun != .never }
@@ -93,6 +97,9 @@ package struct Plan: Sendable {
         stores = cpus.map { _ in Self.store(&storeRandom) }
         var offerRandom = SeededGenerator(seed: seed, part: 4)
         offers = Self.offers(&offerRandom, cpus)
+        var damageRandom = SeededGenerator(seed: seed, part: 5)
+        damagePercent = isQuiet || damageRandom.chance(65) ? 0 : [3, 10, 30][damageRandom.below(3)]
+        hasDeathAfterDamage = damageRandom.chance(30)
         // Only the next process of a worker knows what the one before ran, so each must be known to follow it.
         var resultRandom = SeededGenerator(seed: seed, part: 5)
         // Room for what two outputs have besides their bytes.
@@ -139,6 +146,8 @@ package struct Plan: Sendable {
         shape.arrayPercent = random.chance(50) ? 15 : 0
         shape.largePercent = [10, 30, 70][random.below(3)]
         shape.killerPercent = killerPercent
+        shape.directoryPercent = random.chance(40) ? 20 : 0
+        shape.samePercent = random.chance(70) ? 8 : 35
         let isPlain = random.chance(40)
         return ClientPlan(
             graph: RandomGraph(random: &random, shape: shape, tasksMax: tasksMax), onError: random.chance(60) ? .failDescendants : .failSession,

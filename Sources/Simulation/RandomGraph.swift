@@ -18,6 +18,7 @@ package struct RandomGraph: Sendable {
     /// By object.
     package private(set) var values: [UInt64] = []
     package private(set) var isLarge: [Bool] = []
+    package private(set) var isDirectory: [Bool] = []
     package private(set) var isKept: [Bool] = []
     package private(set) var producers: [UInt32?] = []
     /// The position of the input whose bytes an output has.
@@ -35,6 +36,10 @@ package struct RandomGraph: Sendable {
         /// Of rows that are task arrays.
         package var arrayPercent = 0
         package var largePercent = 30
+        /// Of outputs, and of what clients upload.
+        package var directoryPercent = 0
+        /// Of outputs that are the same as an input.
+        package var samePercent = 8
         package init() {}
     }
 
@@ -47,7 +52,10 @@ package struct RandomGraph: Sendable {
             let end = submit == shape.submitCount - 1 ? shape.taskCount : shape.taskCount * (submit + 1) / shape.submitCount
             draft.firstOfSubmit = UInt32(values.count)
             while submitStart < min(end, taskCount) {
-                if random.chance(10) { addUpload(&random, &draft, isSmall: random.chance(70)) }
+                if random.chance(10) {
+                    let isSmall = random.chance(70)
+                    addUpload(&random, &draft, isSmall: isSmall, isDirectory: !isSmall && random.chance(shape.directoryPercent))
+                }
                 submitStart += addRow(&random, shape, &draft, rest: min(end, taskCount) - submitStart)
             }
             finish(&draft)
@@ -70,7 +78,7 @@ package struct RandomGraph: Sendable {
             for cpus in [UInt32(1), 2] {
                 var template = TaskTemplate(type: type)
                 template.resources = Resources(cpus: random.chance(5) ? 0 : min(cpus, shape.cpusMax))
-                template.outputs = (0..<(cpus == 1 ? 1 : 2)).map { OutputSpec(label: "o\($0)") }
+                template.outputs = (0..<(cpus == 1 ? 1 : 2)).map { OutputSpec(label: "o\($0)", isDirectory: random.chance(shape.directoryPercent)) }
                 template.retryCountMax = UInt32(random.below(3))
                 template.threads = 2 * (cpus - 1)
                 if random.chance(shape.neverPercent) { template.rerun = .never }
@@ -91,22 +99,25 @@ package struct RandomGraph: Sendable {
         return "s/f"
     }
 
-    private mutating func addUpload(_ random: inout SeededGenerator, _ draft: inout Draft, isSmall: Bool) {
+    private mutating func addUpload(_ random: inout SeededGenerator, _ draft: inout Draft, isSmall: Bool, isDirectory: Bool = false) {
         let value = random.next()
         let offset = UInt32(values.count) - draft.firstObject
         let blob = BlobHash(bytes: Self.bytes(value) + [UInt8](repeating: 7, count: 24))
         if isSmall {
             draft.submit.uploads.append(.init(offset: offset, value: .inline(Self.bytes(value))))
         } else if let blob {
-            draft.submit.uploads.append(.init(offset: offset, value: .blob(blob, sizeBytes: 10_000)))
+            draft.submit.uploads.append(.init(offset: offset, isDirectory: isDirectory, value: .blob(blob, sizeBytes: 10_000)))
         }
-        addObject(value, producer: nil, isLarge: !isSmall, isKept: true, sameAs: nil)
+        addObject(value, producer: nil, isLarge: !isSmall, isDirectory: isDirectory, isKept: true, sameAs: nil)
     }
 
-    private mutating func addObject(_ value: UInt64, producer: UInt32?, isLarge large: Bool, isKept kept: Bool, sameAs position: Int?) {
+    private mutating func addObject(
+        _ value: UInt64, producer: UInt32?, isLarge large: Bool, isDirectory directory: Bool, isKept kept: Bool, sameAs position: Int?
+    ) {
         values.append(value)
         producers.append(producer)
         isLarge.append(large)
+        isDirectory.append(directory)
         isKept.append(kept)
         sameAsInput.append(position)
     }
@@ -144,10 +155,12 @@ package struct RandomGraph: Sendable {
         let task = UInt32(inputs.count)
         let first = UInt32(values.count)
         for position in templates[template].outputs.indices {
-            let large = random.chance(shape.largePercent)
-            let same = !all.isEmpty && random.chance(8) ? random.below(all.count) : nil
+            let directory = templates[template].outputs[position].isDirectory
+            let large = random.chance(shape.largePercent) || directory
+            let alike = all.indices.filter { isDirectory[Int(all[$0])] == directory }
+            let same = !alike.isEmpty && random.chance(shape.samePercent) ? alike[random.below(alike.count)] : nil
             let value = same.map { values[Int(all[$0])] } ?? Self.value(task: task, position: position, inputs: all.map { values[Int($0)] })
-            addObject(value, producer: task, isLarge: large, isKept: isKept && position == 0, sameAs: same)
+            addObject(value, producer: task, isLarge: large, isDirectory: directory, isKept: isKept && position == 0, sameAs: same)
         }
         templateOf.append(template)
         inputs.append(all)
@@ -171,12 +184,14 @@ package struct RandomGraph: Sendable {
     func isFile(_ object: UInt32) -> Bool { isLarge[Int(object)] && sameAsInput[Int(object)] == nil }
 
     /// Whether an ancestor of the task must not run twice, so that its outputs can be lost for good.
-    package func descendsFromOnce(_ task: Int) -> Bool {
+    package func descendsFromOnce(_ task: Int) -> Bool { hasAncestor(task) { templates[templateOf[$0]].rerun == .never } }
+
+    package func hasAncestor(_ task: Int, where isIt: (Int) -> Bool) -> Bool {
         var isSeen = [Bool](repeating: false, count: inputs.count)
         var worklist = [task]
         while let next = worklist.popLast() {
             for case .some(let producer) in inputs[next].map({ producers[Int($0)] }) where !isSeen[Int(producer)] {
-                if templates[templateOf[Int(producer)]].rerun == .never { return true }
+                if isIt(Int(producer)) { return true }
                 isSeen[Int(producer)] = true
                 worklist.append(Int(producer))
             }

@@ -136,7 +136,7 @@ extension Simulation {
         case .journal where isDiskFull || journal.isFull:
             clients[index].isDone = true
         case .sessionFailed:
-            guard let failure = error.failure, clients[index].plan.onError == .failSession || lostWorkerCount > 0 else {
+            guard let failure = error.failure, clients[index].plan.onError == .failSession || hasLostCopies else {
                 throw Violation(.wrongAnswer, "client \(index): \(error.message)")
             }
             try checkExcuse(failure, index)
@@ -180,17 +180,22 @@ extension Simulation {
         for (object, location) in locations.enumerated() {
             let producer = graph.producers[object]
             switch location {
-            case .inline(let bytes, _, _):
-                guard let content = Content(bytes), content.value == graph.values[object] else {
+            case .inline(let bytes, _, let isDirectory):
+                guard !isDirectory, let content = Content(bytes), content.value == graph.values[object] else {
                     throw Violation(.wrongValue, "client \(index): object \(object)")
                 }
-            case .blob: if producer != nil { throw Violation(.wrongAnswer, "client \(index): object \(object) is no upload") }
-            case .remote(let replica, let endpoints, _, _, _):
-                guard replica.object == ObjectID(session: session, index: UInt32(object)) else {
+            case .blob(_, _, _, let isDirectory):
+                if producer != nil || isDirectory != graph.isDirectory[object] {
+                    throw Violation(.wrongAnswer, "client \(index): object \(object) is no such upload")
+                }
+            case .remote(let replica, let endpoints, _, _, let isDirectory):
+                guard replica.object == ObjectID(session: session, index: UInt32(object)), isDirectory == graph.isDirectory[object] else {
                     throw Violation(.wrongAnswer, "client \(index): object \(object) is said to be \(replica)")
                 }
                 for endpoint in endpoints {
-                    guard let holder = workers.first(where: { $0.endpoint == endpoint }), let content = holder.store[replica] else { continue }
+                    guard let holder = workers.first(where: { $0.endpoint == endpoint }), let content = holder.store[replica],
+                        let file = holder.store.file(of: replica), !holder.store.isDamaged(file)
+                    else { continue }
                     try check(content, is: replica, graph, at: "client \(index)")
                 }
             case .dropped: count("dropped objects")
@@ -215,7 +220,7 @@ extension Simulation {
                 outcome = .failed(failure)
             case .waiting, .ready, .assigned, .running:
                 // It is run again for an output that was lost; what was told of it stays true.
-                guard lostWorkerCount > 0, client.known[task] == .finished || client.lease == nil else {
+                guard hasLostCopies, client.known[task] == .finished || client.lease == nil else {
                     throw Violation(.wrongAnswer, "client \(index): task \(task) is \(info.state.name) after the wait")
                 }
                 outcome = .finished
@@ -246,7 +251,10 @@ extension Simulation {
         case .failed(let failure):
             count("failed tasks")
             if failure.error.cause == .dependency {
-                guard producers.contains(where: { infos[Int($0)].state == .failed }) || (lostWorkerCount > 0 && graph.descendsFromOnce(task)) else {
+                func isObstacle(_ ancestor: Int) -> Bool {
+                    graph.templates[graph.templateOf[ancestor]].rerun == .never || infos[ancestor].state == .failed
+                }
+                guard producers.contains(where: { infos[Int($0)].state == .failed }) || (hasLostCopies && graph.hasAncestor(task, where: isObstacle)) else {
                     throw Violation(.wrongOutcome, "client \(client.index): no ancestor of task \(task) failed")
                 }
             } else {
@@ -259,19 +267,20 @@ extension Simulation {
     private func checkRuns(of task: Int, _ client: VirtualClient) throws(Violation) {
         guard let session = client.session else { return }
         let runs = beginCounts[TaskID(session: session, index: UInt32(task))] ?? 0
-        let isExcused = lostWorkerCount > 0 || counts["failed fetches"] ?? 0 > 0 || isDiskFull || counts["server crashes"] != nil
+        let isExcused = hasLostCopies || counts["failed fetches"] ?? 0 > 0 || isDiskFull || counts["server crashes"] != nil
         guard runs == 1 || (runs > 1 && isExcused) else {
             throw Violation(.ranTwice, "client \(client.index): \(runs) attempts of task \(task), which finished, have begun")
         }
     }
 
     private func hasOnceFinished(_ client: VirtualClient, _ task: UInt32) -> Bool {
-        lostWorkerCount > 0 && client.known[Int(task)] == .finished
+        guard let session = client.session else { return false }
+        return hasLostCopies && journal.hasFinished(TaskID(session: session, index: task))
     }
 
     /// A task that had finished ran again for a lost output, and failed this time.
     private func isRemade(_ told: VirtualClient.Heard?, _ outcome: VirtualClient.Heard) -> Bool {
-        if case .failed = outcome { told == .finished && lostWorkerCount > 0 } else { false }
+        if case .failed = outcome { told == .finished && hasLostCopies } else { false }
     }
 
     /// Finished, or on its way to finish once more.
@@ -288,19 +297,26 @@ extension Simulation {
         let isExcused =
             switch failure.error.cause {
             case .user: graph.failing[task]
+            case .contract: blamedTasks.contains(TaskID(session: session, index: failure.task))
             case .dependency: true  // Held against its ancestors by whoever has the whole graph.
             case .crash: crashedTasks.contains(TaskID(session: session, index: failure.task))
             case .workerLost where failure.error.message.contains("workers were lost while they ran"):
                 // Its own doing, or that of another task beside it, or of faults.
                 lostWorkerCount >= 3
-            case .workerLost: isCutOff || (lostWorkerCount > 0 && (mayRunOnce || graph.descendsFromOnce(task)))
+            case .workerLost: isCutOff || (hasLostCopies && (mayRunOnce || graph.descendsFromOnce(task) || hasFailedSince(task, session)))
             case .setup: hasFutileCrash
             case .preempted: mayRunOnce
             // A program that finds no room begins once more on disk, unless it must not.
             case .resource: isRoomLimited || (mayRunOnce && plan.stores.contains { $0.memoryBytes != nil })
-            case .outOfMemory, .timeout, .contract: false
+            case .outOfMemory, .timeout: false
             }
         guard isExcused else { throw Violation(.wrongOutcome, "client \(index): task \(task) failed: \(failure.error.cause) \(failure.error.message)") }
+    }
+
+    /// A task that had finished, and whose outputs went, may have failed when it ran again.
+    private func hasFailedSince(_ task: Int, _ session: SessionID) -> Bool {
+        let id = TaskID(session: session, index: UInt32(task))
+        return journal.hasFinished(id) && (crashedTasks.contains(id) || blamedTasks.contains(id))
     }
 
     // MARK: The lease

@@ -67,7 +67,8 @@ extension Simulation {
             }
             if case .retried(let attempt, _) = record { retryCounts[attempt.task, default: 0] += 1 }
             if case .workerLost = record { hasLostWorker = true }
-            if case .runAgain(let session, let tasks, _) = record, !hasLostWorker, counts["failed fetches"] == nil {
+            try checkOutcome(record)
+            if case .runAgain(let session, let tasks, _) = record, !hasLostWorker, damageCount == 0, counts["failed fetches"] == nil {
                 throw Violation(.ranAgain, "tasks \(tasks) of session \(session), though no worker was lost")
             }
             trace.add(number)

@@ -69,7 +69,7 @@ extension Simulation {
         return outputs.map { output in
             guard case .stored(let sizeBytes, _) = output.value else { return output }
             defer { next += 1 }
-            return LocalOutput(value: .stored(sizeBytes: sizeBytes, isOnDisk: worker.store.isOnDisk(stored[next])))
+            return LocalOutput(isDirectory: output.isDirectory, value: .stored(sizeBytes: sizeBytes, isOnDisk: worker.store.isOnDisk(stored[next])))
         }
     }
 

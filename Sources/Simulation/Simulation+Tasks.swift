@@ -11,7 +11,7 @@ extension Simulation {
     }
 
     /// Its first instruction runs: from now on it may have changed the world.
-    func begin(_ job: JobRequest, _ worker: VirtualWorker) throws(Violation) {
+    func begin(_ job: JobRequest, _ inputFiles: [Int?], _ worker: VirtualWorker) throws(Violation) {
         let place = worker.index << 32 | worker.life
         if let other = ranOn[job.attempt], other != place {
             throw Violation(.ranTwice, "\(job.attempt) on workers \(other >> 32) and \(worker.index)")
@@ -39,16 +39,17 @@ extension Simulation {
             throw Violation(.brokenContract, "\(job.attempt) of type \(template.type) begins on worker \(worker.index), which does not offer that")
         }
         write("worker \(worker.index) begins \(job.attempt)")
-        for input in job.inputs where input.value == .stored {
+        for input in job.inputs where input.value == .stored && !inputFiles.contains(where: worker.store.isDamaged) {
             guard worker.store[input.replica] != nil else {
                 throw Violation(.brokenContract, "worker \(worker.index): \(job.attempt) begins without \(input.replica)")
             }
         }
+        mayWrite(job, worker)
     }
 
     /// Its last instruction: the outputs follow from the inputs.
     func run(
-        _ job: JobRequest, _ worker: VirtualWorker, process: Int?
+        _ job: JobRequest, _ inputFiles: [Int?], _ worker: VirtualWorker, process: Int?
     ) throws(Violation) -> (CallAnswer.Result, made: [(Replica, Content)]) {
         let graph = try graph(of: job.attempt.task.session)
         let task = Int(job.attempt.task.index)
@@ -56,23 +57,29 @@ extension Simulation {
         guard job.inputs.map(\.replica.object.index) == graph.inputs[task] else {
             throw Violation(.wrongValue, "\(job.attempt) got other inputs than its own")
         }
-        let inputs = try read(job, graph, worker, process: process)
+        let isMisled = inputFiles.contains(where: worker.store.isDamaged)
+        if isMisled { mislead(job.attempt) }
+        if isMisled, random.chance(25) { return (.failed(TaskError(.user, "task \(task) can make nothing of what it reads")), []) }
+        let inputs = isMisled ? job.inputs.map { _ in Content.garbage } : try read(job, graph, worker, process: process)
         if graph.failing[task] { return (.failed(TaskError(.user, "task \(task) says no")), []) }
         runCount += 1
         var outputs: [LocalOutput] = []
         var made: [(Replica, Content)] = []
         for (position, object) in graph.outputs[task].enumerated() {
             let replica = Replica(object: ObjectID(session: job.attempt.task.session, index: object), generation: job.attempt.generation)
+            let isDirectory = graph.isDirectory[Int(object)]
+            if isDirectory { count("directories made") }
             if let same = graph.sameAsInput[Int(object)] {
+                if isDirectory { count("directories passed on") }
                 ledger[replica] = inputs[same]
-                outputs.append(LocalOutput(value: .sameAsInput(UInt16(same))))
+                outputs.append(LocalOutput(isDirectory: isDirectory, value: .sameAsInput(UInt16(same))))
                 continue
             }
             let content = Content(value: RandomGraph.value(task: UInt32(task), position: position, inputs: inputs.map(\.value)), run: runCount)
             ledger[replica] = content
             if graph.isLarge[Int(object)] {
                 made.append((replica, content))
-                outputs.append(LocalOutput(value: .stored(sizeBytes: 10_000)))
+                outputs.append(LocalOutput(isDirectory: isDirectory, value: .stored(sizeBytes: VirtualStore.fileBytes)))
             } else {
                 outputs.append(LocalOutput(value: .inline(content.bytes)))
             }
@@ -83,6 +90,9 @@ extension Simulation {
     private func read(_ job: JobRequest, _ graph: RandomGraph, _ worker: VirtualWorker, process: Int?) throws(Violation) -> [Content] {
         var contents: [Content] = []
         for input in job.inputs {
+            guard input.isDirectory == graph.isDirectory[Int(input.replica.object.index)] else {
+                throw Violation(.wrongValue, "\(job.attempt) is told that \(input.replica) is a \(input.isDirectory ? "directory" : "file")")
+            }
             let content: Content?
             switch input.value {
             case .inline(let bytes): content = Content(bytes)

@@ -56,7 +56,9 @@ extension Simulation {
             queue.add(.register(worker: index, life: life, id), at: now + random.milliseconds(2...30))
         case .call(let id, let calls): try call(id, calls, worker)
         case .recall(let id, let slots):
-            queue.add(.recalled(worker: index, life: life, id, slots), at: now + random.microseconds(5...500))
+            guard let process = worker.processIndex(id) else { break }
+            worker.processes[process].recalledAt = max(worker.processes[process].recalledAt, now + random.microseconds(5...500))
+            queue.add(.recalled(worker: index, life: life, id, slots), at: worker.processes[process].recalledAt)
         case .cancelCall(let id, let slot):
             guard let process = worker.processIndex(id), let call = worker.processes[process].queue.firstIndex(where: { $0.request.slot == slot }),
                 random.chance(70)
@@ -79,8 +81,9 @@ extension Simulation {
                 .subworkerEnd(worker: index, life: life, id, isCrash: false),
                 at: now + (isKilled ? random.microseconds(50...2000) : random.milliseconds(1...50)))
         case .runJob(let token, let request):
-            worker.jobs.append(VirtualWorker.Job(token: token, request: request, begunAt: now))
-            try begin(request, worker)
+            let inputFiles = worker.inputFiles(request)
+            worker.jobs.append(VirtualWorker.Job(token: token, request: request, inputFiles: inputFiles, begunAt: now))
+            try begin(request, inputFiles, worker)
             queue.add(.jobDone(worker: index, life: life, token), at: now + duration)
         case .stopJob(let token):
             guard let job = worker.jobs.firstIndex(where: { $0.token == token }) else {
@@ -92,12 +95,16 @@ extension Simulation {
             if worker.store[input.replica] != nil || worker.fetches.contains(where: { $0.input.replica == input.replica }) {
                 throw Violation(.brokenContract, "worker \(index): \(input.replica) is fetched though it is here or on its way")
             }
+            let graph = try graph(of: input.replica.object.session)
+            guard input.isDirectory == graph.isDirectory[Int(input.replica.object.index)] else {
+                throw Violation(.wrongValue, "\(input.replica) is fetched as a \(input.isDirectory ? "directory" : "file")")
+            }
             worker.fetches.append((token, input))
             queue.add(.fetchDone(worker: index, life: life, token), at: now + transferTime)
         case .grant(let id, let file, _, _, let grant): try granted(id, file, grant, worker)
         case .spill(let replica): try spill(replica, worker)
         case .alias(let token, let from, let to):
-            worker.aliases.append((token, from, to))
+            worker.aliases.append((token, from, to, worker.store.file(of: from)))
             queue.add(.aliasDone(worker: index, life: life, token), at: now + random.microseconds(5...300))
         case .write(let token, let files):
             if worker.writes.contains(where: { $0.token == token }) {
@@ -174,7 +181,8 @@ extension Simulation {
                 throw Violation(.brokenContract, "worker \(worker.index): slot \(request.slot) is taken")
             }
             serialCount += 1
-            worker.processes[process].queue.append(VirtualWorker.Call(request: request, serial: serialCount))
+            worker.processes[process].queue.append(
+                VirtualWorker.Call(request: request, serial: serialCount, inputFiles: worker.inputFiles(request.job)))
         }
         try beginCalls(process, worker)
     }
@@ -185,7 +193,7 @@ extension Simulation {
         for position in 0..<running where worker.processes[process].queue[position].begunAt == nil {
             worker.processes[process].queue[position].begunAt = now
             let call = worker.processes[process].queue[position]
-            try begin(call.request.job, worker)
+            try begin(call.request.job, call.inputFiles, worker)
             let graph = try graph(of: call.request.job.attempt.task.session)
             if graph.outputs[Int(call.request.job.attempt.task.index)].contains(where: { graph.isFile($0) }) {
                 // Before it can be done, so that it waits for its answer.
@@ -227,6 +235,7 @@ extension Simulation {
             guard let index = worker.aliases.firstIndex(where: { $0.token == token }) else { return }
             let alias = worker.aliases.remove(at: index)
             guard worker.store[alias.from] != nil else {
+                if worker.store.isDamaged(alias.file) { return try tell(.aliased(token, TaskError(.setup, "no such file")), worker) }
                 throw Violation(.brokenContract, "worker \(worker.index): \(alias.from) went before it had its second name")
             }
             let error = isRoomLimited && random.chance(3) ? Self.noRoom : nil
@@ -237,6 +246,7 @@ extension Simulation {
         case .reserve(_, _, let id, let serial): try reserve(id, serial, worker)
         case .progress(_, _, let id, let serial): try report(id, serial, worker)
         case .spillDone(_, _, let replica): try finishSpill(replica, worker)
+        case .damage(_, _, let attempt): try damage(by: attempt, worker)
         case .again(_, _, let event):
             if case .memoryMeasured(let id, let bytes) = event { noteMemory(id, bytes, worker) }
             try tell(event, worker)
@@ -284,9 +294,16 @@ extension Simulation {
         if try endsWorker(worker.processes[process].queue[position].request.job, worker) { return }
         let call = worker.processes[process].queue.remove(at: position)
         let job = call.request.job
-        var (result, made) = call.isCancelled ? (.cancelled, []) : try run(job, worker, process: process)
+        var (result, made): (CallAnswer.Result, [(Replica, Content)])
+        if let error = try lookForDamage([job], worker) {
+            (result, made) = (.failed(error), [])
+        } else {
+            (result, made) = call.isCancelled ? (.cancelled, []) : try run(job, call.inputFiles, worker, process: process)
+        }
         if worker.processes[process].capabilities?.hasCaching == true {
-            for input in job.inputs where input.isKept { worker.processes[process].cached[input.replica] = ledger[input.replica] }
+            for (input, file) in zip(job.inputs, call.inputFiles) where input.isKept {
+                worker.processes[process].cached[input.replica] = worker.store.isDamaged(file) ? .garbage : ledger[input.replica]
+            }
         }
         try beginCalls(process, worker)
         if case .outputs(let outputs) = result {
@@ -317,6 +334,10 @@ extension Simulation {
             }
         }
         if running.isEmpty { hasFutileCrash = true }
+        _ = try lookForDamage(process.queue.map(\.request.job), worker)
+        for call in process.queue where call.begunAt != nil && isMisled(call.request.job, call.inputFiles, worker) {
+            mislead(call.request.job.attempt)
+        }
         let evidence = TaskError(.crash, "killed by signal 11", signal: 11)
         try tell(.subworkerEnded(id, evidence: evidence, running: running, begun: begun), worker)
     }
@@ -338,8 +359,10 @@ extension Simulation {
         guard let index = worker.jobs.firstIndex(where: { $0.token == token }) else { return }
         if !worker.jobs[index].isStopped, try endsWorker(worker.jobs[index].request, worker) { return }
         let job = worker.jobs.remove(at: index)
+        let damage = try lookForDamage([job.request], worker)
         if job.isStopped, random.chance(80) { return try tell(.jobEnded(token, .cancelled), worker) }
-        let (result, made) = try run(job.request, worker, process: nil)
+        if let damage { return try tell(.jobEnded(token, .failed(damage)), worker) }
+        let (result, made) = try run(job.request, job.inputFiles, worker, process: nil)
         let ending: JobResult
         switch result {
         case .outputs(let outputs):
@@ -363,10 +386,10 @@ extension Simulation {
             count("failed fetches")
             return try tell(.fetched(token, .failed(TaskError(.setup, "no holder has it"))), worker)
         }
-        count("fetches")
+        count(input.isDirectory ? "directories fetched" : "fetches")
         mayRepeat(.fetched(token, .inline(content.bytes)), worker)
         // What comes from the depot may be small; what a worker holds is a file.
-        if input.source == .fetch([Self.depot]), random.chance(30) { return try tell(.fetched(token, .inline(content.bytes)), worker) }
+        if input.source == .fetch([Self.depot]), !input.isDirectory, random.chance(30) { return try tell(.fetched(token, .inline(content.bytes)), worker) }
         try tell(.fetched(token, keepFetched(input.replica, content, worker)), worker)
     }
 
@@ -378,7 +401,8 @@ extension Simulation {
             guard worker.dataPartitionedUntil <= now,
                 let holder = workers.first(where: { $0.endpoint == endpoint && $0.isAlive && $0.frozenUntil <= now && $0.dataPartitionedUntil <= now })
             else { continue }
-            if let content = holder.store[input.replica] { return content }
+            // What it gives is not what it has the sum of.
+            if let file = holder.store.file(of: input.replica), !holder.store.isDamaged(file) { return holder.store[input.replica] }
         }
         return nil
     }

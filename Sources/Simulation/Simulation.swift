@@ -12,6 +12,7 @@ package final class Simulation {
         case serverTick
         case written(epoch: ServerEpoch)
         case startServer
+        case killServer
         case connectionReset(connection: Int)
         case up(connection: Int)
         case down(connection: Int)
@@ -29,6 +30,7 @@ package final class Simulation {
         case reserve(worker: Int, life: Int, SubworkerID, serial: UInt64)
         case progress(worker: Int, life: Int, SubworkerID, serial: UInt64)
         case spillDone(worker: Int, life: Int, Replica)
+        case damage(worker: Int, life: Int, AttemptID)
         case again(worker: Int, life: Int, WorkerEvent)
         case startWorker(Int)
         case clientStep(Int)
@@ -93,6 +95,11 @@ package final class Simulation {
     var lostWorkerCount = 0
     var hasLostWorker = false
     var dataPartitionCount = 0
+    var damageCount = 0
+    /// Tasks at whose end an input was found to be damaged, whoever did it.
+    var blamedTasks: Set<TaskID> = []
+    /// Attempts that may have read what others wrote, unknown to themselves.
+    var misledAttempts: Set<AttemptID> = []
     /// A subworker died before it did anything, as one does whose command is wrong.
     var hasFutileCrash = false
     var isDiskFull = false
@@ -155,6 +162,7 @@ package final class Simulation {
         switch event {
         case .serverTick, .written, .up, .peerGone: try handleAtServer(event)
         case .startServer: try startServer()
+        case .killServer: try inject(.crashServer(restartMilliseconds: 20 + random.next() % 1000))
         case .connectionReset(let connection):
             let worker = workers[connections[connection].worker]
             if worker.connection == connection { breakConnection(worker) }
@@ -162,7 +170,8 @@ package final class Simulation {
         case .connect(let worker, let life), .workerTick(let worker, let life), .register(let worker, let life, _),
             .callDone(let worker, let life, _, _), .recalled(let worker, let life, _, _), .subworkerEnd(let worker, let life, _, _),
             .jobDone(let worker, let life, _), .fetchDone(let worker, let life, _), .aliasDone(let worker, let life, _), .writeDone(let worker, let life, _),
-            .reserve(let worker, let life, _, _), .progress(let worker, let life, _, _), .spillDone(let worker, let life, _), .again(let worker, let life, _):
+            .reserve(let worker, let life, _, _), .progress(let worker, let life, _, _), .spillDone(let worker, let life, _),
+            .damage(let worker, let life, _), .again(let worker, let life, _):
             guard workers[worker].isAlive, workers[worker].life == life else { break }
             if workers[worker].frozenUntil > now {
                 queue.add(event, at: workers[worker].frozenUntil)

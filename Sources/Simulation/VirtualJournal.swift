@@ -20,6 +20,8 @@ struct VirtualJournal {
     private var finishedTasks: Set<TaskID> = []
     private var failedTasks: Set<TaskID> = []
     private var doneTasks: Set<TaskID> = []
+    /// How many records there were when a task had to run again.
+    private var ranAgainAt: [TaskID: Int] = [:]
     private var openedSessions: Set<SessionID> = []
     private var submitCounts: [SessionID: Int] = [:]
 
@@ -34,6 +36,7 @@ struct VirtualJournal {
         records.removeSubrange(committed...)
         base = committed
         appendedOutcomes = committedOutcomes
+        ranAgainAt = [:]
         return committed
     }
 
@@ -41,7 +44,10 @@ struct VirtualJournal {
         records.append(record)
         if let attempt = Self.outcome(record) { appendedOutcomes.insert(attempt) }
         if case .runAgain(let session, let tasks, _) = record {
-            for range in tasks { for task in range { doneTasks.remove(TaskID(session: session, index: task)) } }
+            for task in tasks.joined() {
+                doneTasks.remove(TaskID(session: session, index: task))
+                ranAgainAt[TaskID(session: session, index: task)] = records.count
+            }
         }
     }
 
@@ -55,17 +61,18 @@ struct VirtualJournal {
     mutating func endGroup() -> Int {
         let through = writingThrough ?? committed
         writingThrough = nil
-        for record in records[committed..<through] { commit(record) }
+        for number in committed..<through { commit(records[number], number) }
         committed = through
         return through
     }
 
-    private mutating func commit(_ record: JournalRecord) {
+    private mutating func commit(_ record: JournalRecord, _ number: Int) {
         if let attempt = Self.outcome(record) { committedOutcomes.insert(attempt) }
         switch record {
         case .finished(let attempt, _, _):
             finishedTasks.insert(attempt.task)
-            doneTasks.insert(attempt.task)
+            // Its outputs may be gone by now.
+            if number >= ranAgainAt[attempt.task] ?? 0 { doneTasks.insert(attempt.task) }
         case .failed(let attempt, _, _): failedTasks.insert(attempt.task)
         case .sessionOpened(let session, _):
             openedSessions.insert(session)

@@ -19,6 +19,8 @@ struct VirtualStore {
     private var fileOfReplica: [Replica: File] = [:]
     /// How many names a file has, by its number; 0 when it is gone.
     private var nameCounts: ContiguousArray<Int> = []
+    /// By its number, whether somebody wrote to it.
+    private var isWrittenTo: ContiguousArray<Bool> = []
     private(set) var usedInMemory: UInt64 = 0
     private(set) var usedOnDisk: UInt64 = 0
 
@@ -30,6 +32,11 @@ struct VirtualStore {
     var isEmpty: Bool { fileOfReplica.isEmpty }
     var count: Int { fileOfReplica.count }
     subscript(replica: Replica) -> Content? { fileOfReplica[replica]?.content }
+    /// The number of its file, which keeps it when its names are gone.
+    func file(of replica: Replica) -> Int? { fileOfReplica[replica]?.number }
+    func isDamaged(_ file: Int?) -> Bool { file.map { isWrittenTo[$0] } ?? false }
+    func hasOtherNames(_ file: Int) -> Bool { nameCounts[file] > 1 }
+    mutating func write(to file: Int) { isWrittenTo[file] = true }
     func isOnDisk(_ replica: Replica) -> Bool { fileOfReplica[replica]?.tier == .disk }
 
     private func hasRoom(_ tier: Tier, for bytes: UInt64) -> Bool {
@@ -45,6 +52,7 @@ struct VirtualStore {
         case .disk: usedOnDisk += bytes
         }
         nameCounts.append(1)
+        isWrittenTo.append(false)
         return nameCounts.count - 1
     }
 
@@ -93,7 +101,8 @@ struct VirtualStore {
     mutating func spill(_ replica: Replica) -> Bool {
         guard let file = fileOfReplica[replica] else { return false }
         if file.tier == .disk { return true }
-        guard hasRoom(.disk, for: file.bytes) else { return false }
+        // Its copy would look as if nobody had written to it.
+        guard !isDamaged(file.number), hasRoom(.disk, for: file.bytes) else { return false }
         fileOfReplica[replica] = File(content: file.content, tier: .disk, number: makeFile(.disk, file.bytes), bytes: file.bytes)
         releaseName(file)
         return true

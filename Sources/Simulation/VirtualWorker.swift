@@ -13,6 +13,8 @@ final class VirtualWorker {
         var queue: [Call] = []
         var cached: [Replica: Content] = [:]
         var isEnding = false
+        /// When the last answer to a recall comes: they come in order.
+        var recalledAt: UInt64 = 0
         /// What it has for itself; the first that was measured is what it may have.
         var memoryBytes: UInt64 = 0
         var firstMemoryBytes: UInt64?
@@ -25,6 +27,8 @@ final class VirtualWorker {
     struct Call {
         let request: CallRequest
         let serial: UInt64
+        /// Of each input that has one.
+        let inputFiles: [Int?]
         var begunAt: UInt64?
         /// It was asked to stop, and heeds that.
         var isCancelled = false
@@ -37,6 +41,7 @@ final class VirtualWorker {
     struct Job {
         let token: JobToken
         let request: JobRequest
+        let inputFiles: [Int?]
         let begunAt: UInt64
         var isStopped = false
     }
@@ -66,7 +71,7 @@ final class VirtualWorker {
     var processes: [Process] = []
     var jobs: [Job] = []
     var fetches: [(token: FetchToken, input: InputAssignment)] = []
-    var aliases: [(token: AliasToken, from: Replica, to: Replica)] = []
+    var aliases: [(token: AliasToken, from: Replica, to: Replica, file: Int?)] = []
     /// Copies of programs that sessions brought along, with what they take in memory.
     var programs: [(session: SessionID, name: String, bytes: UInt64)] = []
     var writes: [(token: WriteToken, files: [FileToWrite])] = []
@@ -154,13 +159,17 @@ final class VirtualWorker {
             && definitions.isEmpty
     }
 
-    /// Whether something that runs has the replica's file as an input.
+    /// What runs, or waits in a process, and has the replica's file as an input. One to which somebody wrote is everybody's to throw away.
     func isInUse(_ replica: Replica) -> AttemptID? {
-        func uses(_ job: JobRequest) -> Bool { job.inputs.contains { $0.replica == replica && $0.value == .stored } }
-        for job in jobs where uses(job.request) { return job.request.attempt }
+        guard let file = store.file(of: replica), !store.isDamaged(file) else { return nil }
+        // Under this name: it may have others.
+        func uses(_ job: JobRequest, _ files: [Int?]) -> Bool { zip(job.inputs, files).contains { $0.replica == replica && $1 == file } }
+        for job in jobs where uses(job.request, job.inputFiles) { return job.request.attempt }
         for process in processes {
-            for call in process.queue where uses(call.request.job) { return call.request.job.attempt }
+            for call in process.queue where uses(call.request.job, call.inputFiles) { return call.request.job.attempt }
         }
         return nil
     }
+
+    func inputFiles(_ job: JobRequest) -> [Int?] { job.inputs.map { $0.value == .stored ? store.file(of: $0.replica) : nil } }
 }

@@ -32,6 +32,8 @@ struct HeldObject: TableRow {
     var useCount: UInt32 = 0
     /// The server does not want it any more: it goes with its last use.
     var isDropped = false
+    /// Objects with the same number, unless it is 0, are names of one file, or were when they got them.
+    var fileNumber: UInt64 = 0
     /// Somebody has written to its file, which has gone: only those still have it that had it before.
     var isDetached = false
     /// Attempts that wait for it; those that are gone by then are passed over.
@@ -47,6 +49,7 @@ struct HeldObject: TableRow {
         attributes = new.attributes
         isDirectory = new.isDirectory
         tier = new.isOnDisk ? .disk : .memory
+        fileNumber = new.fileNumber
     }
 
     mutating func vacate() {
@@ -73,5 +76,6 @@ struct NewObject: Sendable {
     var isDirectory: Bool
     /// Of what is stored.
     var isOnDisk = false
+    var fileNumber: UInt64 = 0
     var attributes: [UInt8] = []
 }

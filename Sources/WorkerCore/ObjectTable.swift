@@ -9,6 +9,7 @@ struct ObjectTable: Sendable {
     private(set) var memoryBytes: UInt64 = 0
     private(set) var spillingBytes: UInt64 = 0
     private var useClock: UInt64 = 0
+    private var lastFileNumber: UInt64 = 0
     /// Rows whose name may be another's by now.
     private(set) var detachedCount = 0
     /// Files that can go; the shell is told once a round.
@@ -48,6 +49,7 @@ struct ObjectTable: Sendable {
         if !new.attributes.isEmpty { rows[handle].attributes = new.attributes }
         rows[handle].isDirectory = new.isDirectory
         rows[handle].tier = new.isOnDisk ? .disk : .memory
+        rows[handle].fileNumber = new.fileNumber
         stored(handle)
         var waiters: ContiguousArray<AttemptHandle> = []
         swap(&waiters, &rows[handle].waiters)
@@ -81,6 +83,22 @@ struct ObjectTable: Sendable {
         freeFile(of: handle)
         byReplica[replica] = nil
         rows.remove(handle)
+    }
+
+    /// The number of its file, of which another object is about to be a name.
+    mutating func shareFile(of handle: ObjectHandle) -> UInt64 {
+        if rows[handle].fileNumber == 0 {
+            lastFileNumber += 1
+            rows[handle].fileNumber = lastFileNumber
+        }
+        return rows[handle].fileNumber
+    }
+
+    /// All objects of whose file this one is a name, or was.
+    func namesOfFile(of handle: ObjectHandle) -> ContiguousArray<ObjectHandle> {
+        let number = rows[handle].fileNumber
+        if number == 0 { return [handle] }
+        return ContiguousArray(rows.indices.compactMap { rows.handle(at: $0) }.filter { rows[$0].fileNumber == number && !rows[$0].isDetached })
     }
 
     /// Its file is not the object any more, and goes: from now on the worker does not hold it. The row lives as long as somebody uses it.

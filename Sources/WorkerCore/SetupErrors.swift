@@ -45,6 +45,12 @@ enum SetupErrors {
         TaskError(.setup, "object \(replica.object) was written to by a task that was to read it, so that this worker's copy of it is gone")
     }
 
+    static func damagedUnderWay(_ replica: Replica) -> TaskError {
+        TaskError(
+            .preempted,
+            "object \(replica.object) was written to by another task while this one ran, which must not run again (rerun: never)")
+    }
+
     static func fetchFailed(_ replica: Replica, _ cause: TaskError) -> TaskError {
         // Causes that have rules of their own stay; whatever else keeps an input away is a task that can't be started.
         let kept: TaskError.Cause =
@@ -105,10 +111,6 @@ enum ContractErrors {
 
     static func noSuchInput(_ index: UInt16, output: Int, inputCount: Int) -> TaskError {
         TaskError(.contract, "output \(output) is said to be the same as input \(index), but the task has \(inputCount) input\(inputCount == 1 ? "" : "s")")
-    }
-
-    static func damagedInput(_ index: UInt16, output: Int) -> TaskError {
-        TaskError(.contract, "output \(output) is said to be the same as input \(index), to which another task has written meanwhile")
     }
 
     static func wrongKind(output: Int, label: String, isDirectory: Bool, input: UInt16?) -> TaskError {

@@ -35,6 +35,7 @@ extension WorkerCore {
         case .finished(let message):
             report(attempt, .finished(id, message))
         case .failed(var error):
+            if let damage = damageError(of: attempt) { error = damage }
             error.host = description.hostName
             error.limitTexts(bytesMax: ControlLimits.errorTextBytesMax)
             report(attempt, .failed(id, error))

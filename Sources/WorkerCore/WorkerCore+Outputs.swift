@@ -13,7 +13,7 @@ extension WorkerCore {
             settle(attempt, .vanished)
             return
         }
-        if let error = contractError(attempt, outputs, debug: debug) {
+        if let error = damageError(of: attempt) ?? contractError(attempt, outputs, debug: debug) {
             discard(outputs, of: attempt)
             settle(attempt, .failed(error))
             return
@@ -26,9 +26,11 @@ extension WorkerCore {
         made.reserveCapacity(outputs.count)
         var renamed: ContiguousArray<(position: Int, from: ObjectHandle)> = []
         for (position, output) in outputs.enumerated() {
-            let new = newObject(output, position: position, of: attempt)
+            var new = newObject(output, position: position, of: attempt)
             if case .sameAsInput(let input) = output.value, new.representation == .stored {
-                renamed.append((position, attempts[attempt].inputs[Int(input)]))
+                let source = attempts[attempt].inputs[Int(input)]
+                new.fileNumber = objects.shareFile(of: source)
+                renamed.append((position, source))
             }
             var finished = FinishedOutput(
                 sizeBytes: new.sizeBytes, contentType: output.contentType, isDirectory: new.isDirectory, attributes: output.attributes)
@@ -93,8 +95,6 @@ extension WorkerCore {
         for (position, output) in outputs.enumerated() where error == nil {
             if case .sameAsInput(let input) = output.value, Int(input) >= inputCount {
                 error = ContractErrors.noSuchInput(input, output: position, inputCount: inputCount)
-            } else if case .sameAsInput(let input) = output.value, objects[attempts[attempt].inputs[Int(input)]].isDetached {
-                error = ContractErrors.damagedInput(input, output: position)
             } else {
                 error = kindError(attempt, output, position: position)
             }
@@ -204,9 +204,10 @@ extension WorkerCore {
     }
 
     private mutating func conclude(_ handle: Table<Finish>.Handle) {
-        let finish = finishes[handle]
+        var finish = finishes[handle]
         finishes.remove(handle)
         let attempt = finish.attempt
+        finish.failure = finish.failure ?? damageError(of: attempt)
         if finish.failure == nil, attempts[attempt].stop != .sessionClosed {
             publish(finish.outputs, of: attempt)
             settle(attempt, .finished(finish.message))

@@ -154,8 +154,8 @@ private func told(_ harness: CoreHarness) -> [UInt32] {
 /// A producer on worker 1 and its consumer on worker 2, which can't fetch the input.
 private struct Miss {
     var harness = CoreHarness()
-    let holder: PeerID
-    let reader: PeerID
+    var holder: PeerID
+    var reader: PeerID
     let session: SessionID
     let replica: Replica
 
@@ -208,6 +208,38 @@ private struct Miss {
     #expect(failures.first?.error.message.contains("object 0") == true)
 }
 
+@Test func `a server that is started again tries a task at once that waited for its input, and counts anew`() throws {
+    var miss = Miss()
+    for _ in 0..<5 {
+        guard let assignment = miss.next() else { Issue.record("not assigned"); return }
+        miss.fail(assignment)
+    }
+    try miss.harness.restart()
+    let id = miss.session
+    miss.holder = miss.harness.comeBack(1, as: WorkerID(1), peer: 11)
+    miss.reader = miss.harness.comeBack(2, as: WorkerID(2), peer: 12)
+    miss.harness.say(miss.holder, [.knows(id), .holds([miss.replica]), .handedOver])
+    miss.harness.say(miss.reader, [.knows(id), .handedOver])
+    var numbers: [UInt32] = []
+    var assignment = miss.harness.takeAssignments(miss.reader).first
+    while let next = assignment {
+        numbers.append(next.attempt.number)
+        miss.fail(next)
+        assignment = miss.next()
+    }
+    #expect(numbers == Array(6...13))
+}
+
+@Test func `a task that is cancelled while it waits for its input is not tried again`() {
+    var miss = Miss()
+    guard let first = miss.next() else { Issue.record("not assigned"); return }
+    miss.fail(first)
+    let id = miss.session
+    let request = miss.harness.request { .cancel($0, id, .ranges([1..<2])) }
+    #expect(miss.harness.replies[request] == .done)
+    #expect(miss.next() == nil)
+}
+
 @Test func `when the holder dies meanwhile, the input is made again`() {
     var miss = Miss()
     guard let first = miss.next() else { Issue.record("not assigned"); return }
@@ -250,6 +282,41 @@ private struct Miss {
         harness.send(.tick)
     }
     #expect(harness.takeAssignments(worker).map(\.attempt.task.index) == [users[1].attempt.task.index])
+}
+
+@Test func `what fails with a task that has lost its input is not tried again for having it too`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1, cpus: 1)
+    let session = open(&harness, onError: .failDescendants)
+    var build = SubmitBuilder()
+    let templates = [build.template(kept: true), build.template { $0.rerun = .never }, build.template()]
+    for template in templates { build.row(template) }
+    let first = build.submit
+    _ = harness.request { .submit($0, session, first) }
+    var made: Replica?
+    for next in harness.takeAssignments(worker) {
+        if next.attempt.task.index == 0 { made = Replica(object: ObjectID(session: session, index: 0), generation: next.attempt.generation) }
+        let output = FinishedOutput(sizeBytes: 1_000_000)
+        harness.say(worker, [.finished(next.attempt, FinishedAttempt(outputs: [output], durationNanoseconds: 1000))])
+    }
+    var second = Submit()
+    for (template, inputs) in [(UInt32(1), [UInt32(0)]), (2, [0, 3])] {
+        second.rows.template.append(template)
+        second.rows.count.append(1)
+        second.rows.firstOutputOffset.append(template - 1)
+        second.rows.inputs += inputs
+        second.rows.inputEnd.append(UInt32(second.rows.inputs.count))
+        second.rows.argumentsEnd.append(0)
+    }
+    let rest = second
+    _ = harness.request { .submit($0, session, rest) }
+    let given = harness.takeAssignments(worker)
+    #expect(given.map(\.attempt.task.index) == [3, 4], "the second goes ahead")
+    guard let made, let running = given.first else { Issue.record("nothing runs"); return }
+    harness.say(worker, [.started(running.attempt), .missing(made)])
+    let causes = harness.leaseLines.compactMap { if case .failed(_, let failure) = $0 { failure.error.cause } else { nil } }
+    #expect(causes == [.preempted, .dependency])
+    #expect(harness.takeAssignments(worker).map(\.attempt.task.index) == [0], "it is kept")
 }
 
 @Test func `what a superseded attempt made is dropped`() {

@@ -145,6 +145,25 @@ private func expectFinished(_ count: UInt32, _ run: inout Restart, sourceLocatio
     #expect(lines.contains(.finished([0..<1])))
 }
 
+@Test(arguments: [RerunPolicy.onLoss, .never])
+func `a task that runs on a worker which has lost its input begins again, or fails when it must not`(rerun: RerunPolicy) throws {
+    var run = Restart { build in
+        let input = build.row(build.template())
+        build.row(build.template { $0.rerun = rerun }, [input])
+    }
+    run.harness.say(run.worker, [Restart.large(run.harness.takeAssignments(run.worker)[0])])
+    let given = run.harness.takeAssignments(run.worker)
+    run.harness.say(run.worker, given.map { .started($0.attempt) })
+    try run.harness.restart()
+    run.comeBack()
+    run.harness.say(run.worker, [.knows(run.session), .runs(given[0].attempt), .handedOver])
+    let inbox = run.harness.takeInbox(run.worker)
+    #expect(inbox.contains(.cancel(given[0].attempt)))
+    let again = inbox.compactMap { if case .assign(let assignment) = $0 { assignment.attempt.task.index } else { nil } }
+    #expect(again == (rerun == .never ? [] : [0]))
+    #expect(run.status()?.failedCount == (rerun == .never ? 1 : 0))
+}
+
 @Test func `a process that started anew at its worker's place is not taken for it`() throws {
     var run = Restart { build in build.row(build.template(kept: true)) }
     _ = run.harness.takeAssignments(run.worker)

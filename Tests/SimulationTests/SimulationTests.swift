@@ -47,8 +47,9 @@ import Testing
         for name in [
             "faults", "fetches", "finished tasks", "failed tasks", "cancelled tasks", "lost frames", "subworker crashes", "workers lost",
             "tasks taken back", "tasks not taken back", "files spilled", "files not spilled", "outputs sent to disk", "fetches to disk",
-            "outputs without room", "answers that come twice", "programs started", "subworkers worn out",
-            "small outputs that became files", "programs in memory", "programs on disk",
+            "outputs without room", "answers that come twice", "programs started", "subworkers worn out", "small outputs that became files",
+            "programs in memory", "programs on disk", "files written to", "damaged inputs found", "directories made", "directories fetched",
+            "directories passed on",
         ] {
             #expect(counts[name] ?? 0 > 0, "no \(name)")
         }

@@ -46,7 +46,7 @@ import WorkerCore
         try harness.handle(.damaged([Make.replica(1)]))
         let end = try harness.handle(.jobEnded(job, .failed(Self.wrote)))
         #expect(end.messages == [Make.failed(0, Self.wrote), .started(Make.attempt(1)), .missing(Make.replica(1))])
-        #expect(try harness.answer(1, [0]).messages == [Make.finished(1, outputs: [], started: 1_000_000, nanoseconds: 1000)])
+        #expect(try harness.answer(1, [0]).failure?.cause == .preempted)
     }
 
     @Test func `what was written to can't be passed on, remembered or begun with once more`() throws {
@@ -55,8 +55,49 @@ import WorkerCore
         let full = try harness.handle(.jobEnded(jobs[0], .outOfRoom(TaskError(.resource, "full"))))
         #expect(full.jobs.isEmpty)
         let same = try harness.handle(.jobEnded(jobs[1], .finished([LocalOutput(value: .sameAsInput(0))], durationNanoseconds: 1, debug: "")))
-        #expect(same.failure?.cause == .contract && same.aliases.isEmpty)
+        #expect(same.failure?.cause == .setup && same.aliases.isEmpty)
         #expect(try harness.send(.closeSession(Make.session)).effects == [.forgetSession(Make.session)])
+    }
+
+    @Test(arguments: [RerunPolicy.onLoss, .never]) func `who ran beside the one that wrote has no outcome, not for a server that was started again either`(
+        rerun: RerunPolicy
+    ) throws {
+        for end in [JobResult.finished([], durationNanoseconds: 1, debug: ""), .failed(TaskError(.user, "what is this?")), .failed(Harness.crash)] {
+            var (harness, jobs) = try opened(rerun: rerun)
+            try harness.handle(.damaged([Make.replica(1)]))
+            try harness.handle(.jobEnded(jobs[0], .failed(Self.wrote)))
+            try harness.handle(.connected)
+            #expect(try harness.greetRestarted(isRestored: true).messages.suffix(2) == [.runs(Make.attempt(1)), .handedOver])
+            #expect(try harness.handle(.jobEnded(jobs[1], end)).failure?.cause == (rerun == .never ? .preempted : .setup))
+        }
+    }
+
+    @Test func `all names of a file that was written to go`() throws {
+        for written in [Make.replica(1), Make.replica(Make.firstOutput(0))] {
+            var harness = try Harness(cpus: 1)
+            try harness.send(.session(Make.session, subworkers: []), Make.define(0, "builtin/run", outputs: 1))
+            let fetch = try harness.send(Make.assign(0, inputs: [input]))
+            let job = try harness.handle(.fetched(fetch.fetches[0], .stored(sizeBytes: 9000))).jobs[0]
+            let same = try harness.handle(.jobEnded(job, .finished([LocalOutput(value: .sameAsInput(0))], durationNanoseconds: 1, debug: "")))
+            try harness.handle(.aliased(same.aliases[0], nil))
+            let reader = try harness.send(Make.assign(1, inputs: [InputAssignment(replica: written, source: .held)])).jobs[0]
+            try harness.handle(.damaged([written]))
+            let end = try harness.handle(.jobEnded(reader, .failed(Self.wrote)))
+            #expect(end.messages == [Make.failed(1, Self.wrote), .missing(Make.replica(1)), .missing(Make.replica(Make.firstOutput(0)))])
+            #expect(end.effects == [.remove([Make.replica(1), Make.replica(Make.firstOutput(0))])])
+        }
+    }
+
+    @Test func `a file that is written to while it gets its second name gives none`() throws {
+        var harness = try Harness()
+        try harness.send(.session(Make.session, subworkers: []), Make.define(0, "builtin/run", outputs: 1))
+        let fetch = try harness.send(Make.assign(0, inputs: [input]), Make.assign(1, inputs: [input]))
+        let jobs = try harness.handle(.fetched(fetch.fetches[0], .stored(sizeBytes: 9000))).jobs
+        let same = try harness.handle(.jobEnded(jobs[0], .finished([LocalOutput(value: .sameAsInput(0))], durationNanoseconds: 1, debug: "")))
+        try harness.handle(.damaged([Make.replica(1)]))
+        try harness.handle(.jobEnded(jobs[1], .failed(Self.wrote)))
+        let named = try harness.handle(.aliased(same.aliases[0], nil))
+        #expect(named.failure?.cause == .setup && named.effects == [.remove([Make.replica(Make.firstOutput(0))])])
     }
 
     @Test func `a file that is gone, or bytes, can't be written to`() throws {

@@ -22,6 +22,9 @@ struct WorkerCoreFuzzer {
     private var aliases: [AliasToken] = []
     private var writes: [(token: WriteToken, count: Int)] = []
     private var spills: [Replica] = []
+    /// Files that tasks were given.
+    private var inputs: [Replica] = []
+    private var measurements: [SubworkerID] = []
     private var processOrder: [SubworkerID] = []
     private var processes: [SubworkerID: Process] = [:]
     private var isRefused = false
@@ -39,6 +42,7 @@ struct WorkerCoreFuzzer {
             incarnation: 7, subworkers: [Self.command()])
         if self.decisions.bool() { core.storeMemoryBytes = 100_000 }
         if self.decisions.bool() { core.resultBytesMax = 300 }
+        core.memoryGrowthBytesMax = 100
         send(.connected)
     }
 
@@ -49,7 +53,7 @@ struct WorkerCoreFuzzer {
     }
 
     private mutating func step() {
-        switch decisions.below(19) {
+        switch decisions.below(22) {
         case 0: welcome()
         case 1, 2, 3, 4, 5, 6: batch()
         case 7: register()
@@ -70,6 +74,27 @@ struct WorkerCoreFuzzer {
         case 17:
             guard let (token, count) = take(\.writes) else { return }
             send(.written(token, decisions.bool() ? .failed(decisions.error()) : .stored(isOnDisk: (0..<count).map { _ in decisions.bool() })))
+        case 18:
+            guard let id = decisions.pick(processOrder) else { return }
+            send(
+                .progress(
+                    id,
+                    ContiguousArray(
+                        decisions.list { decisions in
+                            let progress = Progress(millionths: decisions.uint32(), text: decisions.text())
+                            return CallProgress(slot: UInt8(decisions.below(66)), progress: progress)
+                        })))
+        case 19:
+            guard let id = take(\.measurements) else { return }
+            send(.memoryMeasured(id, bytes: decisions.uint64()))
+        case 20:
+            // What was written to is told before the end of who did it.
+            send(.damaged(decisions.list { $0.byte() < 200 ? $0.pick(inputs) ?? $0.replica() : $0.replica() }))
+            switch decisions.below(3) {
+            case 0: endJob()
+            case 1: answer()
+            default: endProcess()
+            }
         default:
             now = now.advanced(byMilliseconds: [1, 250, 6000, 400_000][decisions.below(4)])
             send(.tick)
@@ -172,6 +197,11 @@ struct WorkerCoreFuzzer {
         }
     }
 
+    private mutating func note(_ job: JobRequest) {
+        for input in job.inputs where input.value == .stored { inputs.append(input.replica) }
+        if inputs.count > 50 { inputs.removeFirst(inputs.count - 50) }
+    }
+
     private mutating func send(_ event: WorkerEvent) {
         effects.removeAll(keepingCapacity: true)
         core.handle(event, now: now, into: &effects)
@@ -184,9 +214,16 @@ struct WorkerCoreFuzzer {
             case .startSubworker(let id, _, _):
                 processes[id] = Process()
                 processOrder.append(id)
-            case .call(let id, let requests): for request in requests { processes[id]?.calls.insert(request.slot) }
+            case .call(let id, let requests):
+                for request in requests {
+                    processes[id]?.calls.insert(request.slot)
+                    note(request.job)
+                }
+            case .measureMemory(let id): measurements.append(id)
             case .recall(let id, let slots): processes[id]?.recalls.append(slots)
-            case .runJob(let token, _): jobs.append(token)
+            case .runJob(let token, let job):
+                jobs.append(token)
+                note(job)
             case .fetch(let token, _): fetches.append(token)
             case .alias(let token, _, _): aliases.append(token)
             case .write(let token, let files): writes.append((token, files.count))
