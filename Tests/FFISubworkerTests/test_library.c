@@ -316,14 +316,24 @@ EXPORT int meet(int count) {
     return atomic_load(&arrived);
 }
 
-static int slowly_started;
+/* How often it was begun, once that is done; until then -1. */
+static atomic_int start_slowly_count;
+static atomic_bool is_slowly_started;
 EXPORT void start_slowly(void) {
-    int before = slowly_started;
+    atomic_fetch_add(&start_slowly_count, 1);
     usleep(20000);
-    slowly_started = before + 1;
+    atomic_store(&is_slowly_started, true);
 }
 EXPORT int slow_start_count(void) {
-    return slowly_started;
+    return atomic_load(&is_slowly_started) ? atomic_load(&start_slowly_count) : -1;
+}
+
+/* As many do: the text is in memory that all callers share. */
+EXPORT const char *slow_error(int code) {
+    static char text[40];
+    snprintf(text, sizeof text, "test error %d", code);
+    usleep(200);
+    return text;
 }
 
 /* Sets errno while others do, too. */

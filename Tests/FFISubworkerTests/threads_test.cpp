@@ -189,7 +189,7 @@ TEST("a library is initialised once, and before the first call, whoever comes fi
 TEST("every failure has the text of its own code") {
     Host host(program, threads(8));
     uint32_t coded =
-        define(host, "fail_with", "int fail_with(int code) errors = \"nonzero\" error_string = test_error;", 0);
+        define(host, "fail_with", "int fail_with(int code) errors = \"nonzero\" error_string = slow_error;", 0);
     uint32_t numbered = define(host, "fail_errno_slowly", "int fail_errno_slowly(int code) errors = \"negative\";");
     for (int round = 0; round < 20; round += 1) {
         std::vector<One> calls;
