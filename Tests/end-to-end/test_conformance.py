@@ -197,10 +197,12 @@ def test_a_subworker_in_perl_after_the_document_passes():
     assert "whose welcome does not have `takesProgress`" in text, text
 
 
-def test_the_ffi_subworker_passes():
+@pytest.mark.parametrize("options", [(), ("--threads", 4)])
+def test_the_ffi_subworker_passes(options):
     program = pathlib.Path(RAIN).resolve().parents[1] / "libexec/rain/ffi"
     text = (
-        'library libz = "libz.so.1" { unsigned long crc32(unsigned long crc = 0, const void data[n], unsigned int n); }'
+        'library libz = "libz.so.1" { threads = 4; '
+        "unsigned long crc32(unsigned long crc = 0, const void data[n], unsigned int n); }"
     )
     crc = {
         "method": "libz/crc32",
@@ -210,7 +212,7 @@ def test_the_ffi_subworker_passes():
         "expect": [{"hex": zlib.crc32(b"rain").to_bytes(8, "little").hex()}],
     }
     error = {"method": "libz/crc32", "config": {"declarations": text}, "outputs": 1}
-    status, text = check(program, name="ffi", call=crc, error=error)
+    status, text = check(program, *options, name="ffi", call=crc, error=error)
     assert status == 0, text
 
 
