@@ -140,6 +140,7 @@ extension ServerCore {
 
     /// What time brings, whoever was heard meanwhile.
     mutating func goOn(into effects: inout ContiguousArray<ServerEffect>) {
+        if lastTick == nil { lastTick = now }  // A server that stands still before it has judged for the first time is late all the same.
         for worker in workers.indices where workers[worker] != nil { addressed.insert(worker) }  // Some have to be shown life.
         for slot in sessions.indices where hasSession(slot) && sessions[slot]!.isOpen {
             resumePostponed(slot)

@@ -278,9 +278,9 @@ extension Simulation {
         return hasLostCopies && journal.hasFinished(TaskID(session: session, index: task))
     }
 
-    /// A task that had finished ran again for a lost output, and failed this time.
+    /// A task that had finished ran again for a lost output, and failed this time or was cancelled.
     private func isRemade(_ told: VirtualClient.Heard?, _ outcome: VirtualClient.Heard) -> Bool {
-        if case .failed = outcome { told == .finished && hasLostCopies } else { false }
+        outcome != .finished && told == .finished && hasLostCopies
     }
 
     /// Finished, or on its way to finish once more.

@@ -112,3 +112,14 @@ private func expectRunAgain(_ loss: inout Loss, sourceLocation: SourceLocation =
     _ = harness.join(1)
     #expect(harness.welcomes[peer] != nil)
 }
+
+@Test func `a server that stood still before it judged for the first time blames nobody for it`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1)
+    harness.send(.overdue)
+    harness.now = harness.now.advanced(byMilliseconds: 15_000)
+    harness.send(.tick)
+    #expect(!harness.records.contains { if case .workerLost = $0 { true } else { false } })
+    harness.pass(milliseconds: LinkTiming.silenceMillisecondsMax / 2, worker)
+    #expect(!harness.records.contains { if case .workerLost = $0 { true } else { false } })
+}
