@@ -74,6 +74,8 @@ struct SubworkerMachine: TableRow {
     var outbox: ContiguousArray<CallRequest> = []
     /// Files for which its calls asked.
     var reservations: ContiguousArray<Reservation> = []
+    /// The highest number of a file that it asked for: most have rising ones, and need not be looked for.
+    var newestFile: UInt32 = 0
 
     init(id: SubworkerID, pool: PoolHandle, now: Instant) {
         self.id = id

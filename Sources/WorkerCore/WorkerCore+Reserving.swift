@@ -4,16 +4,15 @@ import TaskModel
 ///
 /// An eighth of the limit is never promised: it is for what nobody asks for, such as small outputs and the working files of programs.
 extension WorkerCore {
-    /// Files of one subworker at a time.
-    static let reservationCountMax = 1024
-
     private var reservableBytes: UInt64? { storeMemoryBytes.map { $0 - $0 / 8 } }
 
     mutating func reserve(
         _ id: SubworkerID, slot: UInt8, file: UInt32, sizeBytes: UInt64, into effects: inout ContiguousArray<WorkerEffect>
     ) {
         guard let handle = subworkerByID[id] else { return }  // What a process said before it died, heard after.
-        let position = subworkers[handle].reservations.firstIndex { $0.file == file }
+        let isNew = file > subworkers[handle].newestFile
+        let position = isNew ? nil : subworkers[handle].reservations.lastIndex { $0.file == file }
+        if isNew { subworkers[handle].newestFile = file }
         if sizeBytes == 0 {
             guard let position else { return }
             reservedBytes -= subworkers[handle].reservations[position].heldBytes
@@ -32,8 +31,8 @@ extension WorkerCore {
             guard subworkers[handle].reservations[position].askedBytes == nil else { return refuse("file \(file) waits for room already") }
             subworkers[handle].reservations[position].askedBytes = sizeBytes
         } else {
-            guard subworkers[handle].reservations.count < Self.reservationCountMax else {
-                return refuse("a subworker may make \(Self.reservationCountMax) large files at a time: finish some first")
+            guard subworkers[handle].reservations.count < reservationCountMax else {
+                return refuse("a subworker may make \(reservationCountMax) large files at a time: finish some first")
             }
             subworkers[handle].reservations.append(Reservation(file: file, slot: slot, askedBytes: sizeBytes))
         }
@@ -44,7 +43,7 @@ extension WorkerCore {
     mutating func grantReservations(into effects: inout ContiguousArray<WorkerEffect>) {
         while let waiting = waitingReservations.first {
             guard subworkers.contains(waiting.subworker),
-                let position = subworkers[waiting.subworker].reservations.firstIndex(where: { $0.file == waiting.file }),
+                let position = subworkers[waiting.subworker].reservations.lastIndex(where: { $0.file == waiting.file }),
                 let asked = subworkers[waiting.subworker].reservations[position].askedBytes
             else {
                 waitingReservations.popFront()  // Its call has ended, or it was given up.

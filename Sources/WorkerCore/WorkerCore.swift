@@ -27,6 +27,8 @@ package struct WorkerCore: Sendable {
 
     /// What an outcome may carry in its message; small outputs beyond that become files. Set smaller by tests.
     package var resultBytesMax = ControlLimits.resultBytesMax
+    /// Files of one subworker for which room is kept at a time: all outputs of a task, and of some that run beside it. Set smaller by tests.
+    package var reservationCountMax = 1 << 17
 
     /// How much memory files of the store may take before they are spilled to disk; `nil`: there is no disk behind it. Set by the shell.
     package var storeMemoryBytes: UInt64?

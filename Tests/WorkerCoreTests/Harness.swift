@@ -105,6 +105,7 @@ struct Harness {
 
     mutating func setStoreMemoryBytes(_ bytes: UInt64?) { core.storeMemoryBytes = bytes }
     mutating func setRunsProgramsInMemory(_ runs: Bool) { core.runsProgramsInMemory = runs }
+    mutating func setReservationCountMax(_ count: Int) { core.reservationCountMax = count }
     mutating func setResultBytesMax(_ bytes: Int) { core.resultBytesMax = bytes }
     var nextTick: Instant? { core.nextTick }
     mutating func setGatherNanoseconds(_ nanoseconds: UInt64) { core.gatherNanoseconds = nanoseconds }

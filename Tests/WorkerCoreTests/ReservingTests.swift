@@ -130,6 +130,7 @@ import WorkerCore
         #expect(reason(try harness.handle(ask(1, slot: 7, 10)))?.contains("not running") == true)
         #expect(reason(try harness.handle(ask(1, slot: 200, 10)))?.contains("not running") == true)
         #expect(try harness.handle(ask(77, 10)) == Harness.Round(), "it is gone")
+        harness.setReservationCountMax(1024)
         for file in 0..<UInt32(1024) { try harness.handle(ask(1, file: file, 1)) }
         #expect(reason(try harness.handle(ask(1, file: 5000, 1)))?.contains("1024 large files") == true)
         harness = try calling()

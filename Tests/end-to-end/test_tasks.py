@@ -161,7 +161,7 @@ def test_a_crash_spares_what_runs_beside_it(client, faults, tmp_path):
         assert "guilty" in str(caught.value)
 
 
-@pytest.mark.parametrize(("count", "size"), [(60_000, 220), (5_000, 4_000), (1_000, 20_000), (4, 4_000)])
+@pytest.mark.parametrize(("count", "size"), [(60_000, 220), (12_000, 4_000), (1_000, 20_000), (4, 4_000)])
 def test_any_number_of_small_outputs_comes_to_be(client, faults, count, size):
     """Those that fit into no message become files; another task gets all of them."""
     value = bytes(4) + bytes(range(256)) * 80
