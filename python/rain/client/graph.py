@@ -196,7 +196,8 @@ class Task:
             template = session._templates[key] = self._new_template(
                 task_type, frames_at(frame), config_json, input_labels, self._declared(outputs), cpus
             )
-        row = f"[{ids}],{'null' if arguments is None else to_json(arguments)}"
+        # One text for all that have neither: the collector of garbage looks at each again and again.
+        row = "[],null" if arguments is None and not ids else f"[{ids}],{to_json(arguments)}"
         self._begin(session, template, objects, row, name)
 
     @staticmethod
@@ -293,7 +294,10 @@ class Task:
         result = made[position] if made.__class__ is list else made
         if result is None:
             label, content_type = declared[position]
-            result = DataObject(self._session, self._first_output + position, label, content_type, self, position)
+            first = self._first_output
+            result = DataObject(
+                self._session, first + position if position else first, label, content_type, self, position
+            )
             if made is None:
                 self._output = result
             else:
