@@ -54,7 +54,11 @@ extension Store {
         guard result >= 0 else { throw SystemError("spill", name, code: Int32(truncatingIfNeeded: 0 &- result)) }
         // What the disk could not take must be known while it is still in memory.
         guard fdatasync(copy.descriptor.raw) == 0 else { throw SystemError("spill", name, code: errno) }
+        // The copy will look whole: what a task wrote to stays where that is seen.
+        if keepsMarks, try source.status().st_mtim.tv_nsec != Int(Self.mark) { throw Self.writtenTo(name) }
         try moveIn(&copy, as: replica)
         if unlinkat(objects, name, 0) != 0 { _ = unlinkat(disk.objects, name, 0) }
     }
+
+    static func writtenTo(_ name: String) -> SystemError { SystemError("spill what a task has written to,", name, code: EPERM) }
 }
