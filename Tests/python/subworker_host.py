@@ -72,12 +72,13 @@ class Host:
             assert data, f"the subworker ended: {self.log.read_text()}"
             self._received += data
 
-    def welcome(self, inline_bytes_max=65536, takes_progress=False) -> str:
+    def welcome(self, inline_bytes_max=65536, takes_progress=False, credit_bytes=0) -> str:
         """Answers the registration; returns it."""
         registration = self.receive()
         self.send(
             f'(welcome = (protocolVersion = 1, workerName = "test", stagingDirectory = {text(str(self.staging))}, '
-            f"inlineBytesMax = {inline_bytes_max}, takesProgress = {'true' if takes_progress else 'false'}))"
+            f"inlineBytesMax = {inline_bytes_max}, takesProgress = {'true' if takes_progress else 'false'}, "
+            f"creditBytes = {credit_bytes}))"
         )
         return registration
 
@@ -94,6 +95,9 @@ class Host:
             f"(calls = [(slot = {slot}, template = {template}, session = 1, task = 7, epoch = 1, attempt = 1, "
             f"arguments = {text(arguments.encode())}, inputs = [{', '.join(inputs)}])])"
         )
+
+    def grant(self, number):
+        self.send(f"(granted = (id = {number}, directory = {text(str(self.staging))}))")
 
     def end(self) -> int:
         """Asks the subworker to end; its exit code."""

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import socket
+import time
 
 import cloudpickle
 import numpy
@@ -614,6 +615,102 @@ def test_small_and_empty_arrays(host):
         assert numpy.array_equal(value, numpy.ones(*json.loads(what)))
     for what, error in {"[-1]": "negative dimensions", '[3, "O"]': "Python objects", '["x"]': "integer"}.items():
         assert error in task(inline(1, what.encode()))
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """A worker that answers late when it is asked for room: (host, a pipe for the task)."""
+    host = Host(tmp_path)
+    host.welcome(credit_bytes=1)
+    os.mkfifo(tmp_path / "asked")
+    yield host, str(tmp_path / "asked")
+    host.kill()
+
+
+def test_two_threads_write_to_a_buffer(asked):
+    host, path = asked
+
+    def f(ctx):
+        import threading
+
+        buffer = ctx.buffer()
+        buffer.write(b"-" * 10)
+        other = threading.Thread(target=buffer.write, args=(b"a" * 100_000,))
+        other.start()
+        open(path).read()
+        try:
+            memoryview(buffer)
+        except BufferError as error:
+            assert "being resized" in str(error)
+        else:
+            raise AssertionError("a view of memory that goes away")
+        buffer.write(b"b" * 100_000)  # It waits for the other one.
+        other.join()
+        return buffer
+
+    host.template(1)
+    host.call(1, [inline(1, cloudpickle.dumps(f))])
+    assert "reserve = (slot = 0, id = 1, " in host.receive()
+    open(path, "w").close()
+    time.sleep(0.2)  # The other one writes soon; if not yet, this test sees less.
+    host.grant(1)
+    message = host.receive()
+    while "reserve = " in message:
+        host.grant(1)
+        message = host.receive()
+    assert output_of(host, message)[0] == b"-" * 10 + b"a" * 100_000 + b"b" * 100_000
+
+
+def test_a_process_that_is_forked_while_a_thread_waits_for_room(asked):
+    host, path = asked
+
+    def f(ctx):
+        import ctypes
+        import threading
+
+        other = threading.Thread(target=ctx.buffer, args=(100_000,))
+        other.start()
+        open(path).read()
+        read, write = os.pipe()
+        if os.fork() == 0:
+            ctypes.CDLL(None).prctl(1, 9)  # It ends with its parent.
+            try:
+                ctx.debug("of the child")
+            except RuntimeError as error:
+                os.write(write, str(error).encode())
+            os._exit(0)
+        os.close(write)
+        text = os.read(read, 200)
+        os.waitpid(-1, 0)
+        open(path, "w").close()
+        other.join()
+        return text
+
+    host.template(1)
+    host.call(1, [inline(1, cloudpickle.dumps(f))])
+    assert "reserve = (slot = 0, id = 1, " in host.receive()
+    open(path, "w").close()
+    open(path).read()
+    host.grant(1)
+    message = host.receive()
+    while "reserve = " in message:
+        message = host.receive()
+    assert b"another thread of the task was asking for memory" in value_of(message)
+
+
+def test_what_a_forked_process_drops_stays_with_the_task(host):
+    def f(ctx):
+        array = ctx.empty(100_000, "u1")
+        pid = os.fork()
+        if pid == 0:
+            del array
+            ctx.buffer(10)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        array[:] = 7
+        return array
+
+    assert output_of(host, Task(host, f)())[0] == bytes([7]) * 100_000
 
 
 def test_memory_whose_call_is_over(host):

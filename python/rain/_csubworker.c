@@ -121,6 +121,13 @@ static int is_child;
 /* The scaffold's call, or NULL with an exception when it is over. */
 static csw_call *open_call(PyObject *self) {
     Call *call = (Call *)self;
+    if (call->is_waiting && is_child) {
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "another thread of the task was asking for memory when this process was forked, and did "
+            "not come along: its context can't be used here");
+        return NULL;
+    }
     while (call->is_waiting) {
         Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(waiting_lock, WAIT_LOCK);
         PyThread_release_lock(waiting_lock);
@@ -341,8 +348,9 @@ static int is_large(Call *call, Py_ssize_t size) {
     return (size_t)size > csw_inline_bytes_max(csw_call_subworker(call->call));
 }
 
-/* Lets go of the buffers that nobody else has. */
+/* Lets go of the buffers that nobody else has; in a forked process not: their files are those of the task's process. */
 static int drop_unused(Call *call) {
+    if (is_child) return 0;
     for (Py_ssize_t i = call->buffers == NULL ? 0 : PyList_GET_SIZE(call->buffers); i-- > 0;)
         if (Py_REFCNT(PyList_GET_ITEM(call->buffers, i)) == 1 && PyList_SetSlice(call->buffers, i, i + 1, NULL) != 0)
             return -1;
@@ -438,7 +446,9 @@ static int resize_memory(Buffer *buffer, Py_ssize_t size) {
 
 /* Goes on in memory of an object. */
 static int become_memory(Buffer *buffer, Py_ssize_t size) {
+    buffer->view_count = -1;
     csw_memory *memory = open_memory(buffer->call, size);
+    buffer->view_count = 0;
     if (memory == NULL) return 0;
     memcpy(csw_memory_data(memory), buffer->data, (size_t)buffer->size);
     PyMem_Free(buffer->data);
@@ -448,20 +458,25 @@ static int become_memory(Buffer *buffer, Py_ssize_t size) {
     return 1;
 }
 
-static int resize_buffer(Buffer *buffer, Py_ssize_t size) {
-    if (size < 0) {
-        PyErr_Format(PyExc_ValueError, "a buffer of %zd bytes", size);
-    } else if (buffer->call == NULL || open_call((PyObject *)buffer->call) == NULL) {
-        PyErr_Clear();
-        PyErr_SetString(PyExc_RuntimeError, "the call of this buffer is over");
+/* Whether the buffer may get another size now, once other threads have done with it; else with an exception. */
+static int may_resize(Buffer *buffer) {
+    Call *call = (Call *)Py_XNewRef(buffer->call); /* It may be over, and gone, after the wait. */
+    if (call == NULL || open_call((PyObject *)call) == NULL) {
+        if (call == NULL || call->call == NULL) {
+            PyErr_Clear();
+            PyErr_SetString(PyExc_RuntimeError, "the call of this buffer is over");
+        }
     } else if (buffer->view_count != 0) {
         PyErr_SetString(PyExc_BufferError, "a buffer that an array or a memoryview uses can't be resized");
-    } else if (buffer->memory != NULL) {
-        return resize_memory(buffer, size);
-    } else {
-        return is_large(buffer->call, size) ? become_memory(buffer, size) : resize_small(buffer, size);
     }
-    return 0;
+    Py_XDECREF(call);
+    return PyErr_Occurred() == NULL;
+}
+
+/* After may_resize(). */
+static int set_size(Buffer *buffer, Py_ssize_t size) {
+    if (buffer->memory != NULL) return resize_memory(buffer, size);
+    return is_large(buffer->call, size) ? become_memory(buffer, size) : resize_small(buffer, size);
 }
 
 PyDoc_STRVAR(
@@ -470,7 +485,9 @@ PyDoc_STRVAR(
 
 static PyObject *buffer_resize(PyObject *self, PyObject *argument) {
     Py_ssize_t size = PyNumber_AsSsize_t(argument, PyExc_OverflowError);
-    if ((size == -1 && PyErr_Occurred()) || !resize_buffer((Buffer *)self, size)) return NULL;
+    if (size == -1 && PyErr_Occurred()) return NULL;
+    if (size < 0) return PyErr_Format(PyExc_ValueError, "a buffer of %zd bytes", size);
+    if (!may_resize((Buffer *)self) || !set_size((Buffer *)self, size)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -482,12 +499,14 @@ static PyObject *buffer_write(PyObject *self, PyObject *argument) {
     Py_buffer view;
     PyObject *result = NULL;
     if (PyObject_GetBuffer(argument, &view, PyBUF_SIMPLE) != 0) return NULL;
-    Py_ssize_t size = buffer->size;
-    if (view.len > PY_SSIZE_T_MAX - size) {
-        PyErr_NoMemory();
-    } else if (resize_buffer(buffer, size + view.len)) {
-        memcpy(buffer->data + size, view.buf, (size_t)view.len);
-        result = PyLong_FromSsize_t(view.len);
+    if (may_resize(buffer)) {
+        Py_ssize_t size = buffer->size;
+        if (view.len > PY_SSIZE_T_MAX - size) {
+            PyErr_NoMemory();
+        } else if (set_size(buffer, size + view.len)) {
+            memcpy(buffer->data + size, view.buf, (size_t)view.len);
+            result = PyLong_FromSsize_t(view.len);
+        }
     }
     PyBuffer_Release(&view);
     return result;
