@@ -197,7 +197,10 @@ class Task:
                 task_type, frames_at(frame), config_json, input_labels, self._declared(outputs), cpus
             )
         # One text for all that have neither: the collector of garbage looks at each again and again.
-        row = "[],null" if arguments is None and not ids else f"[{ids}],{to_json(arguments)}"
+        if arguments is None:
+            row = f"[{ids}],null" if ids else "[],null"
+        else:
+            row = f"[{ids}],{to_json(arguments)}"
         self._begin(session, template, objects, row, name)
 
     @staticmethod
