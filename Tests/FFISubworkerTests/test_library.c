@@ -365,13 +365,14 @@ EXPORT void leave_beside(int count) {
     leave(3);
 }
 
-/* While exit() is on its way out, the other call finds the library torn down. */
-static atomic_bool is_torn_down;
+/* While exit() is on its way out, the other call finds the library torn down: its crash ends the wait. */
+static atomic_bool is_torn_down, is_used;
 __attribute__((destructor)) static void tear_down(void) {
     atomic_store(&is_torn_down, true);
-    if (atomic_load(&arrived) > 0) usleep(200000);
+    if (atomic_load(&is_used)) usleep(10000000);
 }
 EXPORT void use_beside(int count) {
+    atomic_store(&is_used, true);
     meet(count);
     while (!atomic_load(&is_torn_down))
         usleep(100);
