@@ -17,11 +17,13 @@ static _Thread_local csw_control_slot *watched CSW_IN_HANDLER;
 static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
 enum { fatal_count = sizeof fatal / sizeof *fatal };
 static struct sigaction before[fatal_count];
+static pid_t installer;
 
-/* The first call alone: what an exit() tears down may well be what another thread is using. */
+/* The first call alone: what an exit() tears down may well be what another thread is using. And not for a process that a task
+ * forked, which shares the page: its end is not the end of this one. */
 static void mark(void) {
     static atomic_flag is_marked = ATOMIC_FLAG_INIT;
-    if (watched != NULL && !atomic_flag_test_and_set(&is_marked))
+    if (watched != NULL && getpid() == installer && !atomic_flag_test_and_set(&is_marked))
         atomic_store_explicit(&watched->state, CSW_SLOT_AT_FAULT, memory_order_relaxed);
 }
 
@@ -38,6 +40,7 @@ static void handle(int signal, siginfo_t *info, void *context) {
 void csw_fault_install(void) {
     static atomic_flag is_installed = ATOMIC_FLAG_INIT;
     if (atomic_flag_test_and_set(&is_installed)) return;
+    installer = getpid();
     struct sigaction what = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     sigemptyset(&what.sa_mask);
     for (size_t i = 0; i < fatal_count; i += 1) {

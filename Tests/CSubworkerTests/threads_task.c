@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -158,6 +159,21 @@ static csw_status nothing(csw_call *call, void *context) {
     return CSW_OK;
 }
 
+/* Ends the process without a word, after processes that it forked crashed and left. */
+static csw_status outlive(csw_call *call, void *context) {
+    (void)call;
+    (void)context;
+    for (int is_crash = 0; is_crash < 2; is_crash += 1) {
+        pid_t child = fork();
+        if (child == 0) {
+            if (is_crash) abort();
+            exit(0);
+        }
+        waitpid(child, NULL, 0);
+    }
+    _exit(7);
+}
+
 int main(int count, char **arguments) {
     static crowd meeting, staying;
     const csw_task_type types[] = {
@@ -174,6 +190,7 @@ int main(int count, char **arguments) {
         {CSW_TASK, .name = "exit", .function = crash, .threads = 4},
         {CSW_TASK, .name = "trap", .function = crash, .threads = 4},
         {CSW_TASK, .name = "overflow", .function = crash, .threads = 4},
+        {CSW_TASK, .name = "outlive", .function = outlive, .threads = 4},
         {CSW_TASK, .name = "alone", .function = alone},
     };
     csw_subworker *subworker;

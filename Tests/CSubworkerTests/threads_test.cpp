@@ -357,6 +357,16 @@ TEST("the call that makes the process crash is marked, and those beside it are n
     }
 }
 
+TEST("the end of a process that a call forked is nobody's fault") {
+    Host host(program);
+    send(host, 1, host.define("stay"), "60000");
+    waitFor(host, 0, 2);
+    host.call(50, host.define("outlive"));
+    EXPECT_EQ(host.waitForExit(), 7);
+    EXPECT_EQ(host.page[0].state.load(), 2u);
+    EXPECT_EQ(host.page[50].state.load(), 2u);
+}
+
 TEST("a fatal signal from outside is nobody's fault") {
     Host host(program);
     send(host, 2, host.define("stay"), "60000");
