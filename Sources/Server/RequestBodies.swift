@@ -57,7 +57,7 @@ enum RequestBodies {
             case "env":
                 try cursor.elements(text) { (cursor, text) throws(JSONError) in
                     let variable = try argument(&cursor, text)
-                    guard let equals = variable.firstIndex(of: "="), equals != variable.startIndex else {
+                    guard variable.utf8.dropFirst().contains(UInt8(ascii: "=")), variable.utf8.first != UInt8(ascii: "=") else {
                         throw cursor.error("an environment variable is written NAME=value")
                     }
                     subworker.environment.append(variable)

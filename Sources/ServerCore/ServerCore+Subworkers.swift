@@ -52,9 +52,7 @@ extension ServerCore {
             ? session.isDirectory(program.object)
             : submit.upload(at: program.object - firstObject)?.isDirectory ?? false
         if isDirectory {
-            let parts = program.path.split(separator: "/", omittingEmptySubsequences: false)
-            let isInside = !program.path.isEmpty && parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
-            guard isInside else {
+            guard program.path.isPathInside else {
                 throw RequestError(
                     .badSubmit,
                     "subworker \"\(name)\": object \(program.object) is a directory, so `path` says where the program is in it, such as "

@@ -132,8 +132,8 @@ final class PreparedProgram: Sendable {
     static func makeParents(of path: String, in directory: Int32) throws(SystemError) {
         guard path.utf8.contains(UInt8(ascii: "/")) else { return }
         var parent = ""
-        for component in path.split(separator: "/").dropLast() {
-            parent += parent.isEmpty ? String(component) : "/" + component
+        for part in path.pathParts.dropLast() {
+            parent += parent.isEmpty ? part : "/" + part
             let result = rain_mkdirat(directory, parent, 0o755)
             if result < 0, result != -EEXIST { throw SystemError("make directory", parent, code: 0 &- result) }
         }

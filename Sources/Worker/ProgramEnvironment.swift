@@ -10,9 +10,9 @@ final class ProgramEnvironment {
 
     /// - Parameter additions: `NAME=value`; the last one of a name counts, and each comes before what the worker inherited.
     init(_ additions: [String]) {
-        var names: Set<Substring> = []
+        var names: Set<[UInt8]> = []
         var lines: [String] = []
-        func name(_ line: String) -> Substring { line.prefix { $0 != "=" } }
+        func name(_ line: String) -> [UInt8] { Array(line.utf8.prefix { $0 != UInt8(ascii: "=") }) }
         for line in additions.reversed() where names.insert(name(line)).inserted { lines.append(line) }
         var position = rain_environment()
         while let pointer = position?.pointee {

@@ -144,8 +144,8 @@ private enum WorkerProcess {
 /// Makes a directory and those above it.
 func makeDirectories(_ path: String) throws(SystemError) {
     var made = path.hasPrefix("/") ? "/" : ""
-    for component in path.split(separator: "/") {
-        made += component
+    for part in path.pathParts where !part.isEmpty {
+        made += part
         let result = rain_mkdirat(AT_FDCWD, made, 0o755)
         if result < 0, result != -EEXIST { throw SystemError("make directory", made, code: 0 &- result) }
         made += "/"

@@ -99,7 +99,7 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
     @Test func `a session is opened, listed and closed`() throws {
         let session = try openSession(
             client,
-            #"{"name": "mine \"1\"", "detached": true, "on_error": "fail_descendants", "grace_ms": 0, "subworkers": [{"name": "c", "command": ["x", "y"], "env": ["A=b"]}]}"#
+            #"{"name": "mine \"1\"", "detached": true, "on_error": "fail_descendants", "grace_ms": 0, "subworkers": [{"name": "c", "command": ["x", "y"], "env": ["A=b", "B=\u0301"]}]}"#
         )
         let status = client.call("GET", session.path, nil as String?)
         #expect(status.status == 200 && status.has(#""name":"mine \"1\"""#) && status.has(#""state":"open""#) && status.has(#""lease":false"#))
