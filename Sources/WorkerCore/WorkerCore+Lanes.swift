@@ -41,7 +41,7 @@ extension WorkerCore {
         guard pools[pool].laneCount == 0, pools[pool].members.isEmpty else { return }
         if let session = pools[pool].session { sessions[session].pools.removeAll { $0 == pool } }
         poolByCommand[pools[pool].command] = nil
-        programBytes -= pools[pool].programBytes
+        programBytes &-= pools[pool].programBytes
         pools.remove(pool)
     }
 

@@ -97,7 +97,8 @@ extension WorkerCore {
             pools[pool].isProgramOnDisk = !fits
             if fits {
                 pools[pool].programBytes = object.sizeBytes
-                programBytes += object.sizeBytes
+                // Without a limit it may claim any size, see `ObjectTable`.
+                programBytes &+= object.sizeBytes
             }
         }
         return CarriedProgram(object, isOnDisk: pools[pool].isProgramOnDisk ?? false)

@@ -142,6 +142,20 @@ import WorkerCore
         #expect(harness.core.isEmpty)
     }
 
+    @Test func `programs that claim more than can be counted are no trap`() throws {
+        var harness = try Harness(cpus: 4)
+        let depot = InputSource.fetch([Endpoint(host: "depot", port: 1)])
+        for session in UInt32(1)...2 {
+            try harness.send(.session(SessionID(session), subworkers: []), Self.define(0, session: session))
+            let input = InputAssignment(replica: Make.replica(7, session: session), sizeBytes: 1 << 63, source: depot)
+            let fetch = try harness.send(Make.assign(0, session: session, inputs: [input])).fetches[0]
+            #expect(try harness.handle(.fetched(fetch, .stored(sizeBytes: 1 << 63))).effects.count == 1)
+        }
+        try harness.send(.closeSession(SessionID(1)), .closeSession(SessionID(2)))
+        for id in UInt32(1)...2 { try harness.end(id) }
+        #expect(harness.core.isEmpty)
+    }
+
     @Test func `its program goes to disk where memory runs none`() throws {
         var harness = try Self.opened()
         harness.setRunsProgramsInMemory(false)
