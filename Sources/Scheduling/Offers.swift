@@ -37,10 +37,7 @@ struct Offers: Sendable {
     mutating func kind(of subworkers: [String]) -> Int {
         let names = Set(subworkers).sorted()
         if let known = kinds[names] { return known }
-        for name in names where numbers[name] == nil {
-            numbers[name] = numbers.count
-            for kind in table.indices where families[kind].contains(where: name.hasPrefix) { set(numbers.count - 1, of: kind) }
-        }
+        for name in names where numbers[name] == nil { _ = add(name) }
         let kind = table.count
         kinds[names] = kind
         table.append([])
@@ -52,15 +49,23 @@ struct Offers: Sendable {
         return kind
     }
 
+    private mutating func add(_ name: String) -> Int {
+        let number = numbers.count
+        numbers[name] = number
+        for kind in table.indices where families[kind].contains(where: name.hasPrefix) { set(number, of: kind) }
+        return number
+    }
+
     private mutating func set(_ number: Int, of kind: Int) {
         while table[kind].count <= number { table[kind].append(false) }
         table[kind][number] = true
     }
 
-    func runner(_ subworker: String) -> Demand.Runner {
+    /// One that is offered with all of its family gets a number of its own all the same: another worker may offer it alone.
+    mutating func runner(_ subworker: String) -> Demand.Runner {
         if let number = numbers[subworker] { return .subworker(number) }
-        guard let slash = subworker.firstIndex(of: "/"), let number = numbers[String(subworker[...slash])] else { return .nobody }
-        return .subworker(number)
+        guard families.contains(where: { $0.contains(where: subworker.hasPrefix) }) else { return .nobody }
+        return .subworker(add(subworker))
     }
 
     func offers(_ kind: Int, _ runner: Demand.Runner) -> Bool {

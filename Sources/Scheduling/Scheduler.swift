@@ -115,7 +115,7 @@ package struct Scheduler: Sendable {
     }
 
     /// Who runs tasks of a subworker that is not the session's own.
-    package func runner(_ subworker: String) -> Demand.Runner { offers.runner(subworker) }
+    package mutating func runner(_ subworker: String) -> Demand.Runner { offers.runner(subworker) }
 
     func canTake(_ load: Load, _ demand: Demand) -> Bool { load.cpus >= demand.cpus && offers.offers(load.kind, demand.runner) }
 

@@ -129,7 +129,7 @@ extension ServerCore {
     }
 
     /// The same order as on the worker: what it does itself, the session's subworkers, then its own.
-    func runner(of template: TaskTemplate, _ options: SessionOptions) -> Demand.Runner {
+    mutating func runner(of template: TaskTemplate, _ options: SessionOptions) -> Demand.Runner {
         let name = template.runner
         if name == "builtin" || template.program != nil || options.subworkers.contains(where: { $0.name == name }) { return .everyWorker }
         return scheduler.runner(String(template.offer))

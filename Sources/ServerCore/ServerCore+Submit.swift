@@ -238,7 +238,8 @@ extension ServerCore {
         sessions[slot]!.templates.append(contentsOf: submit.templates)
         if !sessions[slot]!.subworkers.isEmpty { sessions[slot]!.findPrograms(fromTemplate: firstTemplate) }
         for template in firstTemplate..<sessions[slot]!.templates.count {
-            sessions[slot]!.needs.append(Session.Need(runner: runner(of: sessions[slot]!.templates[template], sessions[slot]!.options)))
+            let runner = runner(of: sessions[slot]!.templates[template], sessions[slot]!.options)
+            sessions[slot]!.needs.append(Session.Need(runner: runner))
         }
         sessions[slot]!.durations.append(contentsOf: repeatElement(LearnedDuration(), count: submit.templates.count))
         let rows = submit.rows

@@ -50,6 +50,21 @@ extension CoreHarness {
     #expect([first, second, third].allSatisfy { !harness.takeTasks($0).isEmpty })
 }
 
+@Test func `tasks that a worker with any library could take go to those that declare it later, too`() {
+    var harness = CoreHarness()
+    let any = harness.join(1, cpus: 1, subworkers: ["ffi", "ffi/"])
+    harness.submit(harness.openHeldSession()) { build in build.row(build.template("ffi/a/f"), count: 12) }
+    #expect(!harness.takeTasks(any).isEmpty)
+    let declared = harness.join(2, cpus: 1, subworkers: ["ffi", "ffi/a"])
+    let other = harness.join(3, cpus: 1, subworkers: ["ffi", "ffi/b"])
+    let given = harness.takeAssignments(declared)
+    #expect(!given.isEmpty)
+    harness.send(.frame(any, .goodbye))
+    harness.say(declared, given.map { CoreHarness.finished($0) })
+    #expect(!harness.takeTasks(declared).isEmpty, "alone")
+    #expect(harness.takeTasks(other).isEmpty)
+}
+
 @Test(arguments: [
     (#"{"declarations": "x"}"#, "ffi"), (#" { "a" : [ 1 , {"declarations": 1} ] , "declarations" : "x" } "#, "ffi"), ("", "ffi/m"), ("null", "ffi/m"),
     (#"{"a": {"declarations": "x"}}"#, "ffi/m"), (#"{"a": "declarations"}"#, "ffi/m"), (#"["declarations"]"#, "ffi/m"), (#""declarations""#, "ffi/m"),
