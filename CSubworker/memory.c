@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* An output that it will be is not known yet. */
+/* Which output it will be is not known yet. */
 static const size_t no_output = SIZE_MAX;
 
 static size_t page_size(void) {
@@ -60,8 +60,8 @@ size_t csw_memory_size(const csw_memory *memory) {
 }
 
 csw_status csw_memory_resize(csw_memory *memory, size_t size, void **out) {
-    *out = memory->file.data;
     csw_output *file = &memory->file;
+    if (out != NULL) *out = file->data;
     if (memory->call == NULL) return CSW_ESTATE;
     if (memory->is_output)
         return csw_call_fail(
@@ -69,7 +69,7 @@ csw_status csw_memory_resize(csw_memory *memory, size_t size, void **out) {
             csw_output_title(memory->call, memory->output));
     if (size > PTRDIFF_MAX) return csw_call_no_memory(memory->call);
     csw_status status = csw_output_resize_buffer(memory->call, no_output, file, size);
-    *out = file->data;
+    if (out != NULL) *out = file->data;
     return status;
 }
 

@@ -453,7 +453,7 @@ CSW_API void *csw_memory_data(const csw_memory *memory);
 CSW_API size_t csw_memory_size(const csw_memory *memory);
 
 /* Changes its size, as csw_output_resize() does.
- *   out       receives its address, which may be another one; on failure the old one
+ *   out       receives its address, which may be another one; on failure the old one; may be NULL
  *   returns   CSW_OK; CSW_EINVAL: it is an output already; CSW_ESTATE: its call is over; CSW_ENOMEM, CSW_EIO: it is as before
  *   threads   the call's
  *   since     0.2 */
