@@ -26,7 +26,9 @@ struct ProgramCollection: Sendable {
     func collect(mayCopyLong: Bool) throws(AcceptanceError) -> Collected {
         if !mayCopyLong && needsLongCopy() { throw .needsCopy }
         var taken: [LocalOutput] = []
+        var readBytes = 0
         for position in outputs.indices {
+            let inlineBytesMax = Store.inlineBytesMax(after: readBytes)
             do throws(AcceptanceError) {
                 let value =
                     if outputs[position].isDirectory {
@@ -34,12 +36,15 @@ struct ProgramCollection: Sendable {
                             prepared.layout.outputPaths[position] ?? "", in: prepared.directory.descriptor.raw, as: replicas[position],
                             onDisk: prepared.isOnDisk)
                     } else if let path = prepared.layout.outputPaths[position] {
-                        try store.accept(path, in: prepared.directory.descriptor.raw, as: replicas[position], onDisk: prepared.isOnDisk, mayCopyLong: true)
+                        try store.accept(
+                            path, in: prepared.directory.descriptor.raw, as: replicas[position], onDisk: prepared.isOnDisk, inlineBytesMax: inlineBytesMax,
+                            mayCopyLong: true)
                     } else {
                         try store.accept(
                             prepared.outputName ?? "", in: store.staging(onDisk: prepared.isOnDisk), as: replicas[position], onDisk: prepared.isOnDisk,
-                            mayCopyLong: true)
+                            inlineBytesMax: inlineBytesMax, mayCopyLong: true)
                     }
+                if case .inline(let bytes) = value { readBytes += bytes.count }
                 taken.append(LocalOutput(isDirectory: outputs[position].isDirectory, value: value))
             } catch {
                 for replica in replicas.prefix(position) { _ = store.remove(replica) }

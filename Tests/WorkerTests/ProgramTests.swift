@@ -196,6 +196,19 @@ import WorkerCore
         #expect(harness.shell.spareDirectories.count == WorkerShell.spareDirectoryCountMax)
     }
 
+    @Test func `small outputs that an outcome has no room for stay files`() throws {
+        let harness = try Harness()
+        let names = (0..<2100).map { "o\(10_000 + $0)" }
+        let paths = names.map { #"{"path": "\#($0)"}"# }.joined(separator: ",")
+        let template = harness.define(
+            "builtin/run",
+            config: #"{"command": ["head -c 8601600 /dev/zero | split -b 4096 -a 5 --numeric-suffixes=10000 - o"], "shell": true, "outputs": [\#(paths)]}"#,
+            outputs: names)
+        guard case .finished(let outputs, _, _) = try harness.run(harness.request(template)) else { throw Harness.Unexpected() }
+        #expect(outputs.prefix { if case .inline = $0.value { true } else { false } }.count == 2049, "8 MiB, and the one that is more")
+        #expect(outputs.dropFirst(2049).allSatisfy { $0.value == .stored(sizeBytes: 4096) })
+    }
+
     @Test func `many programs run at once`() throws {
         let harness = try Harness()
         let template = harness.define("builtin/run", config: #"{"command": ["true"]}"#)
