@@ -395,14 +395,16 @@ def test_directories_go_to_disk_when_memory_is_full(stopped, monkeypatch):
         )
         result.keep_outputs()
         again.keep_outputs()
-        # A program that finds no room in memory is run again on disk, and its directory is accepted there.
-        big = Execute("mkdir big && head -c 30000000 /dev/zero >big/f", shell=True, output_paths=[OutputDir("big")])
-        part = tasks.SliceDirectory(big, "f")
-        part.keep_outputs()
         session.submit()
         assert json.loads(result.output.fetch().get_str()) == [4 * number for number in range(20)]
         assert json.loads(again.output.fetch().get_str()) == [0, 4, 8, 0]
         assert trees[19].output.fetch().files() == {str(i): b"\x13" * 400_000 for i in range(4)}
+        # A program that finds no room in memory is run again on disk, and its directory is accepted there. Alone: a
+        # function beside it would find no room either.
+        big = Execute("mkdir big && head -c 30000000 /dev/zero >big/f", shell=True, output_paths=[OutputDir("big")])
+        part = tasks.SliceDirectory(big, "f")
+        part.keep_outputs()
+        session.submit()
         assert part.output.fetch().get_bytes() == bytes(30_000_000)
         spilled = [path for path in stopped.work.rglob("objects/*/*") if path.is_dir()]
         assert spilled, "nothing went to disk"
