@@ -362,9 +362,18 @@ PyDoc_STRVAR(call_buffer_doc, "buffer(size)\n--\n\nZeroed memory for an output."
 static PyObject *call_buffer(PyObject *self, PyObject *argument) {
     Call *call = (Call *)self;
     Py_ssize_t size = PyNumber_AsSsize_t(argument, PyExc_OverflowError);
-    if ((size == -1 && PyErr_Occurred()) || open_call(self) == NULL) return NULL;
+    if (size == -1 && PyErr_Occurred()) return NULL;
     if (size < 0) return PyErr_Format(PyExc_ValueError, "a buffer of %zd bytes", size);
-    if (call->buffers == NULL && (call->buffers = PyList_New(0)) == NULL) return NULL;
+    /* Before it is this thread's turn: the collector of garbage may run others for it. */
+    PyObject *buffers = call->buffers != NULL ? Py_NewRef(call->buffers) : PyList_New(0);
+    if (buffers == NULL || open_call(self) == NULL) {
+        Py_XDECREF(buffers);
+        return NULL;
+    }
+    if (call->buffers == NULL)
+        call->buffers = buffers;
+    else
+        Py_DECREF(buffers);
     if (drop_unused(call) != 0) return NULL;
     Buffer *buffer = PyObject_New(Buffer, &buffer_type);
     if (buffer == NULL) return NULL;
@@ -552,9 +561,8 @@ static PyObject *call_holds(PyObject *self, PyObject *data) {
 /* --- Outputs of a call ------------------------------------------------------------------------------------------ */
 
 /* Makes output i the bytes of several objects, one after the other. Returns whether it succeeded. */
-static int output_parts(Call *self, size_t i, PyObject *parts) {
+static int output_parts(Call *self, size_t i, PyObject *const *parts, Py_ssize_t count) {
     csw_call *call = self->call;
-    Py_ssize_t count = PyList_GET_SIZE(parts);
     Py_buffer *views = PyMem_Calloc((size_t)count + 1, sizeof(Py_buffer));
     csw_bytes *pieces = PyMem_Calloc((size_t)count + 1, sizeof(csw_bytes));
     Py_ssize_t taken = 0;
@@ -565,7 +573,7 @@ static int output_parts(Call *self, size_t i, PyObject *parts) {
         goto out;
     }
     for (; taken < count; taken++) {
-        if (PyObject_GetBuffer(PyList_GET_ITEM(parts, taken), &views[taken], PyBUF_SIMPLE) != 0) goto out;
+        if (PyObject_GetBuffer(parts[taken], &views[taken], PyBUF_SIMPLE) != 0) goto out;
         pieces[taken].data = views[taken].buf;
         size += pieces[taken].size = (size_t)views[taken].len;
     }
@@ -611,14 +619,9 @@ static PyObject *call_set_output(PyObject *self, PyObject *arguments) {
     if (PyBytes_CheckExact(data) && (size_t)PyBytes_GET_SIZE(data) <= csw_inline_bytes_max(csw_call_subworker(call))) {
         status = csw_output_bytes(call, (size_t)i, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
     } else if (PyList_CheckExact(data)) {
-        if (!output_parts((Call *)self, (size_t)i, data)) return NULL;
-    } else {
-        PyObject *parts = PyList_New(1);
-        if (parts == NULL) return NULL;
-        PyList_SET_ITEM(parts, 0, Py_NewRef(data));
-        int is_done = output_parts((Call *)self, (size_t)i, parts);
-        Py_DECREF(parts);
-        if (!is_done) return NULL;
+        if (!output_parts((Call *)self, (size_t)i, PySequence_Fast_ITEMS(data), PyList_GET_SIZE(data))) return NULL;
+    } else if (!output_parts((Call *)self, (size_t)i, &data, 1)) {
+        return NULL;
     }
     if (status == CSW_OK) status = output_facts(call, (size_t)i, content_type, json, json_size);
     return call_outcome(call, status);
