@@ -196,6 +196,20 @@ def test_each_thread_has_the_session_of_its_own_with(paper_client):
         get_active_session()
 
 
+def test_a_with_may_end_in_another_thread(paper_client):
+    session = paper_client.new_session("a")
+    with paper_client.new_session("b") as outer:
+        session.__enter__()
+        with session.bind_only():
+            pass
+        thread = threading.Thread(target=session.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+        assert get_active_session() is outer
+    with pytest.raises(RainException):
+        get_active_session()
+
+
 def test_the_session_brings_its_interpreter_and_programs(paper, paper_client):
     import sys
 
