@@ -252,7 +252,8 @@ extension ServerCore {
         let name = sessions[slot]!.name(of: obstacle)
         let why =
             sessions[slot]!.template(of: obstacle).rerun == .never
-            ? "task \(name) (\(obstacle)) must not run again (rerun: never)" : "task \(name) (\(obstacle)), which it needs, has failed"
+            ? "task \(name) (\(obstacle)) must not run again (rerun: never)"
+            : "task \(name) (\(obstacle)), which it needs, \(sessions[slot]!.tasks.state[Int(obstacle)] == .cancelled ? "was cancelled" : "has failed")"
         let error = TaskError(
             .workerLost, "\(cause) the only copy of output \"\(sessions[slot]!.label(of: object))\" (object \(object)), and \(why)")
         append(.lost(ObjectID(session: sessions[slot]!.id, index: object), obstacle: obstacle, error), into: &effects)

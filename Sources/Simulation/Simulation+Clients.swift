@@ -50,7 +50,8 @@ extension Simulation {
 
     private func takeStep(_ index: Int) throws(Violation) {
         guard !clients[index].isDone, !clients[index].isVanished, let step = clients[index].step else { return }
-        if serverFrozenUntil > now { return queue.add(.clientStep(index), at: serverFrozenUntil) }
+        // The freeze may end before its time, with the server.
+        if serverFrozenUntil > now { return queue.add(.clientStep(index), at: min(serverFrozenUntil, now + 100_000_000)) }
         if isServerDown { return queue.add(.clientStep(index), at: serverDownUntil + random.milliseconds(0...1000)) }
         let session = clients[index].session ?? SessionID(0)
         switch step {
@@ -252,7 +253,8 @@ extension Simulation {
             count("failed tasks")
             if failure.error.cause == .dependency {
                 func isObstacle(_ ancestor: Int) -> Bool {
-                    graph.templates[graph.templateOf[ancestor]].rerun == .never || infos[ancestor].state == .failed
+                    // Cancelled as it was to make its outputs again.
+                    graph.templates[graph.templateOf[ancestor]].rerun == .never || [.failed, .cancelled].contains(infos[ancestor].state)
                 }
                 guard producers.contains(where: { infos[Int($0)].state == .failed }) || (hasLostCopies && graph.hasAncestor(task, where: isObstacle)) else {
                     throw Violation(.wrongOutcome, "client \(client.index): no ancestor of task \(task) failed")

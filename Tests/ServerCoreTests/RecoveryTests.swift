@@ -319,6 +319,32 @@ private struct Miss {
     #expect(harness.takeAssignments(worker).map(\.attempt.task.index) == [0], "it is kept")
 }
 
+@Test func `an object whose maker was cancelled as it was to run again is lost, and the error says so`() {
+    var harness = CoreHarness()
+    let maker = harness.join(1)
+    let user = harness.join(2, subworkers: ["z"])
+    let session = open(&harness, onError: .failDescendants)
+    var build = SubmitBuilder()
+    let made = build.row(build.template(kept: true))
+    build.row(build.template("z/y", kept: true), [made])
+    let submit = build.submit
+    _ = harness.request { .submit($0, session, submit) }
+    var replicas: [Replica] = []
+    for peer in [maker, user] {
+        for given in harness.takeAssignments(peer) {
+            replicas.append(Replica(object: ObjectID(session: session, index: given.attempt.task.index), generation: given.attempt.generation))
+            let output = FinishedOutput(sizeBytes: 1_000_000)
+            harness.say(peer, [.finished(given.attempt, FinishedAttempt(outputs: [output], durationNanoseconds: 1000))])
+        }
+    }
+    harness.say(user, [.missing(replicas[0])])
+    harness.send(.frame(maker, .goodbye))
+    _ = harness.request { .cancel($0, session, .ranges([0..<1])) }
+    harness.send(.frame(user, .goodbye))
+    let texts = harness.records.compactMap { if case .lost(_, obstacle: 0, let error) = $0 { error.message } else { nil } }
+    #expect(texts.count == 1 && texts[0].hasSuffix("task x/y (0), which it needs, was cancelled"), "\(texts)")
+}
+
 @Test func `what a superseded attempt made is dropped`() {
     var harness = CoreHarness()
     let a = harness.join(1, cpus: 1)
