@@ -100,11 +100,11 @@ package struct Plan: Sendable {
         var damageRandom = SeededGenerator(seed: seed, part: 5)
         damagePercent = isQuiet || damageRandom.chance(65) ? 0 : [3, 10, 30][damageRandom.below(3)]
         hasDeathAfterDamage = damageRandom.chance(30)
-        // Only the next process of a worker knows what the one before ran, so each must be known to follow it.
-        var resultRandom = SeededGenerator(seed: seed, part: 5)
+        var resultRandom = SeededGenerator(seed: seed, part: 6)
         // Room for what two outputs have besides their bytes.
         if resultRandom.chance(15) { for worker in stores.indices { stores[worker].resultBytesMax = 240 + resultRandom.below(40) } }
         for worker in stores.indices where resultRandom.chance(10) { stores[worker].isNoExec = true }
+        // Only the next process of a worker knows what the one before ran, so each must be known to follow it.
         let killerPercent = !isQuiet && offerRandom.chance(12) ? 5 : 0
         if killerPercent > 0 { for worker in stores.indices { stores[worker].hasPlace = true } }
         clients = []

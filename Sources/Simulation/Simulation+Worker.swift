@@ -348,9 +348,10 @@ extension Simulation {
         guard try graph(of: task.session).killing[Int(task.index)] else { return false }
         count("workers ended by tasks")
         killCounts[task, default: 0] += 1
-        // Charged once for each, or less when the server died meanwhile, or had given the worker up: then the attempt was another's.
-        let excused = (counts["server crashes"] ?? 0) + (counts["faults"] ?? 0)
-        if killCounts[task]! > Int(3 + 3 * excused) { throw Violation(.ranAgain, "task \(task) has ended \(killCounts[task]!) workers") }
+        // Charged once for each, or less when the server died meanwhile, or had given the worker up, or had taken the task back for an input
+        // that was written to: then the attempt was another's.
+        let excused = 3 * ((counts["server crashes"] ?? 0) + (counts["faults"] ?? 0)) + (counts["damaged inputs found"] ?? 0)
+        if killCounts[task]! > Int(3 + excused) { throw Violation(.ranAgain, "task \(task) has ended \(killCounts[task]!) workers") }
         kill(worker, restartAt: now + random.milliseconds(20...600))
         return true
     }
