@@ -27,6 +27,8 @@ package enum Fit: Equatable, Sendable { case nobody, some, all }
 /// `ffi/NAME` stands for a library of a subworker, `ffi/` for every one.
 struct Offers: Sendable {
     private var numbers: [String: Int] = [:]
+    /// By number.
+    private var names: ContiguousArray<String> = []
     private var kinds: [[String]: Int] = [:]
     /// By kind, then by number of the subworker. Rows are shorter than there are numbers when those came later.
     private var table: ContiguousArray<ContiguousArray<Bool>> = []
@@ -35,23 +37,24 @@ struct Offers: Sendable {
 
     /// - Returns: the kind of a worker that offers them.
     mutating func kind(of subworkers: [String]) -> Int {
-        let names = Set(subworkers).sorted()
-        if let known = kinds[names] { return known }
-        for name in names where numbers[name] == nil { _ = add(name) }
+        let offered = Set(subworkers).sorted()
+        if let known = kinds[offered] { return known }
+        for name in offered where numbers[name] == nil { _ = add(name) }
         let kind = table.count
-        kinds[names] = kind
+        kinds[offered] = kind
         table.append([])
-        families.append(names.filter { $0.hasSuffix("/") })
-        for name in names { set(numbers[name]!, of: kind) }
+        families.append(offered.filter { $0.hasSuffix("/") })
+        for name in offered { set(numbers[name]!, of: kind) }
         if !families[kind].isEmpty {
-            for (name, number) in numbers where families[kind].contains(where: name.hasPrefix) { set(number, of: kind) }
+            for number in names.indices where families[kind].contains(where: names[number].hasPrefix) { set(number, of: kind) }
         }
         return kind
     }
 
     private mutating func add(_ name: String) -> Int {
-        let number = numbers.count
+        let number = names.count
         numbers[name] = number
+        names.append(name)
         for kind in table.indices where families[kind].contains(where: name.hasPrefix) { set(number, of: kind) }
         return number
     }
