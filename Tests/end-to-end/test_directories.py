@@ -366,6 +366,7 @@ def test_a_directory_is_kept_and_dropped_like_bytes(pair, session):
 
 @remote(outputs=OutputDir("made"))
 def bulky(ctx, number):
+    ctx.buffer(2_000_000)  # Waits until there is room: what is written to the working directory doesn't.
     os.mkdir("d")
     for i in range(4):
         pathlib.Path(f"d/{i}").write_bytes(bytes([number]) * 400_000)
@@ -382,7 +383,7 @@ def firsts(trees):
 
 
 def test_directories_go_to_disk_when_memory_is_full(stopped, monkeypatch):
-    stopped.start("--local-workers", "[2]", "--store-memory", "24M")
+    stopped.start("--local-workers", "[2]", "--store-memory", "32M")
     monkeypatch.setenv("XDG_STATE_HOME", str(stopped.state))
     with Client("127.0.0.1", stopped.port).new_session("full") as session:
         trees = [bulky(number) for number in range(20)]
@@ -401,10 +402,10 @@ def test_directories_go_to_disk_when_memory_is_full(stopped, monkeypatch):
         assert trees[19].output.fetch().files() == {str(i): b"\x13" * 400_000 for i in range(4)}
         # A program that finds no room in memory is run again on disk, and its directory is accepted there. Alone: a
         # function beside it would find no room either.
-        big = Execute("mkdir big && head -c 30000000 /dev/zero >big/f", shell=True, output_paths=[OutputDir("big")])
+        big = Execute("mkdir big && head -c 40000000 /dev/zero >big/f", shell=True, output_paths=[OutputDir("big")])
         part = tasks.SliceDirectory(big, "f")
         part.keep_outputs()
         session.submit()
-        assert part.output.fetch().get_bytes() == bytes(30_000_000)
+        assert part.output.fetch().get_bytes() == bytes(40_000_000)
         spilled = [path for path in stopped.work.rglob("objects/*/*") if path.is_dir()]
         assert spilled, "nothing went to disk"
