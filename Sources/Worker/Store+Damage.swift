@@ -54,7 +54,7 @@ extension Store {
         return isMarked && status.st_mtim.tv_nsec != Int(Self.mark) ? "its time of last change is another" : nil
     }
 
-    func damage(toTree name: String, in directory: Int32) -> String? {
+    private func damage(toTree name: String, in directory: Int32) -> String? {
         guard let root = try? Descriptor.open(name, in: directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW) else { return nil }
         return withName { changed in
             guard rain_tree_marks(root.raw, Self.mark, false, Self.treeBudget, changed) != 1 else { return nil }

@@ -217,7 +217,6 @@ extension Store {
         // What the disk could not take must be known while it is still in memory.
         let result = rain_sync_file_system(tree.root.raw)
         guard result == 0 else { throw .system(SystemError("spill", Self.name(replica), code: 0 &- result)) }
-        if keepsMarks, damage(toTree: Self.name(replica), in: objects) != nil { throw .system(Self.writtenTo(Self.name(replica))) }
         try moveIn(tree, as: replica)
         // Its name in memory goes last. When it has gone by then, the object was dropped.
         let (name, trashed) = (Self.name(replica), trashName())
