@@ -11,13 +11,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
  * is passed, but they don't look at it. */
 static const char declarations[] =
     "typedef struct { int quot; int rem; } div_t;\n"
+    "typedef struct { unsigned short high; unsigned short low; } address;\n"
     "enum colour { RED, GREEN = 5 };\n"
     "library c = \"libc.so.6\", \"libm.so.6\" {\n"
     "  void memcpy(void to[n], const void from[n], size_t n);\n"
     "  void swab(const void from[n], void to[max(n, 1)], ssize_t n);\n"
     "  size_t strlen(const char *text);\n"
     "  size_t strnlen(const char text[n], size_t n);\n"
-    "  div_t div(int numerator, enum colour denominator = GREEN);\n"
+    "  address inet_makeaddr(int net, enum colour host = GREEN);\n"
     "  double fma(double x, float y = 2, double z = 0.5);\n"
     "  double frexp(double x, int *exponent);\n"
     "  int ffs(int byte = 0, inout long double values[rows][columns], int rows, int columns);\n"
