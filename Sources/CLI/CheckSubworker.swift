@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import Worker
 
 struct SubworkerCommands: ParsableCommand {
@@ -17,8 +18,8 @@ struct CheckSubworker: ParsableCommand {
                     --call '{"method": "count", "inputs": ["a b c"], "outputs": ["n"], "expect": ["3"]}' ./words
 
             A call may have `config` and `arguments` (any JSON), `constants`, `inputs` and `expect` (lists of texts, or of {"hex": "00ff"}, \
-            {"text": "x", "times": 1000}, {"file": "path"}), `labels` and `outputs` (lists of texts; `outputs` may be a number), and \
-            `"varies": true` when it gives something else each time.
+            {"text": "x", "times": 1000}, {"file": "path"}, {"directory": {"name": "text", "below/name": "text"}}), `labels` (a list of texts), \
+            `outputs` (a number, or a list of texts and of {"directory": "label"}), and `"varies": true` when it gives something else each time.
             """)
 
     @Option(help: ArgumentHelp("The name under which a worker would start it.", valueName: "name"))
@@ -29,6 +30,8 @@ struct CheckSubworker: ParsableCommand {
     var error: String?
     @Option(help: ArgumentHelp("A call that runs until it is cancelled.", valueName: "json"))
     var endless: String?
+    @Option(help: ArgumentHelp("A call with a directory among its inputs or outputs, unless --call is one.", valueName: "json"))
+    var directory: String?
     @Option(help: ArgumentHelp("How long each answer may take.", valueName: "seconds"))
     var timeout: Double = 10
     @Argument(parsing: .captureForPassthrough, help: "The program and its arguments.")
@@ -48,7 +51,14 @@ struct CheckSubworker: ParsableCommand {
         options.call = try call.map { (text) throws(ConformanceFailure) in try SampleCall(json: text) }
         options.failing = try error.map { (text) throws(ConformanceFailure) in try SampleCall(json: text) }
         options.endless = try endless.map { (text) throws(ConformanceFailure) in try SampleCall(json: text) }
+        options.directory = try directory.map { (text) throws(ConformanceFailure) in try SampleCall(json: text) }
+        if let directory = options.directory, !directory.hasDirectory {
+            throw ConformanceFailure(
+                "--directory is a call in which no input or output is a directory: write {\"directory\": …} among its `inputs` or `outputs`")
+        }
         options.timeoutNanoseconds = UInt64(timeout * 1e9)
+        let interrupt = try ConformanceInterrupt([SIGINT, SIGTERM, SIGHUP])
+        options.interrupt = interrupt
         var counts = (passed: 0, failed: 0, skipped: 0)
         checkConformance(options) { result in
             switch result.verdict {
@@ -62,6 +72,11 @@ struct CheckSubworker: ParsableCommand {
                 counts.failed += 1
                 print("FAIL  \(result.title): \(reason)")
             }
+        }
+        if interrupt.signal != 0 {
+            // Ends as the signal would have ended it, and leaves nothing behind.
+            printError("interrupted: \(counts.passed) passed, \(counts.failed) failed so far")
+            throw ExitCode(128 + interrupt.signal)
         }
         print("\(counts.passed) passed, \(counts.failed) failed, \(counts.skipped) not tried")
         if counts.failed > 0 { throw ExitCode.failure }

@@ -1,8 +1,10 @@
 """`rain subworker check`: what speaks the subworker protocol passes it, and what doesn't is found."""
 
 import json
+import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import zlib
 
@@ -10,6 +12,10 @@ import pytest
 from cluster import PYTHON, RAIN, ROOT
 
 HERE = ROOT / "Tests/end-to-end/subjects"
+
+TREE = {"directory": {"below/text": "rain\n"}}
+#: A call with a directory as its input and as its output, for subjects whose `tree` copies one.
+COPY = {"method": "tree", "inputs": [TREE], "outputs": [{"directory": "copy"}], "expect": [TREE]}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,7 @@ def compiled(tmp_path_factory):
 
 
 def check(*command, name="subject", timeout=10, **calls):
-    """Runs the check; its exit status and {title of a requirement: what its line says}."""
+    """Runs the check; its exit status and what it printed."""
     options = [f"--{option}={json.dumps(call)}" for option, call in calls.items()]
     arguments = [RAIN, "subworker", "check", "--name", name, "--timeout", str(timeout), *options, *map(str, command)]
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
@@ -54,21 +60,25 @@ def test_a_subworker_in_c_passes(compiled):
         "outputs": 1,
         "expect": ["abcccde"],
     }
-    errors = {"error": {"method": "fail"}, "endless": {"method": "endless"}}
-    assert_passes(check(compiled("subject.c"), call=join, **errors), skipped=1)
+    others = {"error": {"method": "fail"}, "endless": {"method": "endless"}, "directory": COPY}
+    assert_passes(check(compiled("subject.c"), call=join, **others))
     large = {"method": "large", "inputs": [""], "outputs": ["x"], "expect": [{"text": "x", "times": 1 << 20}]}
-    assert_passes(check(compiled("subject.c"), call=large, **errors))
+    assert_passes(check(compiled("subject.c"), call=large, **others))
     steps = {"method": "steps", "outputs": 1, "expect": ["walked"]}
-    assert_passes(check(compiled("subject.c"), call=steps, **errors), skipped=6)
+    assert_passes(check(compiled("subject.c"), call=steps, **others), skipped=5)
+    # Calls with directories do for the rest as well.
+    assert_passes(check(compiled("subject.c"), call=COPY, error={"method": "fail"}), skipped=7)
 
 
 def test_a_subworker_in_cpp_passes(compiled):
-    errors = {"error": {"method": "fail"}, "endless": {"method": "endless"}}
+    files = {"directory": {"text": "rain", "other": ""}}
+    copy = {"method": "tree", "inputs": [files], "outputs": [{"directory": "copy"}], "expect": [files]}
+    others = {"error": {"method": "fail"}, "endless": {"method": "endless"}, "directory": copy}
     two = {"hex": "000000000000f03f0000000000000040"}
     dot = {"method": "dot", "inputs": [two, two], "outputs": 1, "expect": ["5.0"]}
-    assert_passes(check(compiled("subject.cpp"), call=dot, **errors), skipped=1)
+    assert_passes(check(compiled("subject.cpp"), call=dot, **others))
     large = {"method": "large", "inputs": ["abc"], "outputs": 1, "expect": [{"text": "a", "times": 1 << 20}]}
-    assert_passes(check(compiled("subject.cpp"), call=large, **errors))
+    assert_passes(check(compiled("subject.cpp"), call=large, **others))
 
 
 def test_the_python_subworker_passes(tmp_path):
@@ -81,7 +91,10 @@ def test_the_python_subworker_passes(tmp_path):
     def fail(ctx):
         raise ValueError("no")
 
-    for function in (shout, fail):
+    def shout_all(ctx, texts):
+        return ctx.directory({path.name: path.read_text().upper() for path in pathlib.Path(texts.path).iterdir()})
+
+    for function in (shout, fail, shout_all):
         function.__module__ = "__main__"
         (tmp_path / function.__name__).write_bytes(cloudpickle.dumps(function, protocol=pickle.HIGHEST_PROTOCOL))
     call = {
@@ -92,9 +105,16 @@ def test_the_python_subworker_passes(tmp_path):
         "expect": ["RAIN!"],
     }
     error = {"method": "call", "constants": [{"file": str(tmp_path / "fail")}], "outputs": 1}
-    status, text = check(PYTHON, "-m", "rain.subworker", name="py", call=call, error=error)
-    assert status == 0, text
-    assert "stops a call that is cancelled: needs --endless" in text
+    directory = {
+        "method": "call",
+        "constants": [{"file": str(tmp_path / "shout_all")}],
+        "inputs": [{"directory": {"text": "rain"}}],
+        "outputs": [{"directory": "loud"}],
+        "expect": [{"directory": {"text": "RAIN"}}],
+    }
+    output = check(PYTHON, "-m", "rain.subworker", name="py", call=call, error=error, directory=directory)
+    assert_passes(output, skipped=1)
+    assert "stops a call that is cancelled: needs --endless" in output[1]
 
 
 def test_what_is_wrong_is_found(compiled):
@@ -120,6 +140,26 @@ def test_what_is_wrong_is_found(compiled):
             [compiled("subject.c")],
             {"call": {"method": "trust", "inputs": ["a"], "outputs": 1}},
             "FAIL  survives an input that is a directory",
+        ),
+        (
+            [compiled("subject.c")],
+            {"directory": COPY | {"method": "unclosed"}},
+            "below/text' in it is still open for writing",
+        ),
+        (
+            [compiled("subject.c")],
+            {"directory": COPY | {"method": "again"}},
+            "FAIL  gives an output that is a directory: again gave an error",
+        ),
+        (
+            [compiled("subject.c")],
+            {"directory": COPY | {"expect": [{"directory": {"below/text": "rain\n", "more": ""}}]}},
+            'is a directory with below/text: "rain\\n" and not a directory with below/text: "rain\\n", more: ""',
+        ),
+        (
+            [compiled("subject.c")],
+            {"directory": {"method": "join", "inputs": [TREE], "outputs": 1}},
+            "FAIL  reads an input that is a directory: join gave an error",
         ),
         ([compiled("subject.c")], {"error": {"method": "join", "outputs": 1}}, "join did not fail"),
         ([compiled("subject.c")], {"endless": {"method": "join", "outputs": 1}}, "join ended, but not as `cancelled`"),
@@ -147,11 +187,47 @@ def test_what_is_wrong_is_found(compiled):
         ('{"method": "a", "inputs": [{"file": "/does/not/exist"}]}', "/does/not/exist"),
         ('{"method": "a", "outputs": 2, "expect": ["x"]}', "a value for each of the 2"),
         ('{"method": "a", "varies": 1}', "`varies` is true or false"),
+        ('{"method": "a", "outputs": [1]}', "one of `outputs` is a text"),
+        ('{"method": "a", "inputs": [{"directory": []}]}', "has names and what is in them"),
+        ('{"method": "a", "inputs": [{"directory": {"../a": ""}}]}', '"../a" in `inputs` is no path'),
+        ('{"method": "a", "inputs": [{"directory": {"a": "", "a/b": ""}}]}', "a file where another needs a directory"),
+        ('{"method": "a", "outputs": 1, "expect": [{"directory": {}}]}', "whether output 0 is a directory"),
     ],
 )
 def test_a_wrong_call_is_explained(call, reason):
     result = subprocess.run([RAIN, "subworker", "check", "--call", call, "true"], capture_output=True, text=True)
     assert result.returncode == 1 and reason in result.stderr, result
+
+
+def test_a_directory_call_without_a_directory_is_explained():
+    arguments = [RAIN, "subworker", "check", "--directory", '{"method": "a"}', "true"]
+    result = subprocess.run(arguments, capture_output=True, text=True)
+    assert result.returncode == 1 and "no input or output is a directory" in result.stderr, result
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_check_leaves_nothing_behind(tmp_path, number):
+    """It waits for a program that says nothing; neither that nor the directory made for it stays."""
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    script = f"sleep 1000 & echo $$ $! > {ready}; wait"
+    place = tmp_path / "place"
+    place.mkdir()
+    process = subprocess.Popen(
+        [RAIN, "subworker", "check", "sh", "-c", script],
+        env=os.environ | {"TMPDIR": str(place)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pids = ready.read_text().split()
+    assert len(pids) == 2 and len(list(place.iterdir())) == 1
+    process.send_signal(number)
+    output, error = process.communicate(timeout=30)
+    assert process.returncode == 128 + number and "interrupted" in error, (output, error)
+    assert output == "" and not list(place.iterdir())
+    for pid in pids:
+        assert not pathlib.Path(f"/proc/{pid}").exists()
 
 
 def test_help_is_not_taken_for_a_program():
@@ -179,22 +255,46 @@ def test_an_output_that_claims_to_be_huge_is_refused(compiled):
     assert status == 1 and "4398046511104 bytes" in text
 
 
+PERL = ["perl", HERE / "subject.pl"]
+
+
 def test_a_subworker_in_perl_after_the_document_passes():
     """It has no library of ours, nor any other: docs/protocol.md is enough to write one."""
-    errors = {"error": {"method": "fail"}, "endless": {"method": "endless"}}
-    perl = ["perl", HERE / "subject.pl"]
+    others = {"error": {"method": "fail"}, "endless": {"method": "endless"}, "directory": COPY}
     join = {"method": "join", "inputs": ["ab", {"text": "c", "times": 70_000}], "outputs": 1}
-    status, text = check(*perl, call=join, **errors)
+    status, text = check(*PERL, call=join, **others)
     assert status == 0, text
     large = {"method": "large", "inputs": ["x"], "outputs": ["x"], "expect": [{"text": "x", "times": 1 << 20}]}
-    status, text = check(*perl, call=large, **errors)
-    assert status == 0 and "ok    asks for memory beyond its credit" in text, text
-    steps = {"method": "steps", "outputs": 1, "expect": ["walked"]}
-    status, text = check(*perl, call=steps)
+    status, text = check(*PERL, call=large, **others)
+    for title in ("asks for memory beyond its credit", "makes its files where", "gives an output that is a directory"):
+        assert f"ok    {title}" in text, text
     assert status == 0, text
-    status, text = check("env", "SUBJECT_IS_EAGER=1", *perl, call=steps)
-    assert status == 1 and "FAIL  tells progress only where it is taken" in text, text
-    assert "whose welcome does not have `takesProgress`" in text, text
+    steps = {"method": "steps", "outputs": 1, "expect": ["walked"]}
+    status, text = check(*PERL, call=steps)
+    assert status == 0, text
+
+
+@pytest.mark.parametrize(
+    "fault, title, reason",
+    [
+        ("far", "understands messages of several segments", "it can't read far pointers"),
+        ("double far", "understands messages of several segments", "it can't read far pointers"),
+        ("input", "reads an input that is a directory", "it changed a directory that it was given to read"),
+        ("kind", "gives an output that is a directory", "its value does not say `isDirectory`"),
+        ("inline", "gives outputs as files where they are too large", "inline; the welcome allows 1"),
+        ("granted", "makes its files where it was granted memory", "made no file there"),
+        ("progress", "tells progress only where it is taken", "whose welcome does not have `takesProgress`"),
+    ],
+)
+def test_what_a_subworker_does_wrong_is_named(fault, title, reason):
+    methods = {
+        "progress": {"method": "steps", "outputs": 1},
+        "granted": {"method": "large", "inputs": ["x"], "outputs": 1},
+    }
+    call = methods.get(fault, {"method": "join", "inputs": ["rain"], "outputs": 1})
+    status, text = check("env", f"SUBJECT_FAULT={fault}", *PERL, call=call, directory=COPY)
+    assert status == 1 and any(title in line for line in text.splitlines() if line.startswith("FAIL")), text
+    assert reason in text, text
 
 
 @pytest.mark.parametrize("options", [(), ("--threads", 4)])
@@ -220,14 +320,21 @@ def test_a_subworker_in_swift_passes():
     program = ROOT / ".build/debug/example-swift"
     if not program.exists():
         pytest.skip("examples/swift is not built: swift build")
-    errors = {"error": {"method": "fail"}, "endless": {"method": "wait"}}
+    lines = {
+        "method": "lines",
+        "inputs": [{"directory": {"text": "a\nb\n"}}],
+        "outputs": [{"directory": "lines"}],
+        "expect": [{"directory": {"0": "a\n", "1": "b\n"}}],
+    }
+    others = {"error": {"method": "fail"}, "endless": {"method": "wait"}, "directory": lines}
     count = {"method": "count", "inputs": ["a b\nc"], "outputs": ["count"], "expect": ["3"]}
-    assert_passes(check(program, call=count, **errors), skipped=1)
+    # Its output has one byte, and is no file.
+    assert_passes(check(program, call=count, **others), skipped=3)
     invert = {
         "method": "invert",
         "inputs": [{"text": "x", "times": 300_000}],
         "outputs": ["inverted"],
         "expect": [{"hex": "87", "times": 300_000}],
     }
-    status, text = check(program, call=invert, **errors)
+    status, text = check(program, call=invert, **others)
     assert status == 0 and "ok    asks for memory beyond its credit" in text, text

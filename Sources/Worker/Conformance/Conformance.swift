@@ -14,10 +14,17 @@ package struct ConformanceOptions: Sendable {
     package var failing: SampleCall?
     /// A call that runs until it is cancelled.
     package var endless: SampleCall?
+    /// A call with directories among its inputs or outputs; `call` may be one, too.
+    package var directory: SampleCall?
+    /// Ends the check when it is set.
+    package var interrupt: ConformanceInterrupt?
     package var timeoutNanoseconds: UInt64 = 10_000_000_000
     /// Why what needs the call is not tried.
     var withoutCall = "needs --call"
     static let inlineBytesMax = 64 * 1024
+    var directoryCall: SampleCall? {
+        directory ?? call.flatMap { $0.hasDirectory ? $0 : nil }
+    }
 
     package init(command: [String], name: String) {
         self.command = command
@@ -53,6 +60,7 @@ package struct ConformanceResult: Equatable, Sendable {
         do throws(ConformanceFailure) {
             verdict = (try trial.run(options)).map { .skipped($0) } ?? .passed
         } catch { verdict = .failed(error.description) }
+        if let interrupt = options.interrupt, interrupt.isSet { break }
         let result = ConformanceResult(title: trial.title, verdict: verdict)
         report(result)
         results.append(result)
@@ -86,11 +94,17 @@ final class WelcomedSubject {
         let method: String
         let config: [UInt8]
         /// They belong to the template: what was made of them once may be kept.
-        let constants: [[UInt8]]
-        let outputCount: Int
+        let constants: [SampleValue]
+        /// Of each whether it is a directory.
+        let outputs: [Bool]
     }
 
-    init(_ options: ConformanceOptions, creditBytes: UInt64 = 16 << 20, takesProgress: Bool = true) throws(ConformanceFailure) {
+    private let inlineBytesMax: Int
+
+    init(
+        _ options: ConformanceOptions, creditBytes: UInt64 = 16 << 20, takesProgress: Bool = true, inlineBytesMax: Int = ConformanceOptions.inlineBytesMax
+    ) throws(ConformanceFailure) {
+        self.inlineBytesMax = inlineBytesMax
         subject = try Subject(options)
         guard case .register(let registration) = try subject.next("register") else { throw ConformanceFailure("its first message is not `register`") }
         self.registration = registration
@@ -98,7 +112,7 @@ final class WelcomedSubject {
             .welcome(
                 SubworkerWelcome(
                     workerName: "rain subworker check", stagingDirectory: subject.stagingDirectory,
-                    inlineBytesMax: UInt32(ConformanceOptions.inlineBytesMax), creditBytes: creditBytes, takesProgress: takesProgress)))
+                    inlineBytesMax: UInt32(inlineBytesMax), creditBytes: creditBytes, takesProgress: takesProgress)))
     }
 
     // MARK: Calls
@@ -111,7 +125,7 @@ final class WelcomedSubject {
 
     /// Tells the template of a call unless it knows it.
     func template(_ sample: SampleCall) throws(ConformanceFailure) -> UInt32 {
-        let key = SampleCallKey(method: sample.method, config: sample.config, constants: sample.constants, outputCount: sample.outputs.count)
+        let key = SampleCallKey(method: sample.method, config: sample.config, constants: sample.constants, outputs: sample.outputs.map(\.isDirectory))
         if let known = templates[key] { return known }
         let id = nextTemplate
         nextTemplate += 1
@@ -130,14 +144,30 @@ final class WelcomedSubject {
     func makeCall(_ sample: SampleCall, slot: UInt8, inputs: [SubworkerInput]? = nil) throws(ConformanceFailure) -> SubworkerCall {
         let template = try template(sample)
         nextTask += 1
+        let given: [SubworkerInput]
+        if let inputs { given = inputs } else { given = try self.inputs(sample) }
         return SubworkerCall(
             slot: slot, template: template,
             attempt: AttemptID(task: TaskID(session: Self.session, index: nextTask), epoch: ServerEpoch(1), number: 1), arguments: sample.arguments,
-            inputs: inputs ?? inline(sample), arrayIndex: 0, ticket: subject.page.queue(Int(slot)))
+            inputs: given, arrayIndex: 0, ticket: subject.page.queue(Int(slot)))
     }
 
-    func inline(_ sample: SampleCall) -> [SubworkerInput] {
-        sample.values.enumerated().map { SubworkerInput(replica: replica($0), sizeBytes: UInt64($1.count), location: .inline($1)) }
+    /// Where the inputs of a call are: bytes inline unless told otherwise, directories always at a path.
+    func inputs(
+        _ sample: SampleCall, bytes place: ((SampleValue) throws(ConformanceFailure) -> SubworkerInput.Location)? = nil
+    ) throws(ConformanceFailure) -> [SubworkerInput] {
+        var inputs: [SubworkerInput] = []
+        for (position, value) in sample.values.enumerated() {
+            let location: SubworkerInput.Location
+            switch value {
+            case .bytes(let bytes):
+                if let place { location = try place(value) } else { location = .inline(bytes) }
+            case .directory: location = .path(try subject.makeInput(value))
+            }
+            inputs.append(
+                SubworkerInput(replica: replica(position), sizeBytes: value.sizeBytes, isDirectory: value.isDirectory, location: location))
+        }
+        return inputs
     }
 
     func send(_ calls: [SubworkerCall], descriptors: [Int32] = [], pieceBytes: Int = .max) throws(ConformanceFailure) {
@@ -172,8 +202,8 @@ final class WelcomedSubject {
         return try results(of: [slot])[slot]!
     }
 
-    /// The outputs' bytes of a call that must succeed.
-    func outputs(_ result: SubworkerResult, of sample: SampleCall) throws(ConformanceFailure) -> [[UInt8]] {
+    /// The outputs of a call that must succeed.
+    func outputs(_ result: SubworkerResult, of sample: SampleCall) throws(ConformanceFailure) -> [SampleValue] {
         switch result.value {
         case .cancelled: throw ConformanceFailure("\(sample.method) was answered with `cancelled`, which nobody asked for")
         case .failed(let message, _): throw ConformanceFailure("\(sample.method) gave an error: \(message)")
@@ -181,12 +211,14 @@ final class WelcomedSubject {
             guard outputs.count == sample.outputs.count else {
                 throw ConformanceFailure("\(sample.method) gave \(outputs.count) outputs; its template has \(sample.outputs.count)")
             }
-            var values: [[UInt8]] = []
-            for (position, output) in outputs.enumerated() { values.append(try subject.bytes(of: output, position, values: sample.values)) }
+            var values: [SampleValue] = []
+            for (position, output) in outputs.enumerated() {
+                values.append(
+                    try subject.value(of: output, position, spec: sample.outputs[position], values: sample.values, inlineBytesMax: inlineBytesMax))
+            }
             if let expected = sample.expected, !sample.varies {
                 for position in values.indices where values[position] != expected[position] {
-                    throw ConformanceFailure(
-                        "output \(position) of \(sample.method) is \(Self.preview(values[position])) and not \(Self.preview(expected[position]))")
+                    throw ConformanceFailure("output \(position) of \(sample.method) is \(values[position].preview) and not \(expected[position].preview)")
                 }
             }
             return values
@@ -195,23 +227,19 @@ final class WelcomedSubject {
 
     /// Runs one call, which must give what it gave before.
     func expect(
-        _ sample: SampleCall, _ expected: [[UInt8]], _ how: String, slot: UInt8 = 0, inputs: [SubworkerInput]? = nil, descriptors: [Int32] = [],
+        _ sample: SampleCall, _ expected: [SampleValue], _ how: String, slot: UInt8 = 0, inputs: [SubworkerInput]? = nil, descriptors: [Int32] = [],
         pieceBytes: Int = .max
     ) throws(ConformanceFailure) {
         let result = try run(sample, slot: slot, inputs: inputs, descriptors: descriptors, pieceBytes: pieceBytes)
         try Self.compare(try outputs(result, of: sample), expected, sample, how)
     }
 
-    static func compare(_ values: [[UInt8]], _ expected: [[UInt8]], _ sample: SampleCall, _ how: String) throws(ConformanceFailure) {
+    static func compare(_ values: [SampleValue], _ expected: [SampleValue], _ sample: SampleCall, _ how: String) throws(ConformanceFailure) {
         guard !sample.varies else { return }
         for position in values.indices where values[position] != expected[position] {
             throw ConformanceFailure(
-                "\(how), output \(position) of \(sample.method) is \(preview(values[position])) and not \(preview(expected[position])) as before")
+                "\(how), output \(position) of \(sample.method) is \(values[position].preview) and not \(expected[position].preview) as before")
         }
-    }
-
-    static func preview(_ bytes: [UInt8]) -> String {
-        bytes.count <= 60 ? JSONValue.string(String(decoding: bytes, as: UTF8.self)).text : "\(bytes.count) bytes"
     }
 
     /// It still answers.

@@ -7,16 +7,19 @@ package struct SampleCall: Equatable, Sendable {
     var method: String
     var config: [UInt8] = []
     var arguments: [UInt8] = []
-    var constants: [[UInt8]] = []
-    var inputs: [[UInt8]] = []
+    var constants: [SampleValue] = []
+    var inputs: [SampleValue] = []
     var inputLabels: [String] = []
     var outputs: [OutputSpec] = []
-    /// The outputs' bytes; `nil`: whatever it gives the first time.
-    var expected: [[UInt8]]?
+    /// What the outputs are; `nil`: whatever it gives the first time.
+    var expected: [SampleValue]?
     /// Gives something else each time: outputs are not compared.
     var varies = false
 
-    var values: [[UInt8]] { constants + inputs }
+    var values: [SampleValue] { constants + inputs }
+    var takesDirectory: Bool { values.contains(where: \.isDirectory) }
+    var givesDirectory: Bool { outputs.contains(where: \.isDirectory) }
+    package var hasDirectory: Bool { takesDirectory || givesDirectory }
 
     private static let valueBytesMax = 256 << 20
 
@@ -35,17 +38,17 @@ package struct SampleCall: Equatable, Sendable {
         self.method = method
         if let config = value["config"], !config.isNull { self.config = Array(config.text.utf8) }
         if let arguments = value["arguments"], !arguments.isNull { self.arguments = Array(arguments.text.utf8) }
-        constants = try Self.bytes(value["constants"], "constants")
-        inputs = try Self.bytes(value["inputs"], "inputs")
+        constants = try Self.values(value["constants"], "constants")
+        inputs = try Self.values(value["inputs"], "inputs")
         inputLabels = try Self.texts(value["labels"], "labels")
-        if let count = value["outputs"]?.index {
-            outputs = (0..<min(count, 10_000)).map { OutputSpec(label: "output\($0)") }
-        } else {
-            outputs = try Self.texts(value["outputs"], "outputs").map { OutputSpec(label: $0) }
-        }
+        outputs = try Self.outputs(value["outputs"])
         if let expected = value["expect"] {
-            self.expected = try Self.bytes(expected, "expect")
-            guard self.expected?.count == outputs.count else { throw ConformanceFailure("`expect` needs a value for each of the \(outputs.count) `outputs`") }
+            let values = try Self.values(expected, "expect")
+            guard values.count == outputs.count else { throw ConformanceFailure("`expect` needs a value for each of the \(outputs.count) `outputs`") }
+            for (position, value) in values.enumerated() where value.isDirectory != outputs[position].isDirectory {
+                throw ConformanceFailure("`expect` and `outputs` differ in whether output \(position) is a directory")
+            }
+            self.expected = values
         }
         if let varies = value["varies"] {
             guard let flag = varies.bool else { throw ConformanceFailure("`varies` is true or false") }
@@ -55,14 +58,50 @@ package struct SampleCall: Equatable, Sendable {
 
     init(method: String) { self.method = method }
 
-    /// Each is a text, `{"text": "x", "times": 1000}`, `{"hex": "00ff", "times": 1000}` or `{"file": "path"}`.
-    private static func bytes(_ value: JSONValue?, _ name: String) throws(ConformanceFailure) -> [[UInt8]] {
+    /// A number, or a list of labels and of `{"directory": "label"}`.
+    private static func outputs(_ value: JSONValue?) throws(ConformanceFailure) -> [OutputSpec] {
+        guard let value else { return [] }
+        if let count = value.index { return (0..<min(count, 10_000)).map { OutputSpec(label: "output\($0)") } }
+        guard let list = value.array else { throw ConformanceFailure("`outputs` is a number or a list, not \(value.text)") }
+        var specs: [OutputSpec] = []
+        for entry in list {
+            let directory = entry["directory"]?.string
+            guard let label = directory ?? entry.string else {
+                throw ConformanceFailure("one of `outputs` is a text or {\"directory\": \"label\"}, not \(entry.text)")
+            }
+            specs.append(OutputSpec(label: label, isDirectory: directory != nil))
+        }
+        return specs
+    }
+
+    /// Each is bytes, or `{"directory": {"name": bytes, "below/name": bytes}}`.
+    private static func values(_ value: JSONValue?, _ name: String) throws(ConformanceFailure) -> [SampleValue] {
         guard let value else { return [] }
         guard let list = value.array else { throw ConformanceFailure("`\(name)` is a list, not \(value.text)") }
-        var result: [[UInt8]] = []
-        for entry in list { result.append(try bytes(of: entry, name)) }
+        var result: [SampleValue] = []
+        for entry in list {
+            guard let directory = entry["directory"] else {
+                result.append(.bytes(try bytes(of: entry, name)))
+                continue
+            }
+            guard case .object(let members) = directory else {
+                throw ConformanceFailure("`directory` of a value in `\(name)` has names and what is in them, as in {\"a\": \"text\"}, not \(directory.text)")
+            }
+            var tree: [String: [UInt8]] = [:]
+            for (path, content) in members {
+                let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+                guard parts.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." && !$0.utf8.contains(0) && $0.utf8.count <= 255 }) else {
+                    throw ConformanceFailure("\"\(path)\" in `\(name)` is no path in a directory")
+                }
+                tree[path] = try bytes(of: content, name)
+            }
+            guard SampleValue.hasPlaces(tree) else { throw ConformanceFailure("a directory in `\(name)` has a file where another needs a directory") }
+            result.append(.directory(tree))
+        }
         return result
     }
+
+    /// A text, `{"text": "x", "times": 1000}`, `{"hex": "00ff", "times": 1000}` or `{"file": "path"}`.
 
     private static func bytes(of entry: JSONValue, _ name: String) throws(ConformanceFailure) -> [UInt8] {
         if let text = entry.string { return Array(text.utf8) }
@@ -85,7 +124,8 @@ package struct SampleCall: Equatable, Sendable {
                 return try file.read(count: Int(size))
             } catch { throw ConformanceFailure("a value in `\(name)`: \(error)") }
         }
-        throw ConformanceFailure("a value in `\(name)` is a text, {\"text\", \"times\"}, {\"hex\", \"times\"} or {\"file\"}, not \(entry.text)")
+        throw ConformanceFailure(
+            "a value in `\(name)` is a text, {\"text\", \"times\"}, {\"hex\", \"times\"}, {\"file\"} or {\"directory\"}, not \(entry.text)")
     }
 
     private static func repeated(_ bytes: [UInt8], _ times: JSONValue?, _ name: String) throws(ConformanceFailure) -> [UInt8] {
@@ -102,6 +142,39 @@ package struct SampleCall: Equatable, Sendable {
             throw ConformanceFailure("`\(name)` is a list of texts, not \(value.text)")
         }
         return texts
+    }
+}
+
+/// What a data object of a call has in it.
+enum SampleValue: Hashable, Sendable {
+    case bytes([UInt8])
+    /// Files by their path. One that has none in it is there too, as "name/"; where a link leads follows its path.
+    case directory([String: [UInt8]])
+
+    var isDirectory: Bool { if case .directory = self { true } else { false } }
+    /// What an input says of its size: of a directory that is the length of its stream, which is not made here.
+    var sizeBytes: UInt64 {
+        switch self {
+        case .bytes(let bytes): UInt64(bytes.count)
+        case .directory(let files): files.values.reduce(1024) { $0 + 512 + UInt64($1.count) }
+        }
+    }
+
+    var preview: String {
+        switch self {
+        case .bytes(let bytes): return bytes.count <= 60 ? JSONValue.string(String(decoding: bytes, as: UTF8.self)).text : "\(bytes.count) bytes"
+        case .directory(let files):
+            let names = files.keys.sorted()
+            let shown = names.prefix(8).map { "\($0): \(SampleValue.bytes(files[$0]!).preview)" }.joined(separator: ", ")
+            return "a directory with \(names.isEmpty ? "nothing" : shown)\(names.count > 8 ? " and \(names.count - 8) more" : "")"
+        }
+    }
+
+    /// Whether no file lies where another one needs a directory.
+    fileprivate static func hasPlaces(_ files: [String: [UInt8]]) -> Bool {
+        files.keys.allSatisfy { path in
+            path.indices.allSatisfy { path[$0] != "/" || files[String(path[..<$0])] == nil }
+        }
     }
 }
 

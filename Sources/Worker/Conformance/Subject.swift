@@ -8,7 +8,10 @@ import WorkerCore
 final class Subject {
     let page: ControlPage
     let stagingDirectory: String
+    /// Another place for outputs, which a granted `reserve` may name.
+    let otherDirectory: String
     private let staging: Descriptor
+    private let other: Descriptor
     private let log: Descriptor
     private let pid: pid_t
     private var socket: Int32
@@ -21,14 +24,22 @@ final class Subject {
         nanosecondsMax % 1_000_000_000 == 0 ? "\(nanosecondsMax / 1_000_000_000) s" : "\(Double(nanosecondsMax) / 1e9) s"
     }
     private let directory: String
+    private let interrupt: ConformanceInterrupt?
+    private var inputCount = 0
     /// What a `reserve` is answered; `nil` for a directory.
     var refusal: String?
+    /// Which directory that is.
+    var grantsOther = false
     private(set) var reserveCount = 0
+    /// Outputs that came in the other directory.
+    private(set) var elsewhereCount = 0
     /// What it told of its calls' progress, in order.
     private(set) var progress: [SubworkerProgress] = []
 
     init(_ options: ConformanceOptions) throws(ConformanceFailure) {
         nanosecondsMax = options.timeoutNanoseconds
+        interrupt = options.interrupt
+        if let interrupt, interrupt.isSet { throw ConformanceInterrupt.failure }
         var place = ""
         do throws(SystemError) {
             place = try Self.makeDirectory()
@@ -36,6 +47,8 @@ final class Subject {
             let work = try Self.makeDirectory("work", in: directory)
             staging = try Self.makeDirectory("staging", in: directory)
             stagingDirectory = directory + "/staging"
+            other = try Self.makeDirectory("other", in: directory)
+            otherDirectory = directory + "/other"
             log = try Descriptor.open(directory + "/log", O_RDWR | O_CREAT | O_APPEND, mode: 0o600)
             page = try ControlPage()
             let null = try Descriptor.open("/dev/null", O_RDWR)
@@ -88,12 +101,16 @@ final class Subject {
     ///   - descriptors: sent with its first byte, and closed.
     ///   - pieceBytes: at most so much in one write.
     func send(_ message: ToSubworker, descriptors: [Int32] = [], pieceBytes: Int = .max) throws(ConformanceFailure) {
-        var bytes: [UInt8] = []
         defer { for descriptor in descriptors { _ = close(descriptor) } }
-        do throws(WireError) { try codec.encode(message, descriptorCount: UInt16(descriptors.count), into: &bytes) } catch {
+        try send(try encode(message, descriptorCount: descriptors.count), descriptors: descriptors, pieceBytes: pieceBytes)
+    }
+
+    func encode(_ message: ToSubworker, descriptorCount: Int = 0) throws(ConformanceFailure) -> [UInt8] {
+        var bytes: [UInt8] = []
+        do throws(WireError) { try codec.encode(message, descriptorCount: UInt16(descriptorCount), into: &bytes) } catch {
             throw ConformanceFailure("a message can't be written: \(error)")
         }
-        try send(bytes, descriptors: descriptors, pieceBytes: pieceBytes)
+        return bytes
     }
 
     func send(_ bytes: [UInt8], descriptors: [Int32] = [], pieceBytes: Int = .max) throws(ConformanceFailure) {
@@ -128,9 +145,16 @@ final class Subject {
     private func wait(until deadline: UInt64, forWriting: Bool, _ failure: String) throws(ConformanceFailure) {
         let now = monotonicNanoseconds()
         guard now < deadline else { throw ConformanceFailure("\(failure) within \(limit)") }
-        var item = pollfd(fd: socket, events: Int16(POLLIN | (forWriting ? POLLOUT : 0)), revents: 0)
-        _ = poll(&item, 1, Int32(clamping: (deadline - now) / 1_000_000 + 1))
-        if item.revents & Int16(POLLIN) != 0 { try read(endIsFailure: forWriting) }
+        let events = try poll(socket, Int16(POLLIN | (forWriting ? POLLOUT : 0)), milliseconds: Int32(clamping: (deadline - now) / 1_000_000 + 1))
+        if events & Int16(POLLIN) != 0 { try read(endIsFailure: forWriting) }
+    }
+
+    /// Waits for something of the subject, or for an interrupt.
+    private func poll(_ descriptor: Int32, _ events: Int16, milliseconds: Int32) throws(ConformanceFailure) -> Int16 {
+        var items = [pollfd(fd: descriptor, events: events, revents: 0), pollfd(fd: interrupt?.descriptor ?? -1, events: Int16(POLLIN), revents: 0)]
+        _ = Glibc.poll(&items, 2, milliseconds)
+        if items[1].revents != 0, let interrupt, interrupt.isSet { throw ConformanceInterrupt.failure }
+        return items[0].revents
     }
 
     /// - Returns: whether the stream goes on.
@@ -179,7 +203,7 @@ final class Subject {
                 if let refusal {
                     try send(.notGranted(file: reserve.file, reason: refusal))
                 } else {
-                    try send(.granted(file: reserve.file, directory: stagingDirectory))
+                    try send(.granted(file: reserve.file, directory: grantsOther ? otherDirectory : stagingDirectory))
                 }
             }
             try wait(until: deadline, forWriting: false, "no \(what) came")
@@ -204,8 +228,9 @@ final class Subject {
         do throws(SystemError) { process = Descriptor(try check(rain_pidfd_open(pid), "pidfd_open")) } catch {
             throw ConformanceFailure("its process can't be watched: \(error)")
         }
-        var item = pollfd(fd: process.raw, events: Int16(POLLIN), revents: 0)
-        guard poll(&item, 1, Int32(clamping: nanosecondsMax / 1_000_000)) == 1 else { throw ConformanceFailure("its process did not end within \(limit)") }
+        guard try poll(process.raw, Int16(POLLIN), milliseconds: Int32(clamping: nanosecondsMax / 1_000_000)) != 0 else {
+            throw ConformanceFailure("its process did not end within \(limit)")
+        }
         // What it leaves in its group, while the number is still its own.
         kill(-pid, SIGKILL)
         var ended = rain_ended()
@@ -218,71 +243,141 @@ final class Subject {
 
     private static let outputBytesMax: UInt64 = 1 << 30
 
-    /// The bytes of an output, which must be as the protocol wants it.
+    /// What an output is, which must be as the protocol wants it. A file or directory is taken away.
     ///
-    /// - Parameter values: of the call's constants and inputs.
-    func bytes(of output: SubworkerOutput, _ position: Int, values: [[UInt8]]) throws(ConformanceFailure) -> [UInt8] {
+    /// - Parameters:
+    ///   - spec: what the template says of it.
+    ///   - values: of the call's constants and inputs.
+    func value(
+        of output: SubworkerOutput, _ position: Int, spec: OutputSpec, values: [SampleValue], inlineBytesMax: Int
+    ) throws(ConformanceFailure) -> SampleValue {
+        if case .sameAsInput(let input) = output.value {
+            guard Int(input) < values.count else { throw ConformanceFailure("output \(position) is said to be input \(input); there are \(values.count)") }
+            guard values[Int(input)].isDirectory == spec.isDirectory else {
+                throw ConformanceFailure("output \(position) is said to be input \(input); only one of them is a directory")
+            }
+            return values[Int(input)]
+        }
+        guard output.isDirectory == spec.isDirectory else {
+            throw ConformanceFailure(
+                spec.isDirectory
+                    ? "output \(position) is declared as a directory; its value does not say `isDirectory`"
+                    : "output \(position) is declared as a file; its value says `isDirectory`")
+        }
         switch output.value {
         case .inline(let bytes):
-            guard bytes.count <= ConformanceOptions.inlineBytesMax else {
-                throw ConformanceFailure("output \(position) has \(bytes.count) bytes inline; the welcome allows \(ConformanceOptions.inlineBytesMax)")
+            guard !spec.isDirectory else { throw ConformanceFailure("output \(position) is declared as a directory and came as bytes, not as a path") }
+            guard bytes.count <= inlineBytesMax else {
+                throw ConformanceFailure("output \(position) has \(bytes.count) bytes inline; the welcome allows \(inlineBytesMax)")
             }
-            return bytes
-        case .sameAsInput(let input):
-            guard Int(input) < values.count else { throw ConformanceFailure("output \(position) is said to be input \(input); there are \(values.count)") }
-            return values[Int(input)]
+            return .bytes(bytes)
         case .path(let path):
-            let prefix = stagingDirectory + "/"
-            let name = String(path.dropFirst(prefix.count))
-            guard path.hasPrefix(prefix), !name.isEmpty, !name.contains("/"), name != "..", name != "." else {
-                throw ConformanceFailure("output \(position) is '\(path)', which does not lie in the staging directory \(stagingDirectory)")
+            let isElsewhere = grantsOther && path.hasPrefix(otherDirectory + "/")
+            let place = isElsewhere ? otherDirectory : stagingDirectory
+            let name = String(path.dropFirst(place.count + 1))
+            guard path.hasPrefix(place + "/"), !name.isEmpty, !name.contains("/"), name != "..", name != "." else {
+                throw ConformanceFailure("output \(position) is '\(path)', which does not lie in the staging directory \(place)")
             }
-            do throws(SystemError) {
-                let file = try Descriptor.open(name, in: staging.raw, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-                let status = try file.status()
-                guard status.isRegular else { throw SystemError("is no regular file:", path, code: EINVAL) }
-                guard rain_has_no_writer(file.raw) != 0 else { throw SystemError("is still open or mapped for writing:", path, code: ETXTBSY) }
-                guard status.sizeBytes <= Self.outputBytesMax else { throw SystemError("has \(status.sizeBytes) bytes:", path, code: EFBIG) }
-                let bytes = try file.read(count: Int(status.sizeBytes))
-                _ = unlinkat(staging.raw, name, 0)
-                return bytes
-            } catch { throw ConformanceFailure("output \(position): \(error)") }
+            if isElsewhere { elsewhereCount += 1 }
+            return spec.isDirectory
+                ? .directory(try takeDirectory(name, in: isElsewhere ? other.raw : staging.raw, "output \(position), '\(path)'"))
+                : .bytes(try takeFile(name, in: isElsewhere ? other.raw : staging.raw, path, position))
+        case .sameAsInput: preconditionFailure("met above")
         }
+    }
+
+    private func takeFile(_ name: String, in place: Int32, _ path: String, _ position: Int) throws(ConformanceFailure) -> [UInt8] {
+        do throws(SystemError) {
+            let file = try Descriptor.open(name, in: place, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+            let status = try file.status()
+            guard status.isRegular else { throw SystemError("is no regular file:", path, code: EINVAL) }
+            guard rain_has_no_writer(file.raw) != 0 else { throw SystemError("is still open or mapped for writing:", path, code: ETXTBSY) }
+            guard status.sizeBytes <= Self.outputBytesMax else { throw SystemError("has \(status.sizeBytes) bytes:", path, code: EFBIG) }
+            let bytes = try file.read(count: Int(status.sizeBytes))
+            _ = unlinkat(place, name, 0)
+            return bytes
+        } catch { throw ConformanceFailure("output \(position): \(error)") }
+    }
+
+    private func takeDirectory(_ name: String, in place: Int32, _ title: String) throws(ConformanceFailure) -> [String: [UInt8]] {
+        // As a worker does: what its maker has made unreadable is no harm.
+        _ = fchmodat(place, name, 0o700, AT_SYMLINK_NOFOLLOW)
+        let root = rain_openat(place, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
+        guard root >= 0 else { throw ConformanceFailure("\(title), is no directory: \(errorText(0 &- root))") }
+        let directory = Descriptor(root)
+        var files: [String: [UInt8]] = [:]
+        var sizeBytes: UInt64 = 0
+        do throws(TreeError) {
+            try walkTree(
+                directory.raw, stop: nil,
+                visit: { item throws(TreeError) in
+                    if item.path.count > item.name.count { files[item.text.prefixPath + "/"] = nil }
+                    if item.status.isDirectory {
+                        _ = item.name.withPath { fchmodat(item.directory, $0, 0o700, 0) }
+                        files[item.text + "/"] = []
+                    } else if item.status.isLink {
+                        files["\(item.text) -> \(String(decoding: try item.target(), as: UTF8.self))"] = []
+                    } else {
+                        guard item.status.isRegular else { throw .notAFile(item.text) }
+                        let file = try item.open()
+                        guard rain_has_no_writer(file.raw) != 0 else { throw .stillWritten(item.text) }
+                        sizeBytes += item.status.sizeBytes
+                        do throws(SystemError) {
+                            guard sizeBytes <= Self.outputBytesMax else { throw SystemError("has \(sizeBytes) bytes:", item.text, code: EFBIG) }
+                            files[item.text] = try file.read(count: Int(item.status.sizeBytes))
+                        } catch { throw .system(error) }
+                    }
+                })
+        } catch {
+            if case .system(let error) = error { throw ConformanceFailure("\(title): \(error)") }
+            throw ConformanceFailure("\(title), can't be an object: \(error.complaint ?? "it was stopped")")
+        }
+        _ = rain_remove_tree(place, name)
+        return files
     }
 
     // MARK: Inputs
 
-    /// A read-only file with these bytes.
-    func makeInput(_ bytes: [UInt8], named name: String) throws(ConformanceFailure) -> String {
-        let path = "\(directory)/\(name)"
+    /// The path of a new read-only file or directory.
+    func makeInput(_ value: SampleValue) throws(ConformanceFailure) -> String {
+        inputCount += 1
+        let path = "\(directory)/input\(inputCount)"
         do throws(SystemError) {
-            _ = unlink(path)
-            let file = try Descriptor.open(path, O_WRONLY | O_CREAT | O_EXCL, mode: 0o444)
-            try file.writeAll(bytes)
-        } catch { throw ConformanceFailure("an input can't be written: \(error)") }
-        return path
-    }
-
-    private static let directoryText = Array("a file in a directory\n".utf8)
-
-    /// A read-only directory with one file in it and one below it.
-    func makeDirectoryInput(named name: String) throws(ConformanceFailure) -> String {
-        let path = "\(directory)/\(name)"
-        do throws(SystemError) {
-            for made in [path, path + "/below"] { try check(rain_mkdirat(AT_FDCWD, made, 0o700), "make directory", made) }
-            for file in ["/file", "/below/file"] {
-                try Descriptor.open(path + file, O_WRONLY | O_CREAT | O_EXCL, mode: 0o444).writeAll(Self.directoryText)
+            switch value {
+            case .bytes(let bytes): try Descriptor.open(path, O_WRONLY | O_CREAT | O_EXCL, mode: 0o444).writeAll(bytes)
+            case .directory(let files):
+                try check(rain_mkdirat(AT_FDCWD, path, 0o700), "make directory", path)
+                var made = Set([path])
+                for (name, bytes) in files {
+                    var parent = path
+                    for part in name.split(separator: "/").dropLast() {
+                        parent += "/" + part
+                        if made.insert(parent).inserted { try check(rain_mkdirat(AT_FDCWD, parent, 0o700), "make directory", parent) }
+                    }
+                    try Descriptor.open("\(path)/\(name)", O_WRONLY | O_CREAT | O_EXCL, mode: 0o444).writeAll(bytes)
+                }
+                for directory in made { guard chmod(directory, 0o555) == 0 else { throw SystemError("chmod", directory, code: errno) } }
             }
-            for made in [path + "/below", path] { guard chmod(made, 0o555) == 0 else { throw SystemError("chmod", made, code: errno) } }
         } catch { throw ConformanceFailure("an input can't be written: \(error)") }
         return path
     }
 
-    /// Whether a directory of `makeDirectoryInput` is as it was made.
-    func isUnchanged(_ path: String) -> Bool {
-        ["/file", "/below/file"].allSatisfy { file in
-            guard let opened = try? Descriptor.open(path + file, O_RDONLY), let bytes = try? opened.read(count: 1024) else { return false }
-            return bytes == Self.directoryText
+    /// Takes an input away: it is valid until the call is answered.
+    ///
+    /// - Returns: whether it is as it was made.
+    func removeInput(_ path: String, _ value: SampleValue) -> Bool {
+        let name = String(path.dropFirst(directory.count + 1))
+        let place = rain_openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0)
+        guard place >= 0 else { return false }
+        defer { _ = close(place) }
+        switch value {
+        case .bytes(let bytes):
+            let now = try? takeFile(name, in: place, path, 0)
+            return now == bytes
+        case .directory(let files):
+            let now = try? takeDirectory(name, in: place, path)
+            _ = rain_remove_tree(place, name)
+            return now == files
         }
     }
 
@@ -300,9 +395,37 @@ final class Subject {
     func waitForStart(slot: Int) -> Bool {
         let deadline = monotonicNanoseconds() &+ nanosecondsMax
         while page.state(slot) == .queued {
-            guard monotonicNanoseconds() < deadline else { return false }
+            guard monotonicNanoseconds() < deadline, interrupt?.isSet != true else { return false }
             usleep(1000)
         }
         return true
     }
+}
+
+extension String {
+    /// All but its last part.
+    fileprivate var prefixPath: String { lastIndex(of: "/").map { String(self[..<$0]) } ?? "" }
+}
+
+/// A signal that ends a check before its time: what it has started and made is cleared away all the same.
+package final class ConformanceInterrupt: @unchecked Sendable {
+    // Used by the one thread that runs the check.
+    let descriptor: Int32
+    /// Which one it was.
+    package private(set) var signal: Int32 = 0
+
+    /// - Parameter signals: kept from this process from now on; its children get them.
+    package init(_ signals: [Int32]) throws(ConformanceFailure) {
+        let result = rain_signal_descriptor(signals, signals.count)
+        guard result >= 0 else { throw ConformanceFailure("signals can't be watched: \(errorText(0 &- result))") }
+        descriptor = result
+    }
+    deinit { _ = close(descriptor) }
+
+    var isSet: Bool {
+        if signal == 0 { signal = rain_next_signal(descriptor) }
+        return signal != 0
+    }
+
+    static let failure = ConformanceFailure("it was interrupted")
 }

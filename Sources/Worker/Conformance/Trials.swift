@@ -14,6 +14,7 @@ extension Trial {
         Trial(title: "answers a ping", run: answersPing),
         Trial(title: "answers a call with outputs as declared", isOfCall: true, run: answersCall),
         Trial(title: "understands messages that come in pieces", run: takesPieces),
+        Trial(title: "understands messages of several segments", run: takesSegments),
         Trial(title: "takes inputs by path", run: takesPaths),
         Trial(title: "takes inputs by descriptor, if it says so", run: takesDescriptors),
         Trial(title: "remembers inputs, if it says so", run: remembers),
@@ -25,7 +26,11 @@ extension Trial {
         Trial(title: "survives a call with 1,000 inputs", run: takesManyInputs),
         Trial(title: "survives a call with 1,000 outputs", run: takesManyOutputs),
         Trial(title: "survives an input that is a directory", run: takesDirectory),
+        Trial(title: "reads an input that is a directory", run: readsDirectory),
+        Trial(title: "gives an output that is a directory", run: givesDirectory),
+        Trial(title: "gives outputs as files where they are too large for a message", run: givesFiles),
         Trial(title: "asks for memory beyond its credit, and takes no for an answer", run: asksForMemory),
+        Trial(title: "makes its files where it was granted memory", run: obeysGrant),
         Trial(title: "tells progress only where it is taken, and of its own calls", run: tellsProgress),
         Trial(title: "answers a method that it doesn't have with an error", run: refusesUnknownMethod),
         Trial(title: "says what failed, and goes on", run: reportsErrors),
@@ -115,6 +120,37 @@ extension Trial {
         return nil
     }
 
+    /// The same message with its root in another segment: behind a far pointer, or behind a double one. One of several segments stays as it is.
+    private static func inSegments(_ message: [UInt8], double: Bool) -> [UInt8] {
+        guard message.prefix(4).allSatisfy({ $0 == 0 }) else { return message }
+        func far(_ isDouble: Bool, word: UInt64, segment: UInt64) -> UInt64 { 2 | (isDouble ? 4 : 0) | word << 3 | segment << 32 }
+        let content = message.dropFirst(8)  // Behind the count of one segment and its size.
+        let root = content.prefix(8).enumerated().reduce(UInt64(0)) { $0 | UInt64($1.element) << (8 * UInt64($1.offset)) }
+        let size = UInt64(content.count / 8)
+        guard double else { return words(1 | 1 << 32, size, far(false, word: 0, segment: 1)) + content }
+        // The landing pad: where the struct begins, and its pointer without an offset.
+        let start = UInt64(truncatingIfNeeded: (Int64(Int32(truncatingIfNeeded: root)) >> 2) + 1)
+        return words(2 | 1 << 32, 2 | size << 32, far(true, word: 0, segment: 1), far(false, word: start, segment: 2), root & ~0xFFFF_FFFF) + content
+    }
+
+    private static func takesSegments(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
+        let run = try WelcomedSubject(options)
+        for double in [false, true] {
+            let how = double ? "with its root behind a double far pointer" : "with its root behind a far pointer"
+            try run.subject.send(inSegments(try run.subject.encode(.ping(7)), double: double))
+            guard try run.subject.next("answer to a ping \(how)") == .pong(7) else { throw ConformanceFailure("it did not answer a ping \(how)") }
+        }
+        guard let call = options.call else { return nil }
+        let expected = try run.outputs(try run.run(call), of: call)
+        for double in [false, true] {
+            let bytes = try run.subject.encode(.calls([try run.makeCall(call, slot: 2)]))
+            try run.subject.send(inSegments(bytes, double: double))
+            try WelcomedSubject.compare(try run.outputs(try run.results(of: [2])[2]!, of: call), expected, call, "in a message of several segments")
+        }
+        try run.shutDown()
+        return nil
+    }
+
     // MARK: Calls
 
     private static func answersCall(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
@@ -134,12 +170,16 @@ extension Trial {
         guard !call.values.isEmpty else { return "the call has no inputs" }
         let run = try WelcomedSubject(options)
         let expected = try run.outputs(try run.run(call), of: call)
-        var inputs: [SubworkerInput] = []
-        for (position, value) in call.values.enumerated() {
-            let path = try run.subject.makeInput(value, named: "input\(position)")
-            inputs.append(SubworkerInput(replica: run.replica(position), sizeBytes: UInt64(value.count), location: .path(path)))
+        var paths: [String] = []
+        let inputs = try run.inputs(call) { (value) throws(ConformanceFailure) in
+            paths.append(try run.subject.makeInput(value))
+            return .path(paths.last!)
         }
         try run.expect(call, expected, "with inputs by path", inputs: inputs)
+        for (path, value) in zip(paths, call.values.filter { !$0.isDirectory }) {
+            guard run.subject.removeInput(path, value) else { throw ConformanceFailure("it changed a file that it was given to read") }
+        }
+        try run.ping()
         try run.shutDown()
         return nil
     }
@@ -148,22 +188,18 @@ extension Trial {
         guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         guard run.registration.takesDescriptors else { return "it does not say `descriptors`" }
-        guard !call.values.isEmpty else { return "the call has no inputs" }
+        guard call.values.contains(where: { !$0.isDirectory }) else { return "the call has no inputs" }
         guard call.values.count <= 100 else { return "the call has more inputs than a message can carry descriptors for" }
         let expected = try run.outputs(try run.run(call), of: call)
-        for round in 0..<3 {
+        for _ in 0..<3 {
             // Two calls in one message, and bytes of a ping behind them in the same write would be the next message's.
             var descriptors: [Int32] = []
             var calls: [SubworkerCall] = []
             let slots: [UInt8] = run.usesPage ? [0, 1] : [0]
             for slot in slots {
-                var inputs: [SubworkerInput] = []
-                for (position, value) in call.values.enumerated() {
-                    let path = try run.subject.makeInput(value, named: "input\(round)-\(slot)-\(position)")
-                    descriptors.append(Glibc.open(path, O_RDONLY | O_CLOEXEC))
-                    inputs.append(
-                        SubworkerInput(
-                            replica: run.replica(position), sizeBytes: UInt64(value.count), location: .descriptor(UInt16(descriptors.count - 1))))
+                let inputs = try run.inputs(call) { (value) throws(ConformanceFailure) in
+                    descriptors.append(Glibc.open(try run.subject.makeInput(value), O_RDONLY | O_CLOEXEC))
+                    return .descriptor(UInt16(descriptors.count - 1))
                 }
                 calls.append(try run.makeCall(call, slot: slot, inputs: inputs))
             }
@@ -174,10 +210,9 @@ extension Trial {
         let left = try run.subject.openDescriptorCount()
         for _ in 0..<20 {
             var descriptors: [Int32] = []
-            var inputs: [SubworkerInput] = []
-            for (position, value) in call.values.enumerated() {
-                descriptors.append(Glibc.open(try run.subject.makeInput(value, named: "again\(position)"), O_RDONLY | O_CLOEXEC))
-                inputs.append(SubworkerInput(replica: run.replica(position), sizeBytes: UInt64(value.count), location: .descriptor(UInt16(position))))
+            let inputs = try run.inputs(call) { (value) throws(ConformanceFailure) in
+                descriptors.append(Glibc.open(try run.subject.makeInput(value), O_RDONLY | O_CLOEXEC))
+                return .descriptor(UInt16(descriptors.count - 1))
             }
             try run.expect(call, expected, "with inputs by descriptor", inputs: inputs, descriptors: descriptors)
         }
@@ -190,21 +225,20 @@ extension Trial {
         guard let call = options.call else { return options.withoutCall }
         let run = try WelcomedSubject(options)
         guard run.registration.hasCaching else { return "it does not say `caching`" }
-        guard !call.values.isEmpty else { return "the call has no inputs" }
+        guard call.values.contains(where: { !$0.isDirectory }) else { return "the call has no inputs" }
         let expected = try run.outputs(try run.run(call), of: call)
-        let kept = run.inline(call).map { input in
-            var input = input
-            input.isKept = true
-            return input
+        func marked(_ inputs: [SubworkerInput]) -> [SubworkerInput] {
+            inputs.map { input in
+                var input = input
+                input.isKept = !input.isDirectory
+                return input
+            }
         }
-        let cached = kept.map { input in
-            var input = input
-            input.location = .cached
-            return input
-        }
+        let kept = marked(try run.inputs(call))
+        let cached = marked(try run.inputs(call) { _ throws(ConformanceFailure) in .cached })
         try run.expect(call, expected, "with inputs to be kept", inputs: kept)
         for _ in 0..<3 { try run.expect(call, expected, "with inputs that it keeps", inputs: cached) }
-        try run.subject.send(.dropCached(kept.map(\.replica)))
+        try run.subject.send(.dropCached(kept.filter(\.isKept).map(\.replica)))
         try run.expect(call, expected, "with inputs that it kept, dropped, and is given again", inputs: kept)
         try run.expect(call, expected, "with inputs that it keeps again", inputs: cached)
         // Dropping what is not there is no error.
@@ -293,14 +327,16 @@ extension Trial {
 
     private static func takesLargeInput(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
         guard var call = options.call else { return options.withoutCall }
-        guard !call.inputs.isEmpty else { return "the call has no inputs" }
-        call.inputs[0] = [UInt8](repeating: 0x20, count: 32 << 20)
+        guard let first = call.inputs.firstIndex(where: { !$0.isDirectory }) else { return "the call has no inputs" }
+        call.inputs[first] = .bytes([UInt8](repeating: 0x20, count: 32 << 20))
         call.varies = true
         let run = try WelcomedSubject(options)
         try expectAnswer(run, call)
         try run.shutDown()
         return nil
     }
+
+    private static let someDirectory = SampleValue.directory(["file": Array("a file\n".utf8), "below/file": Array("another\n".utf8)])
 
     private static func takesDirectory(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
         guard let call = options.call else { return options.withoutCall }
@@ -309,22 +345,68 @@ extension Trial {
         let expected = try run.outputs(try run.run(call), of: call)
         for position in call.constants.count..<call.values.count {
             // What the method makes of it is its own affair; a method of bytes says that it wants a file.
-            let path = try run.subject.makeDirectoryInput(named: "directory\(position)")
-            var inputs = run.inline(call)
+            let path = try run.subject.makeInput(someDirectory)
+            var inputs = try run.inputs(call)
             inputs[position] = SubworkerInput(replica: run.replica(800 + position), sizeBytes: 4096, isDirectory: true, location: .path(path))
             var varied = call
             varied.varies = true
             try expectAnswer(run, varied, inputs: inputs)
-            guard run.subject.isUnchanged(path) else { throw ConformanceFailure("it changed a directory that it was given to read") }
+            guard run.subject.removeInput(path, someDirectory) else { throw ConformanceFailure("it changed a directory that it was given to read") }
         }
         try run.expect(call, expected, "after a directory")
         try run.shutDown()
         return nil
     }
 
+    private static func readsDirectory(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
+        guard let call = options.directoryCall else { return "needs --directory" }
+        guard call.takesDirectory else { return "no input of the call is a directory" }
+        let run = try WelcomedSubject(options)
+        let expected = try run.outputs(try run.run(call), of: call)
+        for _ in 0..<3 {
+            let inputs = try run.inputs(call)
+            try run.expect(call, expected, "with other directories of the same files", inputs: inputs)
+            for (input, value) in zip(inputs, call.values) {
+                guard value.isDirectory, case .path(let path) = input.location else { continue }
+                guard run.subject.removeInput(path, value) else { throw ConformanceFailure("it changed a directory that it was given to read") }
+            }
+        }
+        try run.ping()
+        try run.shutDown()
+        return nil
+    }
+
+    private static func givesDirectory(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
+        guard let call = options.directoryCall else { return "needs --directory" }
+        guard call.givesDirectory else { return "no output of the call is a directory" }
+        let run = try WelcomedSubject(options)
+        let expected = try run.outputs(try run.run(call), of: call)
+        for _ in 0..<3 {
+            // The outputs of both are there at one time, where it may queue calls.
+            let slots: [UInt8] = run.usesPage ? [4, 5] : [4]
+            var calls: [SubworkerCall] = []
+            for slot in slots { calls.append(try run.makeCall(call, slot: slot)) }
+            try run.send(calls)
+            let results = try run.results(of: slots)
+            for slot in slots { try WelcomedSubject.compare(try run.outputs(results[slot]!, of: call), expected, call, "called again") }
+        }
+        try run.shutDown()
+        return nil
+    }
+
+    private static func givesFiles(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
+        guard let call = options.call else { return options.withoutCall }
+        let run = try WelcomedSubject(options, inlineBytesMax: 1)
+        let expected = try run.outputs(try run.run(call), of: call)
+        guard expected.contains(where: { !$0.isDirectory && $0.sizeBytes > 1 }) else { return "its outputs have one byte at most" }
+        try run.expect(call, expected, "with outputs as files")
+        try run.shutDown()
+        return nil
+    }
+
     private static func takesManyInputs(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
         guard var call = options.call else { return options.withoutCall }
-        call.inputs += (0..<1000).map { Array("input \($0)".utf8) }
+        call.inputs += (0..<1000).map { .bytes(Array("input \($0)".utf8)) }
         call.varies = true
         let run = try WelcomedSubject(options)
         try expectAnswer(run, call)
@@ -344,7 +426,8 @@ extension Trial {
 
     private static func asksForMemory(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
         guard let call = options.call else { return options.withoutCall }
-        let run = try WelcomedSubject(options, creditBytes: 1)
+        // Nothing larger goes inline, so that small outputs are files, too.
+        let run = try WelcomedSubject(options, creditBytes: 1, inlineBytesMax: 1)
         let expected = try run.outputs(try run.run(call), of: call)
         guard run.subject.reserveCount > 0 else { return "its outputs are no files, or it never asks" }
         run.subject.refusal = "no room today"
@@ -354,6 +437,19 @@ extension Trial {
         }
         run.subject.refusal = nil
         try run.expect(call, expected, "after it was refused memory")
+        try run.shutDown()
+        return nil
+    }
+
+    private static func obeysGrant(_ options: ConformanceOptions) throws(ConformanceFailure) -> String? {
+        guard let call = options.call else { return options.withoutCall }
+        let run = try WelcomedSubject(options, creditBytes: 1, inlineBytesMax: 1)
+        run.subject.grantsOther = true
+        let expected = try run.outputs(try run.run(call), of: call)
+        guard run.subject.reserveCount > 0 else { return "its outputs are no files, or it never asks" }
+        guard run.subject.elsewhereCount > 0 else { throw ConformanceFailure("it was granted another directory, and made no file there") }
+        run.subject.grantsOther = false
+        try run.expect(call, expected, "with memory granted in the staging directory")
         try run.shutDown()
         return nil
     }

@@ -3,11 +3,16 @@
 #
 #   join      all inputs, one behind the other
 #   large     a megabyte of the first byte of its input
-#   steps     tells its progress twice, also where nobody takes it when SUBJECT_IS_EAGER is set
+#   tree      a copy of a directory
+#   steps     tells its progress twice
 #   fail      an error
 #   endless   runs until it is cancelled
+#
+# SUBJECT_FAULT in the environment is something to do wrong, for tests of `rain subworker check`.
 use strict;
 use warnings;
+
+my $fault = $ENV{SUBJECT_FAULT} // '';
 
 # ---- Reading Cap'n Proto ----
 # A struct is [message, segment, byte where its data begins, bytes of data, pointers]; every access is checked.
@@ -56,6 +61,7 @@ sub follow {
     my ($low, $high) = words_at($message, $segment, $byte);
     return () if $low == 0 && $high == 0;
     if (($low & 3) == 2) {
+        die "it can't read far pointers\n" if $fault eq ($low & 4 ? 'double far' : 'far');
         my ($target, $position) = ($high, 8 * ($low >> 3));
         my ($far_low, $far_high) = words_at($message, $target, $position);
         if ($low & 4) {
@@ -205,6 +211,7 @@ sub input_bytes {
     my ($input) = @_;
     my $location = number($input, 10, 2);
     return bytes($input, 3) if $location == 0;
+    die { message => 'it wants a file and was given a directory' } if number($input, 8, 1) & 1;
     die { message => 'an input that is neither inline nor a path' } if $location != 2;
     open(my $file, '<:raw', text($input, 3)) or die { message => 'the input ' . text($input, 3) . " can't be read: $!" };
     local $/;
@@ -229,13 +236,14 @@ sub reserve {
         push @waiting, @others;
         my $granted = child($root, 0);
         die { message => text($granted, 0) } if number($granted, 4, 2) == 1;
+        return $staging if $fault eq 'granted';
         return text($granted, 0);
     }
 }
 
 sub progress {
     my ($slot, $millionths, $text) = @_;
-    return if !$takes_progress && !$ENV{SUBJECT_IS_EAGER};
+    return if !$takes_progress && $fault ne 'progress';
     my (undef, $pointer) = begin(4);
     my ($progress) = put_structs($pointer, 1, 1, 1);
     put($progress, 'VV', $slot, $millionths);
@@ -248,6 +256,38 @@ sub steps {
     progress($slot, 250_000, 'first step');
     progress($slot, 500_000, 'second step');
     return 'walked';
+}
+
+sub write_file {
+    my ($path, $bytes) = @_;
+    open(my $file, '>:raw', $path) or die { message => "$path can't be made: $!" };
+    print $file $bytes or die { message => "$path can't be written: $!" };
+    close($file) or die { message => "$path can't be written: $!" };
+}
+
+sub copy_directory {
+    my ($from, $to) = @_;
+    mkdir($to) or die { message => "$to can't be made: $!" };
+    opendir(my $entries, $from) or die { message => "$from can't be read: $!" };
+    for my $name (grep { $_ ne '.' && $_ ne '..' } readdir($entries)) {
+        if (-d "$from/$name") { copy_directory("$from/$name", "$to/$name"); next; }
+        open(my $file, '<:raw', "$from/$name") or die { message => "$from/$name can't be read: $!" };
+        local $/;
+        write_file("$to/$name", <$file> // '');
+    }
+}
+
+sub tree {
+    my ($call) = @_;
+    my ($input) = structs($call, 1);
+    die { message => 'its input is no directory' } if !defined($input) || !(number($input, 8, 1) & 1);
+    my $path = "$staging/tree-$$-" . ++$file_count;
+    copy_directory(text($input, 3), $path);
+    if ($fault eq 'input') {
+        chmod(0755, text($input, 3));
+        write_file(text($input, 3) . '/mark', 'I was here');
+    }
+    return { path => $path };
 }
 
 # Runs until a `cancel` names the slot; what else comes waits.
@@ -264,6 +304,7 @@ sub endless {
 my %methods = (
     join => sub { my ($call) = @_; return join('', map { input_bytes($_) } structs($call, 1)); },
     large => sub { my ($call) = @_; my ($input) = structs($call, 1); return substr(input_bytes($input), 0, 1) x (1 << 20); },
+    tree => \&tree,
     steps => sub { my ($call) = @_; return steps(number($call, 0, 4)); },
     fail => sub { die { message => 'it was asked to fail' }; },
     endless => sub { my ($call) = @_; return \endless(number($call, 0, 4)); },
@@ -277,13 +318,18 @@ sub answer {
     my $ended = eval {
         my $method = $methods{ $template->{method} } // die { message => "there is no method '$template->{method}'" };
         $value = $method->($call);
-        die { message => "$template->{method} has one output, not $template->{outputs}" }
-            if !ref($value) && $template->{outputs} != 1;
-        if (!ref($value) && length($value) > $inline_max) {
-            $path = reserve($slot, length($value)) . "/output-$$-" . ++$file_count;
-            open(my $file, '>:raw', $path) or die { message => "$path can't be made: $!" };
-            print $file $value or die { message => "$path can't be written: $!" };
-            close($file) or die { message => "$path can't be written: $!" };
+        return 1 if ref($value) eq 'SCALAR';
+        my @outputs = @{$template->{outputs}};
+        die { message => "$template->{method} has one output, not " . @outputs } if @outputs != 1;
+        if (ref($value) eq 'HASH') {
+            $path = $value->{path};
+            die { message => "$template->{method} gives a directory, not a file" } if !$outputs[0];
+        } else {
+            die { message => "$template->{method} gives a file, not a directory" } if $outputs[0];
+            if (length($value) > $inline_max && $fault ne 'inline') {
+                $path = reserve($slot, length($value)) . "/output-$$-" . ++$file_count;
+                write_file($path, $value);
+            }
         }
         1;
     };
@@ -299,10 +345,11 @@ sub answer {
         put($result + 4, 'v', 1);
         my (undef, $texts) = put_struct($union, 0, 2);
         put_text($texts, $failure);
-    } elsif (ref($value)) {
+    } elsif (ref($value) eq 'SCALAR') {
         put($result + 4, 'v', 2);
     } else {
         my ($output) = put_structs($union, 1, 1, 3);
+        put($output, 'C', 1) if ref($value) && $fault ne 'kind';
         put($output + 2, 'v', defined($path) ? 1 : 0);
         defined($path) ? put_text($output + 8 + 16, $path) : put_bytes($output + 8 + 16, $value);
     }
@@ -340,7 +387,8 @@ sub main {
         } elsif ($kind == 2) {
             for my $template (structs($root, 0)) {
                 my @outputs = structs($template, 4);
-                $templates{ number($template, 0, 4) } = { method => text($template, 0), outputs => scalar(@outputs) };
+                my @are_directories = map { number($_, 0, 1) & 1 } @outputs;
+                $templates{ number($template, 0, 4) } = { method => text($template, 0), outputs => \@are_directories };
             }
         } elsif ($kind == 3) {
             answer($_) for structs($root, 0);
