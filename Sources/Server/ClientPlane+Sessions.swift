@@ -105,7 +105,9 @@ extension ClientPlane {
         var tasks: [TaskInfo] = []
         var objects: [ObjectInfo] = []
         if let selection = wanted.tasks {
-            guard case .taskInfos(let infos) = try await reply(call, { .taskInfo($0, session, selection) }) else { throw Self.mismatch(.done) }
+            guard case .taskInfos(let infos) = try await reply(call, { .taskInfo($0, session, selection, wanted.filter) }) else {
+                throw Self.mismatch(.done)
+            }
             tasks = infos
         }
         if let selection = wanted.objects {

@@ -639,13 +639,14 @@ enum OpenAPI {
                 },
                 "required": ["fraction", "text"]
               },
+              "TaskState": {"type": "string", "enum": ["waiting", "ready", "assigned", "running", "finished", "failed", "cancelled"]},
               "Task": {
                 "type": "object",
                 "properties": {
                   "task": {"type": "integer", "minimum": 0, "maximum": 4294967295},
                   "name": {"type": "string"},
                   "type": {"type": "string"},
-                  "state": {"type": "string", "enum": ["waiting", "ready", "assigned", "running", "finished", "failed", "cancelled"]},
+                  "state": {"$ref": "#/components/schemas/TaskState"},
                   "worker": {"type": "string"},
                   "started": {"type": ["number", "null"], "description": "Seconds since 1970."},
                   "duration_s": {"type": ["number", "null"]},
@@ -727,7 +728,20 @@ enum OpenAPI {
               },
               "InfoRequest": {
                 "type": "object",
-                "properties": {"tasks": {"$ref": "#/components/schemas/Ranges"}, "objects": {"$ref": "#/components/schemas/Ranges"}},
+                "properties": {
+                  "tasks": {"$ref": "#/components/schemas/Ranges"},
+                  "states": {
+                    "type": "array",
+                    "description": "Only tasks in one of these states; of all tasks when `tasks` is left out.",
+                    "items": {"$ref": "#/components/schemas/TaskState"}
+                  },
+                  "consequences": {"type": "boolean", "default": true, "description": "false: without tasks that failed because what they need did."},
+                  "limit": {
+                    "type": "integer", "minimum": 1, "maximum": 1000000,
+                    "description": "So many tasks at most, the first ones; for more, ask from the last one's number on."
+                  },
+                  "objects": {"$ref": "#/components/schemas/Ranges"}
+                },
                 "additionalProperties": false
               },
               "Blob": {

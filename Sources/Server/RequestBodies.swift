@@ -14,6 +14,7 @@ enum RequestBodies {
     }
     struct Info {
         var tasks: TaskSelection?
+        var filter = TaskFilter()
         var objects: ObjectSelection?
     }
 
@@ -141,14 +142,36 @@ enum RequestBodies {
 
     static func info(_ bytes: [UInt8]) throws(HTTPFailure) -> Info {
         var info = Info()
+        var states: [TaskState]?
+        var hasConsequences: Bool?
+        var limit: UInt32?
         try read(bytes) { (cursor, text, key) throws(JSONError) in
             switch key {
             case "tasks": info.tasks = .ranges(try Self.ranges(&cursor, text))
             case "objects": info.objects = ObjectSelection(ranges: try Self.ranges(&cursor, text))
-            default: throw cursor.unknownKey(key, known: "tasks and objects")
+            case "states":
+                states = []
+                try cursor.elements(text) { (cursor, text) throws(JSONError) in states?.append(try Self.taskState(&cursor, text)) }
+            case "consequences": hasConsequences = try cursor.bool(text)
+            case "limit":
+                limit = try cursor.uint32(text)
+                guard (1...1_000_000).contains(limit!) else { throw cursor.error("limit is a number from 1 to 1000000") }
+            default: throw cursor.unknownKey(key, known: "tasks, states, consequences, limit and objects")
             }
         }
+        if let states { info.filter = TaskFilter(states: states) }
+        if let hasConsequences { info.filter.hasConsequences = hasConsequences }
+        if let limit { info.filter.limit = limit }
+        if info.tasks == nil, states != nil || hasConsequences != nil || limit != nil { info.tasks = .all }
         return info
+    }
+
+    private static func taskState(_ cursor: inout JSONCursor, _ text: Span<UInt8>) throws(JSONError) -> TaskState {
+        let name = try cursor.string(text)
+        guard let state = TaskState.allCases.first(where: { $0.name == name }) else {
+            throw cursor.error("a state is one of \(TaskState.allCases.map(\.name).joined(separator: ", "))")
+        }
+        return state
     }
 
     private static func ranges(_ cursor: inout JSONCursor, _ text: Span<UInt8>) throws(JSONError) -> [Range<UInt32>] {

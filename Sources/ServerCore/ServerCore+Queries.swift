@@ -98,20 +98,22 @@ extension ServerCore {
     }
 
     mutating func taskInfo(
-        _ request: RequestID, _ id: SessionID, _ selection: TaskSelection, into effects: inout ContiguousArray<ServerEffect>
+        _ request: RequestID, _ id: SessionID, _ selection: TaskSelection, _ filter: TaskFilter, into effects: inout ContiguousArray<ServerEffect>
     ) {
         guard let slot = findSession(id, for: request, into: &effects),
             let asked = taskRanges(slot, selection, for: request, into: &effects),
             let ranges = checked(asked, below: sessions[slot]!.tasks.count, what: "task", code: .unknownTask, for: request, into: &effects)
         else { return }
         var infos: [TaskInfo] = []
-        infos.reserveCapacity(ranges.reduce(0) { $0 + $1.count })
-        for range in ranges {
-            for task in range {
+        if filter.isOpen { infos.reserveCapacity(ranges.reduce(0) { $0 + $1.count }) }
+        search: for range in ranges {
+            for task in range where filter.takes(sessions[slot]!.tasks.state[Int(task)]) {
+                if !filter.hasConsequences, sessions[slot]!.tasks.errors[task]?.cause == .dependency { continue }
                 var info = sessions[slot]!.info(of: task)
                 let worker = sessions[slot]!.tasks.worker[Int(task)]
                 if worker != TaskTable.noWorker { info.worker = workerIDs[Int(worker)].description }
                 infos.append(info)
+                if infos.count == Int(filter.limit) { break search }
             }
         }
         reply(request, .taskInfos(infos), into: &effects)

@@ -83,7 +83,7 @@ package struct ServerCore: Sendable {
         case .submit(let request, let session, let submit): self.submit(request, session, submit, into: &effects)
         case .wait(let request, let session, let selection): wait(request, session, selection, into: &effects)
         case .locate(let request, let session, let selection): locate(request, session, selection, into: &effects)
-        case .taskInfo(let request, let session, let selection): taskInfo(request, session, selection, into: &effects)
+        case .taskInfo(let request, let session, let selection, let filter): taskInfo(request, session, selection, filter, into: &effects)
         case .objectInfo(let request, let session, let selection): objectInfo(request, session, selection, into: &effects)
         case .setKept(let request, let session, let selection, let isKept):
             setKept(request, session, selection, isKept: isKept, into: &effects)

@@ -142,7 +142,7 @@ package enum ObjectLocation: Equatable, Sendable {
     case cancelled(UInt32)
 }
 
-package enum TaskState: UInt8, Equatable, Sendable {
+package enum TaskState: UInt8, Equatable, CaseIterable, Sendable {
     case waiting = 0, ready, assigned, running, finished, failed, cancelled
     package var name: String {
         switch self {

@@ -12,7 +12,7 @@ package enum ServerEvent: Equatable, Sendable {
     case wait(RequestID, SessionID, TaskSelection)
     /// Answered when all of them exist, or can never exist.
     case locate(RequestID, SessionID, ObjectSelection)
-    case taskInfo(RequestID, SessionID, TaskSelection)
+    case taskInfo(RequestID, SessionID, TaskSelection, TaskFilter = TaskFilter())
     case objectInfo(RequestID, SessionID, ObjectSelection)
     case setKept(RequestID, SessionID, ObjectSelection, isKept: Bool)
     /// Answered when the tasks have their outcomes.
@@ -90,6 +90,24 @@ package enum OnError: UInt8, Equatable, Sendable {
 package enum TaskSelection: Equatable, Sendable {
     case all
     case ranges([Range<UInt32>])
+}
+
+/// Which of the selected tasks are told of: a question about a million has an answer of a few.
+package struct TaskFilter: Equatable, Sendable {
+    /// A bit for each state's number.
+    private var states: UInt8 = .max
+    /// Tasks that failed because what they need did.
+    package var hasConsequences = true
+    /// So many at most, the first of the selection.
+    package var limit: UInt32 = .max
+
+    package init() {}
+    /// - Parameter states: only tasks in one of them.
+    package init(states: [TaskState]) { self.states = states.reduce(0) { $0 | 1 << $1.rawValue } }
+
+    func takes(_ state: TaskState) -> Bool { states >> state.rawValue & 1 == 1 }
+    /// Whether it leaves any out.
+    var isOpen: Bool { self == TaskFilter() }
 }
 
 /// Objects of one session by ranges of indices; the answer has them in the same order.

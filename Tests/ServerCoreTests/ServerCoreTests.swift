@@ -198,6 +198,38 @@ import Testing
     #expect(tasks[2].failure?.error.message.contains("no") == true, "the root cause is named")
 }
 
+@Test func `tasks are told of by their state, consequences apart, and no more than were asked for`() {
+    var harness = CoreHarness()
+    let worker = harness.join(1, cpus: 2)
+    let session = harness.openSession(SessionOptions(onError: .failDescendants, resumeToken: "t"))
+    var build = SubmitBuilder()
+    let template = build.template(kept: true)
+    let first = build.row(template)
+    build.row(template, [first])
+    for _ in 0..<4 { build.row(template) }
+    _ = harness.request { .submit($0, session, build.submit) }
+    let assignments = harness.takeAssignments(worker)
+    harness.say(worker, [.started(assignments[1].attempt)])
+    harness.say(worker, [.failed(assignments[0].attempt, TaskError(.user, "no"))])
+    func told(_ filter: TaskFilter, _ selection: TaskSelection = .all) -> [UInt32]? {
+        let request = harness.request { .taskInfo($0, session, selection, filter) }
+        guard case .taskInfos(let infos)? = harness.replies[request] else { return nil }
+        return infos.map(\.task)
+    }
+    var own = TaskFilter(states: [.failed])
+    own.hasConsequences = false
+    var two = TaskFilter(states: [.assigned, .running, .ready])
+    two.limit = 2
+    #expect(told(TaskFilter()) == [0, 1, 2, 3, 4, 5])
+    #expect(told(TaskFilter(states: [.failed])) == [0, 1])
+    #expect(told(own) == [0])
+    #expect(told(TaskFilter(states: [.running])) == [2])
+    #expect(told(TaskFilter(states: [])) == [])
+    #expect(told(two) == [2, 3])
+    #expect(told(two, .ranges([4..<6, 2..<4])) == [4, 5], "in the order of the question")
+    #expect(told(two, .ranges([0..<7])) == nil, "a filter makes no task of one that isn't there")
+}
+
 @Test func `a task with retries runs again after its own error, and only so often`() {
     var harness = CoreHarness()
     let worker = harness.join(1)

@@ -252,6 +252,21 @@ private func openSession(_ client: TestClient, _ options: String = #"{"detached"
             info.has(#"{"object":0,"label":"greeting","state":"finished","kept":true,"directory":false,"content_type":"text","size":6,"attributes":{}}"#),
             "\(info.text)")
         #expect(client.call("GET", session.path + "/objects/2/content", nil as String?).status == 409)
+        // By state, of all tasks too.
+        for (question, isTold) in [
+            (#"{"states": ["cancelled", "failed"]}"#, true), (#"{"tasks": [[0, 1]], "states": ["failed"]}"#, false), (#"{"states": []}"#, false),
+            (#"{"limit": 1}"#, true), (#"{"consequences": false}"#, true),
+        ] {
+            let answer = client.call("POST", session.path + "/info", question)
+            #expect(answer.status == 200 && answer.has(#""state":"cancelled""#) == isTold, "\(question): \(answer.text)")
+        }
+        for (question, reason) in [
+            (#"{"states": ["lost"]}"#, "a state is one of waiting, ready"), (#"{"states": "failed"}"#, "an array"), (#"{"limit": 0}"#, "from 1 to 1000000"),
+            (#"{"limit": 1000001}"#, "from 1 to 1000000"), (#"{"consequences": 1}"#, "body is wrong"), (#"{"state": ["failed"]}"#, "consequences, limit"),
+        ] {
+            let answer = client.call("POST", session.path + "/info", question)
+            #expect(answer.status == 400 && answer.has(reason), "\(question): \(answer.text)")
+        }
     }
 
     // MARK: Leases

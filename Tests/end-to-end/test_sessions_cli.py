@@ -104,6 +104,14 @@ def test_failures_of_a_session_that_goes_on_are_explained(shared_cluster):
     assert "1 more could not run" in text
     assert "finished" in shared_cluster.rain("explain", number, 2).stdout
     assert json.loads(shared_cluster.rain("explain", number, "0-2", "--json").stdout)["tasks"][0]["state"] == "failed"
+    failed = shared_cluster.rain("explain", number, "--state", "failed").stdout
+    assert failed.count("failed (") == 2 and "broken" in failed and "after" in failed and "there are more" not in failed
+    first = shared_cluster.rain("explain", number, "--state", "failed", "--state", "finished", "--limit", 1).stdout
+    assert first.count("failed (") == 1 and "there are more: ask with a larger --limit" in first
+    assert shared_cluster.rain("explain", number, "--state", "running").stderr == "no task is running\n"
+    told = json.loads(shared_cluster.rain("explain", number, "1-2", "--state", "finished", "--json").stdout)["tasks"]
+    assert [task["task"] for task in told] == [2]
+    assert "waiting" in shared_cluster.rain("explain", number, "--state", "lost").stderr
     shared_cluster.rain("close", number)
 
 

@@ -42,7 +42,11 @@ struct ServerCoreFuzzer {
         case 4: request { .openLease($0, $1.session(), resumeToken: $1.bool() ? "t" : "") }
         case 5: request { .wait($0, $1.session(), $1.bool() ? .all : .ranges($1.ranges())) }
         case 6: request { .locate($0, $1.session(), ObjectSelection(ranges: $1.ranges())) }
-        case 7: request { $1.bool() ? .taskInfo($0, $1.session(), .ranges($1.ranges())) : .objectInfo($0, $1.session(), ObjectSelection(ranges: $1.ranges())) }
+        case 7:
+            request {
+                $1.bool()
+                    ? .taskInfo($0, $1.session(), .ranges($1.ranges()), $1.filter()) : .objectInfo($0, $1.session(), ObjectSelection(ranges: $1.ranges()))
+            }
         case 8: request { .setKept($0, $1.session(), ObjectSelection(ranges: $1.ranges()), isKept: $1.bool()) }
         case 9: request { .cancel($0, $1.session(), $1.bool() ? .all : .ranges($1.ranges())) }
         case 10: request { $1.byte() < 128 ? .closeSession($0, $1.session()) : .sessionStatus($0, $1.session()) }
@@ -227,5 +231,16 @@ extension Decisions {
         case 13: .progress(list { AttemptProgress(attempt: $0.attempt(known), progress: Progress(millionths: $0.uint32(), text: $0.text())) })
         default: .handedOver
         }
+    }
+}
+
+extension Decisions {
+    mutating func filter() -> TaskFilter {
+        guard bool() else { return TaskFilter() }
+        let bits = byte()
+        var filter = TaskFilter(states: TaskState.allCases.filter { bits >> $0.rawValue & 1 == 1 })
+        filter.hasConsequences = bool()
+        filter.limit = uint32()
+        return filter
     }
 }
