@@ -114,6 +114,10 @@ extension Simulation {
     func finishSpill(_ replica: Replica, _ worker: VirtualWorker) throws(Violation) {
         let isBroken = random.chance(plan.stores[worker.index].spillFailurePercent)
         let isDone = !isBroken && worker.store.spill(replica)
+        if !isBroken, worker.store.isDamaged(worker.store.file(of: replica)) {
+            count("files found written to on their way to disk")
+            try tell(.foundDamaged([replica]), worker)
+        }
         count(isDone ? "files spilled" : "files not spilled")
         try tell(.spilled(replica, isDone: isDone), worker)
     }

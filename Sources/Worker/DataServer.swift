@@ -38,20 +38,36 @@ struct LocalHolder: Sendable {
     let secret: DataSecret
     let checksums: ChecksumTable
     let counters: TransferCounters
+    /// Gets what somebody has written to; in any thread.
+    var reportDamage: @Sendable (Replica) -> Void = { _ in }
 
-    /// A replica's file or directory.
+    /// A replica's file or directory. A file is as it was made; `stream` looks at a directory.
     func open(_ replica: Replica) throws(SystemError) -> OpenObject {
-        let file = try store.open(replica)
-        let status = try file.status()
-        return OpenObject(file: file, sizeBytes: status.sizeBytes, isDirectory: status.isDirectory)
+        let found = try store.find(replica)
+        let status = try found.file.status()
+        if found.keepsMarks, !status.isDirectory, store.isWrittenTo(status) { throw damaged(replica) }
+        return OpenObject(sizeBytes: status.sizeBytes, isDirectory: status.isDirectory, keepsMarks: found.keepsMarks, file: found.file)
+    }
+
+    /// - Parameter root: the open directory of a replica.
+    func stream(_ replica: Replica, root: consuming Descriptor, keepsMarks: Bool) throws(SystemError) -> TarStream {
+        if keepsMarks, store.damage(toTree: root.raw) != nil { throw damaged(replica) }
+        return try store.stream(replica, root: root)
+    }
+
+    /// To whoever asks it is not here any more.
+    private func damaged(_ replica: Replica) -> SystemError {
+        reportDamage(replica)
+        return SystemError("give away what a task has written to", code: ENOENT)
     }
 }
 
 struct OpenObject: ~Copyable {
-    let file: Descriptor
     /// Of a file.
     let sizeBytes: UInt64
     let isDirectory: Bool
+    let keepsMarks: Bool
+    let file: Descriptor
 }
 
 final class ObjectRequestHandler: ChannelInboundHandler {
@@ -130,9 +146,9 @@ final class ObjectRequestHandler: ChannelInboundHandler {
 
     private func serve(_ head: HTTPRequestHead, _ request: ObjectRequest, _ context: ChannelHandlerContext) throws(SystemError) {
         let object = try holder.open(request.replica)
-        let (size, isDirectory) = (object.sizeBytes, object.isDirectory)
+        let (size, isDirectory, keepsMarks) = (object.sizeBytes, object.isDirectory, object.keepsMarks)
         let file = object.file
-        if isDirectory { return serveTree(head, request.replica, file, context) }
+        if isDirectory { return serveTree(head, request.replica, file, keepsMarks: keepsMarks, context) }
         var answer = ObjectAnswer(
             replica: request.replica, sizeBytes: size, range: 0..<size, status: .ok,
             headers: HTTPHeaders([
@@ -340,8 +356,10 @@ private struct RowSource: Sendable {
             let object = try holder.open(replica)
             row.isDirectory = object.isDirectory
             var size = object.sizeBytes
+            let keepsMarks = object.keepsMarks
             let file = object.file
-            let stream = row.isDirectory ? try holder.store.stream(replica, root: Descriptor(fcntl(file.raw, F_DUPFD_CLOEXEC, 0))) : nil
+            let stream =
+                row.isDirectory ? try holder.stream(replica, root: Descriptor(fcntl(file.raw, F_DUPFD_CLOEXEC, 0)), keepsMarks: keepsMarks) : nil
             if let stream { size = stream.sizeBytes }
             row.sizeBytes = size
             guard byteCount + size <= ObjectList.answerBytesMax else {

@@ -35,8 +35,10 @@ enum TreeTransfer {
 /// - Parameters:
 ///   - target: an open directory, and a path below it that exists; empty for itself. Its own mode stays.
 ///   - index: counts what is put there, by its paths in `target`.
+///   - isWrittenOut: copies are known to be at their disk when this returns.
 func copyTree(
-    _ root: Int32, into target: Int32, at prefix: [UInt8] = [], by transfer: TreeTransfer, index: inout TarIndex, stop: StopFlag? = nil
+    _ root: Int32, into target: Int32, at prefix: [UInt8] = [], by transfer: TreeTransfer, index: inout TarIndex, isWrittenOut: Bool = false,
+    stop: StopFlag? = nil
 ) throws(TreeError) {
     let start = prefix.isEmpty ? [] : prefix + [UInt8(ascii: "/")]
     func fail(_ call: String, _ item: TreeItem, _ code: Int32) -> TreeError { .system(SystemError(call, item.text, code: code)) }
@@ -55,7 +57,7 @@ func copyTree(
                 guard path.withPath({ path in leads.withPath { symlinkat($0, target, path) } }) == 0 else { throw fail("make link", item, errno) }
                 entry = TarEntry(path: path, kind: .link(target: leads))
             } else if item.status.isRegular {
-                let size = try place(item, at: path, in: target, by: transfer, stop: stop)
+                let size = try place(item, at: path, in: target, by: transfer, isWrittenOut: isWrittenOut, stop: stop)
                 entry = TarEntry(path: path, kind: .file(sizeBytes: size, isExecutable: item.isExecutable))
             } else {
                 throw .notAFile(item.text)
@@ -70,7 +72,9 @@ func copyTree(
 }
 
 /// - Returns: its size.
-private func place(_ item: TreeItem, at path: [UInt8], in target: Int32, by transfer: TreeTransfer, stop: StopFlag?) throws(TreeError) -> UInt64 {
+private func place(
+    _ item: TreeItem, at path: [UInt8], in target: Int32, by transfer: TreeTransfer, isWrittenOut: Bool, stop: StopFlag?
+) throws(TreeError) -> UInt64 {
     if transfer == .link {
         if path.withPath({ path in item.name.withPath { linkat(item.directory, $0, target, path, 0) } }) == 0 { return item.status.sizeBytes }
         guard errno == EXDEV || errno == EMLINK || errno == EPERM else { throw .system(SystemError("link", item.text, code: errno)) }
@@ -83,5 +87,9 @@ private func place(_ item: TreeItem, at path: [UInt8], in target: Int32, by tran
     let copied = rain_copy(source.raw, copy.raw, stop?.word)
     if copied == -Int64(ECANCELED) { throw .stopped }
     guard copied >= 0 else { throw .system(SystemError("copy", item.text, code: Int32(truncatingIfNeeded: 0 &- copied))) }
+    guard isWrittenOut else { return UInt64(copied) }
+    let written = rain_write_out(copy.raw, stop?.word)
+    if written == -ECANCELED { throw .stopped }
+    guard written == 0 else { throw .system(SystemError("copy", item.text, code: 0 &- written)) }
     return UInt64(copied)
 }

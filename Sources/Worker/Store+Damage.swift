@@ -1,12 +1,15 @@
 import CLinux
 import Glibc
+import Synchronization
+import TaskModel
 import WorkerCore
 
 /// Objects that tasks write to, though they were given to be read. An ordinary user has to change a mode for that, root does it by mistake.
 ///
 /// With mounts of its own a worker gives tasks their inputs out of one where nothing can be changed. Without, and for the files of programs,
 /// which are second names in directories where programs work, it looks afterwards: whatever is written to gets a time of last change with
-/// other nanoseconds than `mark`.
+/// other nanoseconds than `mark`. A file that is written to may be one of a directory, too, of which nobody keeps a list: that is looked at
+/// before it is copied, served or given another name, and after each task that has read it.
 extension Store {
     /// Of the time of last change of what is in the store; its seconds are true.
     static let mark = Int32.random(in: 1..<1_000_000_000)
@@ -33,9 +36,44 @@ extension Store {
     /// Whether what is opened by `openForTask`, or named by `path`, can't be changed by anybody.
     var isProtected: Bool { view >= 0 && (disk == nil || diskView >= 0) }
 
-    func markTree(_ root: Int32) {
+    func markTree(_ root: Int32, onDisk: Bool) {
+        guard onDisk ? disk?.keepsMarks ?? keepsMarks : keepsMarks else { return }
         // One that can't be marked is told as changed by the first task that reads it.
         withName { _ = rain_tree_marks(root, Self.mark, true, Self.treeBudget, $0) }
+    }
+
+    /// Whether somebody has written to a file of the store, on a file system that keeps marks.
+    func isWrittenTo(_ status: stat) -> Bool { note(status.st_mtim.tv_nsec != Int(Self.mark)) }
+
+    /// The same of a directory: which of its members shows it.
+    func damage(toTree root: Int32) -> String? {
+        withName { changed in
+            guard note(rain_tree_marks(root, Self.mark, false, Self.treeBudget, changed) != 1) else { return nil }
+            let member = String(cString: changed)
+            return member.isEmpty || member == "." ? "something was added to it or removed" : "'\(member)' in it was changed"
+        }
+    }
+
+    private func note(_ isDamaged: Bool) -> Bool {
+        if isDamaged { hasSeenDamage.store(true, ordering: .relaxed) }
+        return isDamaged
+    }
+
+    /// An object that is about to be copied or to get another name, by which it would look whole.
+    func openWhole(_ replica: Replica) throws(SystemError) -> Descriptor {
+        let found = try find(replica)
+        if found.keepsMarks {
+            let status = try found.file.status()
+            if status.isDirectory ? damage(toTree: found.file.raw) != nil : isWrittenTo(status) {
+                throw SystemError("pass on what a task has written to,", Self.name(replica), code: ESTALE)
+            }
+        }
+        return found.file
+    }
+
+    /// Those of a task's inputs that are not what they were.
+    func damaged(among inputs: [LocalInput]) -> [Replica] {
+        inputs.compactMap { $0.value == .stored && damage(to: $0) != nil ? $0.replica : nil }
     }
 
     /// What shows that somebody has written to a file or directory of the store; `nil` when it is as it was, or gone.
@@ -47,20 +85,14 @@ extension Store {
             guard let disk, fstatat(disk.objects, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
             (directory, isMarked) = (disk.objects, disk.keepsMarks)
         }
-        if status.isDirectory { return isMarked ? damage(toTree: name, in: directory) : nil }
+        if status.isDirectory {
+            guard isMarked, let root = try? Descriptor.open(name, in: directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW) else { return nil }
+            return damage(toTree: root.raw)
+        }
         // Whoever runs it may set its mode for that; but nobody is to write to it the next time.
         if status.st_mode & 0o222 != 0 { _ = fchmodat(directory, name, status.st_mode & 0o555, 0) }
-        if status.sizeBytes != input.sizeBytes { return "its size is \(status.sizeBytes) bytes now and was \(input.sizeBytes)" }
-        return isMarked && status.st_mtim.tv_nsec != Int(Self.mark) ? "its time of last change is another" : nil
-    }
-
-    private func damage(toTree name: String, in directory: Int32) -> String? {
-        guard let root = try? Descriptor.open(name, in: directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW) else { return nil }
-        return withName { changed in
-            guard rain_tree_marks(root.raw, Self.mark, false, Self.treeBudget, changed) != 1 else { return nil }
-            let member = String(cString: changed)
-            return member.isEmpty || member == "." ? "something was added to it or removed" : "'\(member)' in it was changed"
-        }
+        if note(status.sizeBytes != input.sizeBytes) { return "its size is \(status.sizeBytes) bytes now and was \(input.sizeBytes)" }
+        return isMarked && isWrittenTo(status) ? "its time of last change is another" : nil
     }
 
     private func withName<Result>(_ body: (UnsafeMutablePointer<CChar>) -> Result) -> Result {

@@ -48,7 +48,7 @@ extension Store {
         tree.isKept = true
         // Only now: a directory that can't be written can't be moved either.
         _ = fchmod(tree.root.raw, 0o555)
-        if !isProtected { markTree(tree.root.raw) }
+        markTree(tree.root.raw, onDisk: tree.isOnDisk)
     }
 
     /// A copy of an open directory as an object.
@@ -194,7 +194,7 @@ extension Store {
     /// Another tree with the same files.
     func aliasTree(from: Replica, to: Replica) throws(TreeError) {
         do throws(SystemError) {
-            let source = try open(from)
+            let source = try openWhole(from)
             let onDisk = isOnDisk(from)
             do throws(TreeError) { _ = try copyIn(tree: source.raw, as: to, onDisk: onDisk, by: .link) } catch { throw error.systemError }
         } catch { throw .system(error) }
@@ -210,23 +210,23 @@ extension Store {
     }
 
     /// As `spill`, for a directory.
-    func spillTree(_ replica: Replica, _ source: Int32, to disk: StoreDisk) throws(TreeError) {
+    func spillTree(_ replica: Replica, _ source: Int32, to disk: StoreDisk, stop: StopFlag?) throws(TreeError) -> Bool {
         let tree = try makeTree(sizeBytes: 0, onDisk: true)
         var index = TarIndex()
-        try copyTree(source, into: tree.root.raw, by: .copy, index: &index)
         // What the disk could not take must be known while it is still in memory.
-        let result = rain_sync_file_system(tree.root.raw)
-        guard result == 0 else { throw .system(SystemError("spill", Self.name(replica), code: 0 &- result)) }
+        try copyTree(source, into: tree.root.raw, by: .copy, index: &index, isWrittenOut: true, stop: stop)
+        if keepsMarks, damage(toTree: source) != nil { return false }
         try moveIn(tree, as: replica)
         // Its name in memory goes last. When it has gone by then, the object was dropped.
         let (name, trashed) = (Self.name(replica), trashName())
         _ = fchmodat(objects, name, 0o700, 0)
         guard renameat(objects, name, trash, trashed) == 0 else {
             _ = removeTree(replica, from: disk.objects, to: disk.trash)
-            return
+            return true
         }
         // At once: this is about room.
         _ = rain_remove_tree(trash, trashed)
+        return true
     }
 }
 

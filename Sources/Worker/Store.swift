@@ -31,6 +31,8 @@ final class Store: Sendable {
     /// The same of `disk`.
     let diskView: Int32
     let keepsMarks: Bool
+    /// Somebody has written to an object here: before that nobody looks for what it could have spoilt besides.
+    let hasSeenDamage = Atomic<Bool>(false)
     private let owner: Int32
     private let fileCount = Atomic<UInt64>(0)
 
@@ -178,12 +180,23 @@ final class Store: Sendable {
 
     /// Read-only.
     func open(_ replica: Replica) throws(SystemError) -> Descriptor {
+        let found = try find(replica)
+        return found.file
+    }
+
+    /// An object's file or directory, open for reading, where it lies.
+    struct Found: ~Copyable {
+        let file: Descriptor
+        let keepsMarks: Bool
+    }
+
+    func find(_ replica: Replica) throws(SystemError) -> Found {
         let name = Self.name(replica)
         do throws(SystemError) {
-            return try Descriptor.open(name, in: objects, O_RDONLY | O_NOFOLLOW)
+            return Found(file: try Descriptor.open(name, in: objects, O_RDONLY | O_NOFOLLOW), keepsMarks: keepsMarks)
         } catch {
             guard error.code == ENOENT, let disk else { throw error }
-            return try Descriptor.open(name, in: disk.objects, O_RDONLY | O_NOFOLLOW)
+            return Found(file: try Descriptor.open(name, in: disk.objects, O_RDONLY | O_NOFOLLOW), keepsMarks: disk.keepsMarks)
         }
     }
 

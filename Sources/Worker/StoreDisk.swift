@@ -35,30 +35,32 @@ extension Store {
     ///
     /// It is on disk before its name in memory goes, so that it can always be opened. When that name is gone by then, the object was
     /// dropped meanwhile, and the copy goes too.
-    func spill(_ replica: Replica) throws(SystemError) {
+    ///
+    /// - Returns: `false` when a task has written to it: it stays where that is seen, for the copy would look whole.
+    @discardableResult
+    func spill(_ replica: Replica, stop: StopFlag? = nil) throws(SystemError) -> Bool {
         guard let disk else { throw SystemError("spill to disk", code: ENOSPC) }
         let name = Self.name(replica)
         let source: Descriptor
         do throws(SystemError) {
             source = try Descriptor.open(name, in: objects, O_RDONLY | O_NOFOLLOW)
         } catch {
-            if error.code == ENOENT { return }  // It lies on disk, or nowhere.
+            if error.code == ENOENT { return true }  // It lies on disk, or nowhere.
             throw error
         }
         if try source.status().isDirectory {
-            do throws(TreeError) { return try spillTree(replica, source.raw, to: disk) } catch { throw error.systemError }
+            do throws(TreeError) { return try spillTree(replica, source.raw, to: disk, stop: stop) } catch { throw error.systemError }
         }
         // Its room first: a disk that is full says so before anything is written.
         var copy = try makeFile(onDisk: disk, sizeBytes: try source.status().sizeBytes)
-        let result = rain_copy(source.raw, copy.descriptor.raw, nil)
+        let result = rain_copy(source.raw, copy.descriptor.raw, stop?.word)
         guard result >= 0 else { throw SystemError("spill", name, code: Int32(truncatingIfNeeded: 0 &- result)) }
         // What the disk could not take must be known while it is still in memory.
-        guard fdatasync(copy.descriptor.raw) == 0 else { throw SystemError("spill", name, code: errno) }
-        // The copy will look whole: what a task wrote to stays where that is seen.
-        if keepsMarks, try source.status().st_mtim.tv_nsec != Int(Self.mark) { throw Self.writtenTo(name) }
+        let written = rain_write_out(copy.descriptor.raw, stop?.word)
+        guard written == 0 else { throw SystemError("spill", name, code: 0 &- written) }
+        if keepsMarks, isWrittenTo(try source.status()) { return false }
         try moveIn(&copy, as: replica)
         if unlinkat(objects, name, 0) != 0 { _ = unlinkat(disk.objects, name, 0) }
+        return true
     }
-
-    static func writtenTo(_ name: String) -> SystemError { SystemError("spill what a task has written to,", name, code: EPERM) }
 }

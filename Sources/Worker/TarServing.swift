@@ -21,19 +21,21 @@ extension ObjectRequestHandler {
     }
 
     /// Walks through the tree on another thread, and reads all of it there when its checksum must come first.
-    func serveTree(_ head: HTTPRequestHead, _ replica: Replica, _ root: consuming Descriptor, _ context: ChannelHandlerContext) {
+    func serveTree(_ head: HTTPRequestHead, _ replica: Replica, _ root: consuming Descriptor, keepsMarks: Bool, _ context: ChannelHandlerContext) {
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         let (holder, number) = (holder, root.take())
         let asked = Asked(head)
         NIOThreadPool.singleton.runIfActive(eventLoop: context.eventLoop) { () -> TreeAnswer? in
-            let stream = try holder.store.stream(replica, root: Descriptor(number))
+            let stream = try holder.stream(replica, root: Descriptor(number), keepsMarks: keepsMarks)
             return try Self.answer(replica, stream, asked, holder.checksums)
         }.whenComplete { result in
             let (handler, context) = bound.value
             switch result {
             case .success(let answer?): handler.begin(head, replica, answer, context)
             case .success(nil): handler.refuse(head, .rangeNotSatisfiable, "the range lies outside of the directory's stream", context)
-            case .failure(let error): handler.refuse(head, .internalServerError, "object \(replica.object) can't be read: \(error)", context)
+            case .failure(let error):
+                let isGone = (error as? SystemError)?.code == ENOENT
+                handler.refuse(head, isGone ? .notFound : .internalServerError, "object \(replica.object) can't be read: \(error)", context)
             }
         }
     }

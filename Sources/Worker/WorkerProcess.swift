@@ -83,7 +83,9 @@ private enum WorkerProcess {
         let secret = DataSecret()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
         let address = options.dataAddress
-        let holder = LocalHolder(store: store, secret: secret, checksums: ChecksumTable(), counters: TransferCounters())
+        let holder = LocalHolder(store: store, secret: secret, checksums: ChecksumTable(), counters: TransferCounters()) { [mailbox] replica in
+            mailbox.post(.event(.foundDamaged([replica])))
+        }
         let data: DataServer
         do {
             data = try DataServer(host: address, holder: holder, group: group)

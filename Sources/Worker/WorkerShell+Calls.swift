@@ -37,6 +37,7 @@ extension WorkerShell {
             do throws(TaskError) {
                 var inputs: [SubworkerInput] = []
                 inputs.reserveCapacity(job.inputs.count)
+                try checkDirectories(job.inputs)
                 for input in job.inputs { inputs.append(try place(input, for: subworker, descriptors: &descriptors)) }
                 let (number, isNew) = subworker.number(of: job.template)
                 if isNew { templates.append(Self.template(entry.template, number)) }

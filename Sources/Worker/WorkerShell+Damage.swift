@@ -1,3 +1,4 @@
+import Synchronization
 import TaskModel
 import WorkerCore
 
@@ -10,6 +11,8 @@ extension WorkerShell {
     struct ExposedInput {
         let position: Int
         let input: LocalInput
+        /// A directory that the task could not change by this way, but others may have: by a file that is another object, too.
+        var isRead = false
     }
 
     func exposedInputs(of program: RunningProgram) -> [ExposedInput] {
@@ -18,17 +21,28 @@ extension WorkerShell {
             guard input.value == .stored else { return nil }
             // A file in its directory is one of the store's; all else it has from where nothing can be changed, if there is such a place.
             let isLinked = layout.inputPaths[position] != nil && !layout.inputIsWritable[position]
-            guard store.isProtected ? isLinked && !input.isDirectory : isLinked || program.plan.stdin == position else { return nil }
-            return ExposedInput(position: position, input: input)
+            let isRead = input.isDirectory && (store.isProtected || !isLinked)
+            guard isRead || isLinked || !store.isProtected && program.plan.stdin == position else { return nil }
+            return ExposedInput(position: position, input: input, isRead: isRead)
         }
+    }
+
+    /// Where somebody has written to an object of this store, directories are looked at before a task begins, too: it is not to be charged with
+    /// what another did to a file of theirs under another name.
+    func checkDirectories(_ inputs: [LocalInput]) throws(TaskError) {
+        guard store.hasSeenDamage.load(ordering: .relaxed) else { return }
+        let damaged = store.damaged(among: inputs.filter(\.isDirectory))
+        guard let first = damaged.first else { return }
+        events.append(.foundDamaged(damaged))
+        throw TaskError(.setup, "a task has written to a file of object \(first.object), which is an input")
     }
 
     /// Inputs that come in the message are the task's own.
     func exposedInputs(of job: JobRequest, inlineBytesMax: UInt64) -> [ExposedInput] {
-        if store.isProtected { return [] }
+        if store.isProtected, !job.inputs.contains(where: \.isDirectory) { return [] }
         return job.inputs.enumerated().compactMap { position, input in
-            guard input.value == .stored, input.isDirectory || input.sizeBytes > inlineBytesMax else { return nil }
-            return ExposedInput(position: position, input: input)
+            guard input.value == .stored, input.isDirectory || !store.isProtected && input.sizeBytes > inlineBytesMax else { return nil }
+            return ExposedInput(position: position, input: input, isRead: store.isProtected)
         }
     }
 
@@ -39,7 +53,11 @@ extension WorkerShell {
         if exposed.isEmpty { return nil }
         var damaged: [Replica] = []
         var texts: [String] = []
-        for input in exposed {
+        if store.hasSeenDamage.load(ordering: .relaxed) {
+            let found = store.damaged(among: exposed.compactMap { $0.isRead ? $0.input : nil })
+            if !found.isEmpty { events.append(.foundDamaged(found)) }
+        }
+        for input in exposed where !input.isRead {
             guard !damaged.contains(input.input.replica), let text = store.damage(to: input.input) else { continue }
             damaged.append(input.input.replica)
             texts.append("its \(template.map { inputName(input.position, $0) } ?? "input \(input.position)") (\(text))")

@@ -10,7 +10,7 @@ extension WorkerShell {
     func makeDirectory(_ token: JobToken, _ request: JobRequest) throws(TaskError) {
         let paths = try paths(request)
         let replica = output(request, 0)
-        runBlocking(token) { [store] flag throws(TaskError) in
+        runBlocking(token, reading: request.inputs) { [store] flag throws(TaskError) in
             do throws(TreeError) {
                 let size = request.inputs.reduce(UInt64(0)) { $0 &+ $1.sizeBytes }
                 let tree = try store.makeTree(sizeBytes: request.isOnDisk ? size : 0, onDisk: request.isOnDisk)
@@ -79,7 +79,7 @@ extension WorkerShell {
                     : "\(type): the path '\(path)' means a file, but the output is declared as a directory: end the path with '/'")
         }
         let (input, replica) = (request.inputs[0], output(request, 0))
-        runBlocking(token) { [store, path] flag throws(TaskError) in
+        runBlocking(token, reading: request.inputs) { [store, path] flag throws(TaskError) in
             let what = "\(type) of '\(path)'"
             do throws(TreeError) {
                 let root = try store.openInput(input)
@@ -138,7 +138,7 @@ extension WorkerShell {
     /// `builtin/store` of a directory: it appears as a whole, with its files durable, or not at all. What has the path already stays.
     func storeDirectory(_ token: JobToken, _ request: JobRequest, to path: String, temporary: String) {
         let input = request.inputs[0]
-        runBlocking(token) { [store, hostName] flag throws(TaskError) in
+        runBlocking(token, reading: request.inputs) { [store, hostName] flag throws(TaskError) in
             do throws(TreeError) {
                 let source = try store.openInput(input)
                 var status = stat()
@@ -194,7 +194,7 @@ extension Store {
 
     /// An input directory, open.
     fileprivate func openInput(_ input: LocalInput) throws(TreeError) -> Descriptor {
-        do throws(SystemError) { return try open(input.replica) } catch { throw .system(error) }
+        do throws(SystemError) { return try openWhole(input.replica) } catch { throw .system(error) }
     }
 
     /// Puts an input into a tree that is being made; files and directories of the store get a second name.
@@ -204,7 +204,7 @@ extension Store {
             if case .inline(let bytes) = input.value {
                 return try Descriptor.open(path, in: root, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o444).writeAll(bytes)
             }
-            let source = try open(input.replica)
+            let source = try openWhole(input.replica)
             guard input.isDirectory else {
                 if rain_link_unnamed(source.raw, root, path) == 0 { return }
                 let copy = try Descriptor.open(path, in: root, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o444)

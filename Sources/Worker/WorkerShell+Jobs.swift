@@ -156,18 +156,24 @@ extension WorkerShell {
     // MARK: Jobs that copy
 
     /// Runs `work` on a thread of the pool.
-    func runBlocking(_ token: JobToken, _ work: @escaping @Sendable (StopFlag) throws(TaskError) -> [LocalOutput]) {
+    ///
+    /// - Parameter inputs: what it reads. Where somebody has written to one of them its end does not count.
+    func runBlocking(_ token: JobToken, reading inputs: [LocalInput] = [], _ work: @escaping @Sendable (StopFlag) throws(TaskError) -> [LocalOutput]) {
         let flag = StopFlag()
         jobs[token] = .blocking(flag)
-        pool.run { [mailbox] in
+        pool.run { [store, mailbox] in
             let started = monotonicNanoseconds()
+            let result: JobResult
             do throws(TaskError) {
                 guard !flag.isSet else { return mailbox.post(.event(.jobEnded(token, .cancelled))) }
                 let outputs = try work(flag)
-                mailbox.post(.event(.jobEnded(token, .finished(outputs, durationNanoseconds: monotonicNanoseconds() - started, debug: ""))))
+                result = .finished(outputs, durationNanoseconds: monotonicNanoseconds() - started, debug: "")
             } catch {
-                mailbox.post(.event(.jobEnded(token, flag.isSet ? .cancelled : .failed(error))))
+                result = flag.isSet ? .cancelled : .failed(error)
             }
+            let damaged = store.damaged(among: inputs)
+            if !damaged.isEmpty { mailbox.post(.event(.foundDamaged(damaged))) }
+            mailbox.post(.event(.jobEnded(token, result)))
         }
     }
 
@@ -181,7 +187,7 @@ extension WorkerShell {
                 return endJob(token, .finished([LocalOutput(value: .inline(bytes))], durationNanoseconds: 0, debug: ""))
             }
         }
-        runBlocking(token) { [store] flag throws(TaskError) in
+        runBlocking(token, reading: request.inputs) { [store] flag throws(TaskError) in
             do throws(SystemError) {
                 var file = try store.makeFile(sizeBytes: request.inputs.reduce(0) { $0 &+ $1.sizeBytes }, onDisk: request.isOnDisk)
                 var size: UInt64 = 0
@@ -235,7 +241,7 @@ extension WorkerShell {
         let input = request.inputs[0]
         let temporary = "\(path).rain-\(request.attempt.task.session)-\(request.attempt.task.index)-\(getpid())"
         if input.isDirectory { return storeDirectory(token, request, to: path, temporary: temporary) }
-        runBlocking(token) { [store, hostName] flag throws(TaskError) in
+        runBlocking(token, reading: request.inputs) { [store, hostName] flag throws(TaskError) in
             do throws(SystemError) {
                 var status = stat()
                 if stat(path, &status) == 0, status.isDirectory { throw SystemError("", code: EISDIR) }

@@ -45,6 +45,7 @@ extension WorkerShell {
         let layout = try ProgramLayout(
             plan, template: entry.template, inputCount: request.inputs.count, arguments: try extraArguments(request, plan))
         try checkKinds(request, plan, entry.template)
+        try checkDirectories(request.inputs)
         let copiedBytes = request.inputs.indices.reduce(UInt64(0)) { sum, position in
             layout.inputIsWritable[position] && layout.inputPaths[position] != nil ? sum &+ request.inputs[position].sizeBytes : sum
         }

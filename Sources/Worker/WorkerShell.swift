@@ -17,6 +17,8 @@ final class WorkerShell {
     let pool: BlockingPool
     /// One thread: programs that wait for their directory don't wait behind a disk.
     let spillPool = BlockingPool(threadCount: 1)
+    /// Long copies to disk end early: nobody wants them any more.
+    private let isEnding = StopFlag()
     let fetcher: Fetcher
     let epoll: Int32
     let nullDevice: Int32
@@ -116,12 +118,13 @@ final class WorkerShell {
             }
         case .write(let token, let files): write(token, files)
         case .spill(let replica):
-            spillPool.run { [store, mailbox] in
+            spillPool.run { [store, mailbox, isEnding] in
                 do throws(SystemError) {
-                    try store.spill(replica)
-                    mailbox.post(.event(.spilled(replica, isDone: true)))
+                    let isDone = try store.spill(replica, stop: isEnding)
+                    if !isDone { mailbox.post(.event(.foundDamaged([replica]))) }
+                    mailbox.post(.event(.spilled(replica, isDone: isDone)))
                 } catch {
-                    writeNote("object \(replica.object) can't be moved from memory to disk: \(error)")
+                    if !isEnding.isSet { writeNote("object \(replica.object) can't be moved from memory to disk: \(error)") }
                     mailbox.post(.event(.spilled(replica, isDone: false)))
                 }
             }
@@ -137,7 +140,9 @@ final class WorkerShell {
         pool.run { [store, mailbox] in
             var failure: TaskError?
             do throws(TreeError) { try store.aliasTree(from: from, to: to) } catch {
-                failure = store.taskError(error.systemError, doing: "object \(to.object) could not be made")
+                let error = error.systemError
+                if error.code == ESTALE { mailbox.post(.event(.foundDamaged([from]))) }
+                failure = store.taskError(error, doing: "object \(to.object) could not be made")
             }
             mailbox.post(.event(.aliased(token, failure)))
         }
@@ -246,6 +251,7 @@ final class WorkerShell {
                 while waitpid(pid, nil, 0) < 0 && errno == EINTR {}
             }
         }
+        isEnding.set()
         pool.close()
         spillPool.close()
     }

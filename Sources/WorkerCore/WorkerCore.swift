@@ -139,6 +139,8 @@ package struct WorkerCore: Sendable {
             // Told after the end of who did it, so that this is the end that counts.
             damagedReplicas += replicas
             return
+        case .foundDamaged(let replicas):
+            damagedReplicas += replicas
         case .spilled(let replica, let isDone):
             spilled(replica, isDone: isDone)
         case .tick:

@@ -38,6 +38,8 @@ package enum WorkerEvent: Equatable, Sendable {
 
     /// What ends with the next event has written to these files of the store, which it was to read only: they are not the objects any more.
     case damaged([Replica])
+    /// The same when nobody knows who wrote to them.
+    case foundDamaged([Replica])
 
     /// Exactly one for each `spill`; `false` when the file had to stay in memory.
     case spilled(Replica, isDone: Bool)

@@ -37,6 +37,29 @@ import WorkerCore
         #expect(try harness.send(.drop([Make.replica(1)])).effects == [.remove([Make.replica(1)])])
     }
 
+    @Test func `a file that is found written to goes at once, and whoever runs with it is not charged`() throws {
+        var (harness, jobs) = try opened(rerun: .never)
+        let found = try harness.handle(.foundDamaged([Make.replica(1)]))
+        #expect(found.effects == [.remove([Make.replica(1)])])
+        #expect(found.messages.contains(.missing(Make.replica(1))) && found.failure?.cause == .setup, "who waits is given back")
+        #expect(try harness.handle(.jobEnded(jobs[0], .failed(Self.wrote))).failure?.cause == .setup)
+        #expect(try harness.handle(.jobEnded(jobs[1], .finished([], durationNanoseconds: 1, debug: ""))).failure?.cause == .preempted)
+        #expect(try harness.handle(.foundDamaged([Make.replica(1)])) == Harness.Round(), "it is gone")
+    }
+
+    @Test func `one that is found written to on its way to disk is no longer there`() throws {
+        var harness = try Harness()
+        harness.setStoreMemoryBytes(1000)
+        try harness.send(.session(Make.session, subworkers: []), Make.define(0, "builtin/run"), Make.define(1, "count/x"))
+        try harness.register(1)
+        let fetch = try harness.send(Make.assign(0, inputs: [input]))
+        let job = try harness.handle(.fetched(fetch.fetches[0], .stored(sizeBytes: 900))).jobs[0]
+        try harness.handle(.jobEnded(job, .finished([], durationNanoseconds: 1, debug: "")))
+        #expect(try harness.tick(afterMilliseconds: 200).effects == [.spill(Make.replica(1))])
+        #expect(try harness.handle(.foundDamaged([Make.replica(1)])).effects == [.remove([Make.replica(1)])])
+        #expect(try harness.handle(.spilled(Make.replica(1), isDone: false)) == Harness.Round())
+    }
+
     @Test func `the server knows which tasks must not begin again before it hears of the file`() throws {
         var harness = try Harness()
         try harness.send(.session(Make.session, subworkers: []), Make.define(0, "builtin/run"), Make.define(1, "count/x", rerun: .never))

@@ -397,6 +397,12 @@ struct RandomShell {
             count("small outputs that became files", replicas.count)
             try handle(.written(token, .stored(isOnDisk: replicas.map { _ in random.chance(20) })))
         case .spill(let replica):
+            if !isCalm, random.chance(5), files.contains(replica) {
+                damaged.insert(replica)
+                count("files found written to")
+                try handle(.foundDamaged([replica]))
+                return try handle(.spilled(replica, isDone: false))
+            }
             try handle(.spilled(replica, isDone: isCalm || !random.chance(20)))
         }
     }

@@ -16,6 +16,8 @@ import WorkerCore
     }
     private func damaged(_ harness: Harness) throws -> [Replica] { try harness.wait { if case .damaged(let replicas) = $0 { replicas } else { nil } } }
 
+    private func found(_ harness: Harness) throws -> [Replica] { try harness.wait { if case .foundDamaged(let replicas) = $0 { replicas } else { nil } } }
+
     private func tree(_ harness: Harness) throws -> LocalInput {
         let source = harness.directory + "/source-\(harness.shell.store.newName())"
         try makeDirectories(source + "/sub")
@@ -106,16 +108,75 @@ import WorkerCore
 
     @Test func `what a task wrote to is not copied to disk, where it would look whole`() throws {
         let harness = try Harness(memoryBytes: 64 << 20)
-        let file = try harness.storedInput("twelve bytes")
+        let (file, directory) = (try harness.storedInput("twelve bytes"), try tree(harness))
         let path = harness.store.path + "/objects/"
-        try #require(
-            system("cd \(path); chmod u+w \(Store.name(file.replica)); printf TWELVE | dd of=\(Store.name(file.replica)) conv=notrunc 2> /dev/null") == 0)
-        for input in [file] {
-            let error = #expect(throws: SystemError.self) { try harness.store.spill(input.replica) }
-            #expect(error?.description.contains("a task has written to") == true)
+        for name in [Store.name(file.replica), Store.name(directory.replica) + "/sub/b"] {
+            try #require(system("cd \(path); chmod u+w \(name); printf FOUR | dd of=\(name) conv=notrunc 2> /dev/null") == 0)
+        }
+        for input in [file, directory] {
+            harness.shell.perform(.spill(input.replica))
+            // It is told first, so that nobody tries once more.
+            let event = try harness.wait { event -> WorkerEvent? in
+                switch event {
+                case .foundDamaged, .spilled: event
+                default: nil
+                }
+            }
+            #expect(event == .foundDamaged([input.replica]))
+            #expect(try harness.wait { if case .spilled(input.replica, let isDone) = $0 { isDone } else { nil } } == false)
             #expect(harness.store.damage(to: input) != nil && access(path + Store.name(input.replica), F_OK) == 0)
             #expect(access(harness.directory + "/disk/objects/" + Store.name(input.replica), F_OK) != 0)
         }
+    }
+
+    @Test func `a directory that a task made and nobody wrote to goes to disk`() throws {
+        let harness = try Harness(memoryBytes: 64 << 20)
+        let staged = harness.store.path + "/staging/made"
+        try makeDirectories(staged + "/deep")
+        for number in 0..<300 { try write("\(number)", to: "\(staged)/deep/\(number)") }
+        let replica = try harness.input("").replica
+        _ = try harness.store.acceptTree("made", in: harness.store.staging, as: replica)
+        #expect(try harness.store.spill(replica))
+        #expect(harness.store.path(replica).hasPrefix(harness.directory + "/disk/") && names(in: harness.store.path(replica) + "/deep").count == 300)
+    }
+
+    @Test func `a file of a directory that was written to under its other name spoils the directory, too`() throws {
+        let harness = try Harness()
+        let long = String(repeating: "long ", count: 4000)
+        let source = harness.directory + "/source"
+        try makeDirectories(source)
+        try write(long, to: source + "/file")
+        var directory = try harness.input("")
+        let root = try Descriptor.open(source, O_RDONLY | O_DIRECTORY)
+        guard case .stored(let size, _) = try harness.store.copyIn(tree: root.raw, as: directory.replica) else { throw Harness.Unexpected() }
+        (directory.sizeBytes, directory.isDirectory, directory.value) = (size, true, .stored)
+        let slice = harness.define("builtin/slice_directory", outputs: ["out"])
+        let sliced = harness.request(slice, arguments: #"{"path": "file"}"#, inputs: [directory])
+        _ = try harness.outputs(of: sliced)
+        let file = LocalInput(replica: harness.shell.output(sliced, 0), sizeBytes: UInt64(long.utf8.count), value: .stored)
+        let error = try harness.failure(of: harness.request(program(harness, "chmod u+w in; echo more | dd of=in conv=notrunc 2> /dev/null"), inputs: [file]))
+        #expect(error.cause == .contract)
+        #expect(try damaged(harness) == [file.replica])
+        // Whoever would read it from now on, copy it or take it apart finds out, and is not charged.
+        for request in [
+            harness.request(program(harness, "ls in"), inputs: [directory]),
+            harness.request(slice, arguments: #"{"path": "file"}"#, inputs: [directory]),
+            harness.request(
+                harness.define("builtin/make_directory", outputs: ["out"], directories: ["out"]), arguments: #"{"paths": ["x"]}"#, inputs: [directory]),
+            harness.request(harness.define("builtin/store"), arguments: #"{"path": "\#(harness.directory)/elsewhere"}"#, inputs: [directory]),
+        ] {
+            let result = try harness.run(request)
+            guard case .failed = result else {
+                Issue.record("\(result)")
+                continue
+            }
+            #expect(try found(harness) == [directory.replica], "so that its failure does not count")
+            #expect(harness.store.damage(to: directory) != nil, "no mark was set anew")
+        }
+        let other = Replica(object: ObjectID(session: Harness.session, index: 7), generation: .uploaded)
+        harness.shell.perform(.alias(AliasToken(1), from: directory.replica, to: other))
+        #expect(try harness.wait { if case .aliased(_, let error) = $0 { error } else { nil } } != nil)
+        #expect(try found(harness) == [directory.replica])
     }
 
     @Test(arguments: [

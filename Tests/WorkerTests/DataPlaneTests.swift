@@ -135,8 +135,7 @@ import WorkerCore
             let file = try Descriptor.open(name, O_RDWR | O_CREAT, mode: 0o444)
             #expect(ftruncate(file.raw, off_t(size)) == 0 && pwrite(file.raw, "end", 3, off_t(size) - 3) == 3)
         }
-        try planes.holder.write(bytes(5000), as: replica(2))  // Makes the session's directory.
-        #expect(rename(name, planes.holder.path(replica(2))) == 0)
+        try planes.holder.moveIn("large", from: planes.holder.staging, as: replica(2), onDisk: false)
         let answer = try get(planes.server.port, signed(replica(2)), headers: "range: bytes=\(size - 5)-\r\n")
         #expect(answer.status == 206 && answer.body == [0, 0] + Array("end".utf8))
         #expect(answer.head.contains("content-range: bytes \(size - 5)-\(size - 1)/\(size)"))

@@ -217,7 +217,7 @@ private let oddTree = """
             _ = try store.copyIn(tree: source.raw, as: tree(1))
             let here = try store.open(tree(1))
             _ = store.remove(tree(1))
-            try store.spillTree(tree(1), here.raw, to: store.disk!)
+            #expect(try store.spillTree(tree(1), here.raw, to: store.disk!, stop: nil))
             #expect(!store.isTree(tree(1)))
         }
     }

@@ -120,6 +120,25 @@ import WorkerCore
         return try? partial.finish(said: Checksum.of(bytes)).get().result
     }
 
+    @Test func `what somebody has written to is not given away`() throws {
+        let planes = try Planes()
+        let bytes = try make(planes, 1, "mkdir a && head -c 100000 /dev/urandom >a/f")
+        let large = [UInt8](repeating: 7, count: 300_000)
+        try planes.holder.write(large, as: replica(2))
+        try planes.holder.write(Array(large.prefix(5000)), as: replica(3))
+        for path in ["\(planes.holder.path(replica(1)))/a/f", planes.holder.path(replica(2)), planes.holder.path(replica(3))] {
+            try runShell("chmod u+w \(path) && printf more | dd of=\(path) conv=notrunc", in: planes.directory)
+        }
+        for (index, size) in [(UInt32(1), bytes.count), (2, 300_000), (3, 5000)] {
+            let result = index == 1 ? try fetch(planes, index, sizeBytes: size) : try planes.fetch(replica(index), sizeBytes: size)
+            guard case .failed = result else {
+                Issue.record("\(result)")
+                continue
+            }
+            #expect(try planes.harness.wait { if case .foundDamaged(let replicas) = $0 { replicas } else { nil } } == [replica(index)])
+        }
+    }
+
     @Test func `bytes that are no directory are not unpacked`() throws {
         let planes = try Planes()
         try planes.holder.write([UInt8](repeating: 7, count: 5000), as: replica(1))

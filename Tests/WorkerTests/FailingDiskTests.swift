@@ -64,6 +64,42 @@ import WorkerCore
         try check(try #require(try Disk(Self.broken)), fails: "spill")
     }
 
+    @Test(.enabled(if: hasLoop, "no loop device can be used here"))
+    func `the same with a directory`() throws {
+        let disk = try #require(try Disk(Self.broken))
+        let tree = try tree(of: bytes, in: disk)
+        let error = #expect(throws: SystemError.self) { try disk.store.spill(tree) }
+        #expect([ENOSPC, EIO].contains(error?.code), "\(String(describing: error))")
+        #expect(disk.isEmpty && disk.store.path(tree).hasPrefix(disk.directory + "/store/"))
+        let file = try Descriptor.open(disk.store.path(tree) + "/file", O_RDONLY)
+        #expect(try file.read(count: bytes.count + 1) == bytes)
+    }
+
+    @Test(.enabled(if: hasLoop, "no loop device can be used here"))
+    func `what others write to the disk is not waited for, and fails for them alone`() throws {
+        let disk = try #require(try Disk(Self.broken))
+        try #require(system("head -c 20m /dev/urandom > \(disk.directory)/disk/others") == 0)
+        let small = [UInt8](repeating: 5, count: 100_000)
+        try disk.store.write(small, as: replica)
+        let tree = try tree(of: small, in: disk)
+        for replica in [replica, tree] {
+            #expect(try disk.store.spill(replica))
+            #expect(disk.store.path(replica).hasPrefix(disk.directory + "/disk/"))
+        }
+        let others = try Descriptor.open(disk.directory + "/disk/others", O_RDWR)
+        #expect(fdatasync(others.raw) != 0, "it was still to be written, and could not be")
+    }
+
+    private func tree(of bytes: [UInt8], in disk: Disk) throws -> Replica {
+        let replica = Replica(object: ObjectID(session: SessionID(1), index: 9), generation: replica.generation)
+        let path = disk.directory + "/source"
+        mkdir(path, 0o700)
+        try Descriptor.open(path + "/file", O_WRONLY | O_CREAT, mode: 0o600).writeAll(bytes)
+        let root = try Descriptor.open(path, O_RDONLY | O_DIRECTORY)
+        _ = try disk.store.copyIn(tree: root.raw, as: replica)
+        return replica
+    }
+
     @Test(.enabled(if: mayMount, "no file system can be mounted here"))
     func `a program that was to work on a full disk works in memory`() throws {
         let disk = try #require(try Disk(Self.full))

@@ -28,7 +28,10 @@ final class Planes {
         directory = try temporaryDirectory()
         holder = try Store(path: directory + "/holder", kind: "test")
         server = try DataServer(
-            host: "127.0.0.1", holder: LocalHolder(store: holder, secret: harness.secret, checksums: checksums, counters: served), group: group)
+            host: "127.0.0.1",
+            holder: LocalHolder(store: holder, secret: harness.secret, checksums: checksums, counters: served) { [mailbox = harness.mailbox] replica in
+                mailbox.post(.event(.foundDamaged([replica])))
+            }, group: group)
     }
     deinit {
         server.close()

@@ -1,11 +1,12 @@
 """Tasks that write to what they are to read: objects stay what they are, whoever runs the worker."""
 
 import os
+import pathlib
 import shutil
 
 import pytest
 from cluster import Cluster
-from rain.client import Client, Input, InputDir, TaskException, directory, remote, tasks
+from rain.client import Client, Input, InputDir, OutputDir, TaskException, directory, remote, tasks
 
 # A worker that may mount shows tasks their inputs where nothing can be changed; any other one finds out afterwards.
 KINDS = ["as it is", "without the right to mount"]
@@ -21,7 +22,7 @@ def cluster(request, tmp_path_factory):
         if os.geteuid() != 0 or shutil.which("setpriv") is None:
             pytest.skip("only root can give up its right to mount, with setpriv")
         prefix = WITHOUT_MOUNTS
-    running.start("--local-workers", "[2]", prefix=prefix)
+    running.start("--local-workers", "[2]", "--store-memory", "48M", prefix=prefix)
     (worker,) = running.get("/api/v1/status")["workers"]
     running.can_mount = worker["store"].startswith("private tmpfs")
     assert not (running.can_mount and prefix)
@@ -146,3 +147,63 @@ def test_nothing_in_a_directory_can_be_changed(cluster, session):
     listing.output.keep()
     session.submit()
     assert listing.output.fetch().get_bytes() == b"firstsecond"
+
+
+@remote(outputs=OutputDir("made"))
+def make_tree(ctx):
+    os.mkdir("d")
+    for name in ("a", "b"):
+        pathlib.Path(f"d/{name}").write_bytes(LONG)
+    return pathlib.Path("d")
+
+
+@remote()
+def read_tree(ctx, tree):
+    return b"".join(pathlib.Path(tree.path, name).read_bytes() for name in ("a", "b"))
+
+
+@remote()
+def bulk(ctx, number):
+    return bytes([number]) * 8_000_000
+
+
+def test_a_directory_whose_file_was_written_to_under_its_other_name_is_made_again(session):
+    trees = [make_tree(), make_tree()]
+    trees[0].output.keep()
+    trees[1].output.keep()
+    for tree in trees:
+        part = tasks.SliceDirectory(tree, "a")
+        bad = tasks.Execute(
+            "chmod u+w in; printf X | dd of=in conv=notrunc",
+            shell=True,
+            input_paths=[Input("data", path="in", dataobj=part)],
+        )
+        assert "input 0 ('data')" in failure(session, bad)
+    reader = read_tree(trees[0])
+    reader.output.keep()
+    session.submit()
+    assert reader.output.fetch().get_bytes() == 2 * LONG
+    for tree in trees:
+        assert tree.output.fetch().files() == {"a": LONG, "b": LONG}
+
+
+def test_a_directory_that_a_program_wrote_to_is_not_whole_after_its_way_to_disk(cluster, session):
+    tree = make_tree()
+    tree.output.keep()
+    bad = tasks.Execute(
+        "chmod u+w in/a; printf X | dd of=in/a conv=notrunc; true",
+        shell=True,
+        input_paths=[InputDir("tree", path="in", dataobj=tree)],
+    )
+    if cluster.can_mount:
+        session.submit()
+        session.wait([bad])
+    else:
+        assert "input 0 ('tree')" in failure(session, bad)
+    others = [bulk(number) for number in range(12)]
+    for other in others:
+        other.keep_outputs()
+    session.submit()
+    session.wait(others)
+    assert [path for path in cluster.work.rglob("objects/*/*") if path.is_dir()], "nothing went to disk"
+    assert tree.output.fetch().files() == {"a": LONG, "b": LONG}

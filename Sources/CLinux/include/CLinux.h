@@ -53,6 +53,10 @@ int rain_tree_marks(int directory, int32_t nanoseconds, bool sets, unsigned budg
 int rain_rename_new(int from_directory, const char *from, int to_directory, const char *to);
 /* Writes what the file system of this file has in memory to its disk. */
 int rain_sync_file_system(int descriptor);
+/* Waits until a file's bytes have gone to its disk, so that errors that would come late come now. No promise for a loss of power, and nothing
+ * that others write is waited for, where the file system can do that.
+ *   stop      as for rain_copy */
+int rain_write_out(int descriptor, const uint32_t *stop);
 
 /* ---- Mounts ---- */
 

@@ -89,7 +89,9 @@ struct WorkerCoreFuzzer {
             send(.memoryMeasured(id, bytes: decisions.uint64()))
         case 20:
             // What was written to is told before the end of who did it.
-            send(.damaged(decisions.list { $0.byte() < 200 ? $0.pick(inputs) ?? $0.replica() : $0.replica() }))
+            let replicas = decisions.list { $0.byte() < 200 ? $0.pick(inputs) ?? $0.replica() : $0.replica() }
+            if decisions.below(4) == 0 { return send(.foundDamaged(replicas)) }
+            send(.damaged(replicas))
             switch decisions.below(3) {
             case 0: endJob()
             case 1: answer()
