@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Glibc
 import Transport
 
 /// The calls of the client plane (docs/rest-api.md) that the command line makes.
@@ -30,20 +31,38 @@ struct APIClient {
 
     var url: String { "http://\(host.contains(":") ? "[\(host)]" : host):\(port)" }
 
-    /// A connection whose requests may take any time; `timeoutSeconds` for those that must not.
-    func connect(timeoutSeconds: Int = 0) throws(CLIError) -> HTTPConnection {
+    /// How long a server may be silent; `RAIN_PATIENCE` in seconds says otherwise.
+    static let patienceSeconds: Double = {
+        guard let text = getenv("RAIN_PATIENCE"), let seconds = Double(String(cString: text)), seconds >= 0.1, seconds <= 1e6 else { return 30 }
+        return seconds
+    }()
+
+    /// A connection on which every answer has its bound: see `HTTPConnection.mayTakeLong` for those that wait for something.
+    func connect(timeoutSeconds: Double = patienceSeconds) throws(CLIError) -> HTTPConnection {
         do throws(CLIError) {
-            return try HTTPConnection(host: host, port: port, timeoutSeconds: timeoutSeconds)
+            return try HTTPConnection(host: host, port: port, timeoutSeconds: timeoutSeconds, isServerAlive: { answers(timeoutSeconds: timeoutSeconds) })
         } catch {
             if isGuess, case .noServer(let address, let reason) = error { throw .noneStarted(address, reason: reason) }
             throw error
         }
     }
 
+    /// Whether the server says anything, to a request that takes it no time.
+    func answers(timeoutSeconds: Double = patienceSeconds) -> Bool {
+        guard var probe = try? HTTPConnection(host: host, port: port, timeoutSeconds: timeoutSeconds) else { return false }
+        return (try? probe.request("GET", "/api/v1/sessions", headers: headers)) != nil
+    }
+
     var headers: [(String, String)] { [("Authorization", "Bearer \(token)")] }
 
     /// One request and its whole answer, which must be a success.
-    func call(_ connection: inout HTTPConnection, _ method: String, _ path: String, body: [UInt8]? = nil) throws(CLIError) -> [UInt8] {
+    ///
+    /// - Parameter mayTakeLong: it waits for tasks or processes.
+    func call(
+        _ connection: inout HTTPConnection, _ method: String, _ path: String, body: [UInt8]? = nil, mayTakeLong: Bool = false
+    ) throws(CLIError) -> [UInt8] {
+        connection.mayTakeLong = mayTakeLong
+        defer { connection.mayTakeLong = false }
         let head = try connection.request(method, "/api/v1\(path)", headers: headers, body: body)
         let answer = try connection.readBody()
         try check(head, answer)

@@ -14,6 +14,7 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
     case unknownHost(String, reason: String)
     case noServer(String, reason: String)
     case connectionLost(String, reason: String)
+    case silent(String, seconds: Double)
     /// Nothing runs that `rain start` started, and nobody answers at the default address.
     case noneStarted(String, reason: String)
     /// A request of a client went to the port of workers, or the other way round.
@@ -68,6 +69,9 @@ enum CLIError: Error, Equatable, CustomStringConvertible {
             "\(address) is no port of a rain server: there is \(found); name the server's control port, 7211 unless it was told otherwise"
         case .connectionLost(let address, let reason):
             "the server at \(address) closed the connection: \(reason)"
+        case .silent(let address, let seconds):
+            "the server at \(address) has not answered for \(seconds == seconds.rounded() ? "\(Int(seconds))" : "\(seconds)") s, nor anybody else: "
+                + "it hangs, was stopped, or can't be reached any more"
         case .badAnswer(let address, let reason):
             "the answer of \(address) is not that of a rain server: \(reason)"
         case .refused(401, let message, let accessPath):

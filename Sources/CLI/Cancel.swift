@@ -23,7 +23,7 @@ struct Cancel: ParsableCommand {
         let path = "/sessions/\(session.value)"
         let before = try client.decode(SessionAnswer.self, client.call(&connection, "GET", path))
         let body = tasks.isEmpty ? Array(#"{"all":true}"#.utf8) : try encodeJSON(["tasks": tasks.map { [$0.first, $0.count] }])
-        _ = try client.call(&connection, "POST", "\(path)/cancel", body: body)
+        _ = try client.call(&connection, "POST", "\(path)/cancel", body: body, mayTakeLong: true)
         let after = try client.decode(SessionAnswer.self, client.call(&connection, "GET", path))
         let count = after.cancelled - min(before.cancelled, after.cancelled)
         print(count == 0 ? "nothing to cancel: these tasks had their outcome already" : "\(count) task\(count == 1 ? "" : "s") cancelled")

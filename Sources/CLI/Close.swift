@@ -19,7 +19,7 @@ struct Close: ParsableCommand {
         var connection = try client.connect()
         for session in sessions {
             let status = try client.decode(SessionAnswer.self, client.call(&connection, "GET", "/sessions/\(session.value)"))
-            _ = try client.call(&connection, "DELETE", "/sessions/\(session.value)")
+            _ = try client.call(&connection, "DELETE", "/sessions/\(session.value)", mayTakeLong: true)
             print("closed session \(session.value) \"\(shown(status.name))\": \(status.finished) of \(status.tasks) tasks had finished")
         }
     }

@@ -33,7 +33,7 @@ struct Explain: ParsableCommand {
 
     func run() throws {
         let client = try APIClient(address)
-        var connection = try client.connect(timeoutSeconds: 60)
+        var connection = try client.connect()
         let number = session.value
         if !state.isEmpty { return try printStates(client, &connection) }
         if let tasks {

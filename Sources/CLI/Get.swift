@@ -119,6 +119,9 @@ extension APIClient {
 
     /// - Parameter asText: for a terminal, which bytes of other kinds would upset.
     func download(_ path: String, to file: String, _ connection: inout HTTPConnection, asText: Bool = false) throws(CLIError) {
+        // The object may have to be made first, or to be made again on the way.
+        connection.mayTakeLong = true
+        defer { connection.mayTakeLong = false }
         let head = try connection.request("GET", path, headers: headers)
         guard head.status == 200 else { return try check(head, connection.readBody()) }
         if file == "-" {

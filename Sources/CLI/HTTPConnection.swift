@@ -21,6 +21,11 @@ struct HTTPConnection: ~Copyable {
     private var body = Body.none
     /// It has answered as a server of clients does.
     private var isAnswered = false
+    private let timeoutSeconds: Double
+    /// Whether the server answers others.
+    private let isServerAlive: () -> Bool
+    /// What is asked for may take any time, as long as the server answers others. Else an answer that pauses for long is an error.
+    var mayTakeLong = false
 
     private enum Body {
         case none
@@ -30,12 +35,13 @@ struct HTTPConnection: ~Copyable {
     }
 
     /// Connects.
-    /// - Parameter timeoutSeconds: how long an answer may pause; 0 waits for ever.
-    init(host: String, port: UInt16, timeoutSeconds: Int = 0) throws(CLIError) {
+    /// - Parameter timeoutSeconds: how long the server may pause, when it is to take something in too; 0 waits for ever.
+    init(host: String, port: UInt16, timeoutSeconds: Double = 0, isServerAlive: @escaping () -> Bool = { false }) throws(CLIError) {
         address = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
-        (self.host, self.port) = (host, port)
-        socket = try connectedSocket(host: host, port: port)
-        var limit = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
+        (self.host, self.port, self.timeoutSeconds, self.isServerAlive) = (host, port, timeoutSeconds, isServerAlive)
+        let milliseconds = Int(timeoutSeconds * 1000)
+        socket = try connectedSocket(host: host, port: port, timeoutMilliseconds: milliseconds)
+        var limit = timeval(tv_sec: milliseconds / 1000, tv_usec: milliseconds % 1000 * 1000)
         setsockopt(socket.raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         var on: Int32 = 1
         setsockopt(socket.raw, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
@@ -180,8 +186,15 @@ struct HTTPConnection: ~Copyable {
             if count < 0, code == EINTR { continue }
             received.removeSubrange((old + max(count, 0))...)
             if count >= 0 { return count }
-            throw .connectionLost(address, reason: code == EAGAIN ? "no answer in time" : errorText(code))
+            guard code == EAGAIN else { throw .connectionLost(address, reason: errorText(code)) }
+            try paused()
+            received.append(contentsOf: repeatElement(0, count: 65_536))
         }
+    }
+
+    /// Nothing went to or fro for as long as it may.
+    private func paused() throws(CLIError) {
+        guard mayTakeLong, isServerAlive() else { throw .silent(address, seconds: timeoutSeconds) }
     }
 
     /// Writes all; `false` when the server no longer takes anything (its answer may still be read).
@@ -194,6 +207,8 @@ struct HTTPConnection: ~Copyable {
                 sent += count
             } else if code == EPIPE || code == ECONNRESET {
                 return false
+            } else if code == EAGAIN {
+                try paused()
             } else if code != EINTR {
                 throw .connectionLost(address, reason: errorText(code))
             }

@@ -29,7 +29,7 @@ extension CLIError {
     /// A server that is started again would make good of it.
     var mayPass: Bool {
         switch self {
-        case .noServer, .noneStarted, .connectionLost, .refused(status: 503, _, _): true
+        case .noServer, .noneStarted, .connectionLost, .silent, .refused(status: 503, _, _): true
         case .system, .transport, .malformed, .alreadyRunning, .notStarted, .interrupted, .didNotStop, .unknownHost, .badAnswer, .refused, .taskFailed,
             .noSuchLabel, .ambiguousLabel, .ambiguousObject, .noSuchObject, .notText, .notKept, .notDone, .notAllFinished, .outputCut, .controlPort,
             .clientPort, .notControlPort, .badSubworker:

@@ -20,7 +20,7 @@ struct Sessions: ParsableCommand {
 
     func run() throws {
         let client = try APIClient(address)
-        var connection = try client.connect(timeoutSeconds: 10)
+        var connection = try client.connect(timeoutSeconds: min(10, APIClient.patienceSeconds))
         let body = try client.call(&connection, "GET", "/sessions")
         if json { return try writeAll(body + [UInt8(ascii: "\n")], to: STDOUT_FILENO, path: "stdout") }
         let sessions = try client.decode(SessionsAnswer.self, body).sessions

@@ -17,7 +17,7 @@ struct Status: ParsableCommand {
 
     func run() throws {
         let client = try APIClient(address)
-        var connection = try client.connect(timeoutSeconds: 10)
+        var connection = try client.connect(timeoutSeconds: min(10, APIClient.patienceSeconds))
         let body = try client.call(&connection, "GET", "/status?transfers=true")
         if json {
             try printJSON(body, client)

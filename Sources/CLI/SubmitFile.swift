@@ -57,7 +57,7 @@ struct SubmitFile: ParsableCommand {
         let session = try client.decode(OpenedAnswer.self, client.call(&connection, "POST", "/sessions", body: encodeJSON(options)))
         if !waits {
             do {
-                _ = try client.call(&connection, "POST", "/sessions/\(session.session)/submit", body: text)
+                _ = try client.call(&connection, "POST", "/sessions/\(session.session)/submit", body: text, mayTakeLong: true)
             } catch {
                 _ = try? client.call(&connection, "DELETE", "/sessions/\(session.session)")
                 throw error
@@ -66,10 +66,24 @@ struct SubmitFile: ParsableCommand {
             return
         }
 
-        defer {
-            if var closing = try? client.connect() { _ = try? client.call(&closing, "DELETE", "/sessions/\(session.session)") }
-        }
         var work = Work(session: session, text: text)
+        do throws(CLIError) { try carryOut(&work, client) } catch {
+            // Without its client it closes by itself, as it does when the server is gone.
+            if !error.mayPass { try? close(session.session, client) }
+            throw error
+        }
+        do throws(CLIError) { try close(session.session, client) } catch {
+            guard error.mayPass else { return }
+            printError("all is done, but session \(session.session) could not be closed: \(error). It closes by itself, now that its client is gone")
+        }
+    }
+
+    private func close(_ session: UInt32, _ client: APIClient) throws(CLIError) {
+        var connection = try client.connect()
+        _ = try client.call(&connection, "DELETE", "/sessions/\(session)")
+    }
+
+    private func carryOut(_ work: inout Work, _ client: APIClient) throws(CLIError) {
         var outage: Outage?
         while true {
             do throws(CLIError) { return try carryOut(&work, client, &outage) } catch {
@@ -107,7 +121,8 @@ struct SubmitFile: ParsableCommand {
         }
         if work.submitted == nil {
             work.isInDoubt = true
-            work.submitted = try client.decode(SubmittedAnswer.self, client.call(&connection, "POST", "/sessions/\(number)/submit", body: work.text))
+            let answer = try client.call(&connection, "POST", "/sessions/\(number)/submit", body: work.text, mayTakeLong: true)
+            work.submitted = try client.decode(SubmittedAnswer.self, answer)
         }
         if work.wanted == nil, let submitted = work.submitted { work.wanted = try find(client, number, submitted, &connection) }
         if !work.isOver { try waitForAll(client, number, lease: &lease) }
@@ -122,8 +137,11 @@ struct SubmitFile: ParsableCommand {
         var polled = [waiting.rawDescriptor, lease.rawDescriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         var lines = LeaseLines()
         while polled[0].revents == 0 {
-            if poll(&polled, 2, -1) < 0 {
+            let count = poll(&polled, 2, Int32(APIClient.patienceSeconds * 1000))
+            if count < 0 {
                 guard errno == EINTR else { throw .system(call: "poll", about: "the server's answer", code: errno) }
+            } else if count == 0 {
+                guard client.answers() else { throw .silent(waiting.address, seconds: APIClient.patienceSeconds) }
             } else if polled[1].revents != 0 {
                 if let part = try lease.nextPart() {
                     for hint in lines.hints(in: part) { printError(hint) }

@@ -37,7 +37,7 @@ struct Wait: ParsableCommand {
                 outage = nil
                 var body = #"{"all":true}"#
                 if let deadline { body = #"{"all":true,"timeout_ms":\#(max(0, deadline - monotonicMilliseconds()))}"# }
-                let answer = try client.call(&connection, "POST", "/sessions/\(session.value)/wait", body: Array(body.utf8))
+                let answer = try client.call(&connection, "POST", "/sessions/\(session.value)/wait", body: Array(body.utf8), mayTakeLong: true)
                 guard try client.decode(WaitAnswer.self, answer).done else { throw .notDone(session: session.value, seconds: timeout ?? 0) }
                 return try client.checkOutcomes(session.value, &connection)
             } catch {
