@@ -53,6 +53,7 @@ package struct Replica: Equatable, Hashable, Sendable {
         self.object = object
         self.generation = generation
     }
+    package func _rawHashValue(seed: Int) -> Int { hashOfID(object.packed, generation.packed, seed: seed) }
 }
 
 /// A task given to a worker, perhaps before its inputs are there.
