@@ -10,6 +10,9 @@ from rain.client import Client, RainException, RainWarning, TaskException, blob,
 from rain.client import outage as outages
 from rain.client.http import ConnectionLost
 
+# Most look at what is made, and submit nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:.*never submitted")
+
 
 @pytest.mark.parametrize("on_error", ["nix", None, 3])
 def test_on_error_lists_what_there_is(paper_client, on_error):
@@ -171,5 +174,5 @@ def test_one_outage_is_told_once(monkeypatch):
         for _ in range(2):
             outages.Outage(name, 30).wait(ConnectionLost("broken"))
         outages.Outage("the server at elsewhere:1", 30).wait(ConnectionLost("broken"))
-    assert [warning.category for warning in told] == [RainWarning, RainWarning]
-    assert "elsewhere" in str(told[1].message)
+    texts = [str(warning.message) for warning in told if warning.category is RainWarning]
+    assert [text.split(" does ")[0] for text in texts if "where:1" in text] == [name, "the server at elsewhere:1"]

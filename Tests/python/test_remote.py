@@ -8,6 +8,9 @@ import pytest
 from rain.client import Input, Output, RainException, blob, pickled, remote, tasks
 from rain.common import placeholder
 
+# Most look at what is made, and submit nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:.*never submitted")
+
 
 @pytest.fixture
 def session(paper_client):

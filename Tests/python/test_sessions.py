@@ -28,6 +28,9 @@ from rain.client.access import parse_token
 from rain.client.results import parse_results, ranges
 from rain.common import decode_value
 
+# Most look at what is made, and submit nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:.*never submitted")
+
 
 @pytest.fixture
 def session(paper_client):
@@ -852,7 +855,11 @@ def test_labels_of_outputs(session):
 def test_cancel_names_its_tasks(paper, session):
     items = [tasks.Concat(()) for _ in range(3)]
     session.submit()
+    paper.say(cancelled=[[1, 2]])
     session.cancel(items[1:])
     assert paper.requests[-1][1:] == ("/api/v1/sessions/1/cancel", b'{"tasks":[[1,2]]}')
+    assert [item.state for item in items] == [TaskState.notAssigned, TaskState.cancelled, TaskState.cancelled]
+    paper.finish(0)
     session.cancel()
     assert paper.requests[-1][2] == b'{"all":true}'
+    assert items[0].state == TaskState.finished

@@ -395,7 +395,9 @@ class Task:
         self._session.unkeep(self.outputs)
 
     def fetch_outputs(self) -> list:
-        """Waits for the outputs and brings them, in order."""
+        """Waits for the outputs and brings them, in order; of a task without outputs, for its end."""
+        if not self._template.outputs:
+            self.wait()
         return self._session.fetch(self.outputs)
 
     def wait(self):

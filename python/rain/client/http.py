@@ -17,6 +17,8 @@ CONNECT_SECONDS = 5
 CHECKSUM_HEADER = "rain-checksum"
 #: What a client that can check puts among the headers of each request.
 CHECKSUM_REQUEST = "Rain-Checksum: xxh3-128\r\n" if _xxh3 else ""
+#: What `recv` says when nothing came in time: the only error of a socket without a number.
+SILENCE = ("timed out",)
 #: For `poll`: the other side has ended the connection. Where there is no such flag its errors have to do.
 HANG_UP = getattr(select, "POLLRDHUP", 0)
 
@@ -193,6 +195,8 @@ class Connection:
         try:
             return self._read(method)
         except OSError as error:
+            if error.errno is None:
+                raise  # The kernel's have a number: this is the program's own, from a handler of signals.
             raise ConnectionLost(f"the connection broke: {error.strerror}", is_unanswered=True) from None
 
     def _await_answer(self, timeout):
@@ -252,9 +256,11 @@ class LineStream:
         self.sock.settimeout(timeout)
         try:
             data = self.sock.recv(65536)
-        except TimeoutError:
-            raise ConnectionLost(f"nothing came from the server for {timeout} s") from None
         except OSError as error:
+            if error.args == SILENCE:
+                raise ConnectionLost(f"nothing came from the server for {timeout} s") from None
+            if error.errno is None:
+                raise  # The kernel's have a number: this is the program's own, from a handler of signals.
             raise ConnectionLost(f"the connection broke: {error.strerror}") from None
         if not data:
             if self._status not in (None, 200):

@@ -39,7 +39,8 @@ def cdll(file, name=None, *, declarations="", errors=None, error_string=None, in
     files = [os.fspath(f) for f in files]
     if not files:
         raise RainException("a library needs a file")
-    name = name or re.sub(r"\W", "_", os.path.basename(files[-1]).split(".so")[0])
+    # A word of C.
+    name = name or re.sub(r"\W|^(?=\d)", "_", os.path.basename(files[-1]).split(".so")[0], flags=re.ASCII)
     files = [os.path.abspath(f) if "/" in f else f for f in files]
     init = [init] if isinstance(init, str) else list(init)
     return Library(name, files, declarations, errors, error_string, init, _thread_count(threads))
@@ -79,6 +80,13 @@ class _LoadedLibrary:
     """The functions of a library, as attributes."""
 
 
+def _quoted(text) -> str:
+    """A string of declarations."""
+    for mark, escaped in (("\\", r"\\"), ('"', r"\""), ("\n", r"\n"), ("\t", r"\t")):
+        text = text.replace(mark, escaped)
+    return f'"{text}"'
+
+
 def _describe(text, title="declarations") -> list:
     from .._declarations import describe
 
@@ -95,9 +103,9 @@ class Library:
         self.name = name
         self.files = files
         self._types = declarations + "\n" if declarations else ""
-        head = f"library {name} = {', '.join(to_json(f) for f in files)} {{\n"
+        head = f"library {name} = {', '.join(map(_quoted, files))} {{\n"
         if errors is not None:
-            head += f"errors = {to_json(errors)};\n"
+            head += f"errors = {_quoted(errors)};\n"
         if error_string is not None:
             head += f"error_string = {error_string};\n"
         if threads != 1:
@@ -116,7 +124,7 @@ class Library:
         """
         declaration = declaration.strip().rstrip(";")
         if errors is not None:
-            declaration += f" errors = {to_json(errors)}"
+            declaration += f" errors = {_quoted(errors)}"
         if error_string is not None:
             declaration += f" error_string = {error_string}"
         if threads is not None:

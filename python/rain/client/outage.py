@@ -1,10 +1,9 @@
 """A time in which the server does not answer: somebody starts it again, and it goes on where it was."""
 
 import time
-import warnings
 
-from ..common.errors import RainWarning
 from .http import ConnectionLost
+from .warn import warn
 
 #: Pauses between tries. The longest is shorter than any time for which a server that is back waits for its clients.
 PAUSE_SECONDS_MIN = 0.02
@@ -52,11 +51,7 @@ class Outage:
             _told_until[self._server] = now + left
             if is_known:
                 return self._pause_once(left)
-            warnings.warn(
-                f"{self._server} does not answer ({error}); it is asked again for {left:.0f} s more",
-                RainWarning,
-                stacklevel=2,
-            )
+            warn(f"{self._server} does not answer ({error}); it is asked again for {left:.0f} s more")
         self._pause_once(left)
 
     def _pause_once(self, left):

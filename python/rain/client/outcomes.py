@@ -2,7 +2,6 @@
 
 import json
 import threading
-import warnings
 import weakref
 
 from ..common.errors import RainException, RainWarning, SessionException, TaskException
@@ -10,11 +9,12 @@ from ..common.states import TaskState
 from .http import ConnectionLost, Refused
 from .info import Progress
 from .outage import Outage
+from .warn import LEASE_THREAD, warn
 
 #: The server writes to the lease every 10 s at least.
 LEASE_SILENCE_SECONDS = 35
-#: For so long news may lie unread while the program does something else.
-UNREAD_SECONDS = 10
+#: For so long news may lie unread while the program does something else, or waits for a result: there may be a warning.
+UNREAD_SECONDS = 3
 
 UNFINISHED, FINISHED, FAILED, CANCELLED = range(4)
 STATES = {FINISHED: TaskState.finished, FAILED: TaskState.failed, CANCELLED: TaskState.cancelled}
@@ -58,7 +58,7 @@ class Outcomes:
         self._is_reading = False
         self._reading_count = 0
         self._lease = self._open_lease(Outage(f"the server at {client.address}:{client.port}", patience))
-        threading.Thread(target=_keep_lease, args=(weakref.ref(self),), name="rain lease", daemon=True).start()
+        threading.Thread(target=_keep_lease, args=(weakref.ref(self),), name=LEASE_THREAD, daemon=True).start()
 
     @property
     def progress(self) -> tuple:
@@ -139,6 +139,12 @@ class Outcomes:
         if state == CANCELLED:
             raise task._cancellation()
 
+    def wait_known(self, task_ids):
+        """Waits until the outcomes of tasks are known that have one at the server."""
+        for task_id in task_ids:
+            while self.states[task_id] == UNFINISHED:
+                self.advance()
+
     def wait_all(self, progress):
         while self.unfinished:
             self.advance(progress)
@@ -171,7 +177,7 @@ class Outcomes:
     def _tell_hints(self):
         """Once all news are taken in: a program may make exceptions of warnings."""
         while self._hints:
-            warnings.warn(f"session {self._session_id}: {self._hints.pop(0)}", RainWarning, stacklevel=5)
+            warn(f"session {self._session_id}: {self._hints.pop(0)}")
 
     def take_waiting(self):
         """Takes in what has come already, without waiting."""

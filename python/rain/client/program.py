@@ -141,6 +141,7 @@ def command_of(args, stdout, stdin, input_paths, output_paths, shell, env, is_pr
         command.add_input(value, is_program)
     for value in [output_paths] if isinstance(output_paths, (str, Output)) else output_paths:
         command.add_output(value)
+    check_words(parts)
     # Plain words at the end go with each task, so that a loop over them shares one template.
     end = len(parts)
     while not shell and end > 1 and isinstance(parts[end - 1], str):
@@ -164,7 +165,18 @@ def split(text) -> list:
         return text.split()
     import shlex
 
-    return shlex.split(text)
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise RainException(
+            f"the command {text!r} can't be split into words: {error}; or give a list of them"
+        ) from None
+
+
+def check_words(words):
+    for word in words:
+        if isinstance(word, str) and "\0" in word:
+            raise RainException(f"{word!r} can't be a word of a command: no word has a NUL character")
 
 
 class Program:

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from binascii import crc32
 
 from ..common.errors import RainException, SessionException, TaskException
 from ..common.states import DataObjectState, TaskState
@@ -13,25 +14,55 @@ from .http import ConnectionLost
 from .info import ObjectInfo, TaskInfo
 from .outcomes import FINISHED, STATES, Outcomes
 from .results import Results, ranges
+from .warn import warn
 
 #: For so long a session outlives a broken connection, where it has no grace time of its own.
 GRACE_SECONDS = 5
 #: The server counts milliseconds in 32 bits.
 GRACE_SECONDS_MAX = 4_000_000
+#: Python's own modules, and what is in the path of installed ones.
+_LIBRARY = os.path.dirname(os.__file__)
+_PACKAGES = {"site-packages", "dist-packages"}
 #: What a failed task ends.
 ON_ERROR = ("fail_session", "fail_descendants")
 
 
 def python_environment() -> list:
     """The environment in which the subworker finds the modules that are beside the program, or in `PYTHONPATH`."""
-    library = os.path.dirname(os.__file__)
     paths = []
     for path in sys.path:
         path = os.path.abspath(path or ".")
-        is_own = path.startswith(library) or path.endswith(("site-packages", "dist-packages", ".zip"))
-        if not is_own and os.path.isdir(path) and ":" not in path:
+        if not _is_installed(path) and os.path.isdir(path) and ":" not in path:
             paths.append(path)
-    return ["PYTHONPATH=" + ":".join(dict.fromkeys(paths))] if paths else []
+    version = "RAIN_PROGRAM_VERSION=" + modules_version()
+    return ["PYTHONPATH=" + ":".join(dict.fromkeys(paths)), version] if paths else [version]
+
+
+def _is_installed(path) -> bool:
+    """Whether it comes with Python, or is where packages are installed."""
+    return path.startswith(_LIBRARY) or path.endswith(".zip") or not _PACKAGES.isdisjoint(path.split(os.sep))
+
+
+def modules_version() -> str:
+    """Tells the modules that the program has imported, as they are now, from what they were before.
+
+    Workers keep processes for the next session with the same command and environment, and a process keeps the modules
+    that it has. Of installed packages only the directories are looked at, in which `pip` leaves a trace.
+    """
+    paths = {path for path in sys.path if os.path.basename(path) in _PACKAGES}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__dict__", {}).get("__file__")
+        # Functions and classes of `__main__` travel with the tasks.
+        if isinstance(path, str) and name != "__main__" and not _is_installed(path):
+            paths.add(path)
+    facts = []
+    for path in sorted(paths):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue  # It was read from elsewhere, or is gone.
+        facts.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
+    return f"{crc32(repr(facts).encode(errors='surrogateescape')):08x}"
 
 
 def program_environment(program) -> list:
@@ -137,12 +168,44 @@ class Session:
 
     def __exit__(self, kind, error, trace):
         active.leave(self)
+        lost = self._describe_lost() if kind is None else None
         try:
             # A server that is gone is not waited for when the program has something else to say.
             self._close(self._patience if kind is None else 0)
         except (RainException, OSError):
             if kind is None:
                 raise  # Else what the program has to say is more important.
+        if lost is not None:
+            warn(f"session {self.session_id} {self.name!r} {lost}")
+
+    def _describe_lost(self):
+        """What the end of the session takes away from a program that has not waited for it; None for nothing."""
+        outcomes = self._outcomes
+        if outcomes.closed_reason is not None or outcomes.failure is not None:
+            return None  # It was told.
+        try:
+            outcomes.take_waiting()
+            if outcomes.unfinished:
+                # A result that was fetched may be here before the outcomes of those that it was made from.
+                status = self.client._json("GET", self._path)
+                failure = status.get("failure")
+                if failure:
+                    raise TaskException(failure)
+                done = sum(status.get(state, 0) for state in ("finished", "failed", "cancelled"))
+                unfinished = status.get("tasks", done) - done
+                if unfinished > 0:
+                    return (
+                        f"ends with {unfinished} of {outcomes.submitted} tasks unfinished, which stops them: "
+                        "wait before, with session.wait_all(), or cancel them if that is meant"
+                    )
+        except TaskException as error:
+            return f"ends, and nobody has waited for what failed in it: {error}"
+        except (RainException, OSError):
+            return None  # The end of the session says what is wrong with the server.
+        unsent = sum(isinstance(node, Task) for node in self._pending)
+        if unsent:
+            return f"ends with {unsent} of {self._next_task} tasks never submitted: call session.submit() before"
+        return None
 
     def close(self):
         """Stops what runs and lets everything go. Returns when nothing of the session runs any more."""
@@ -307,7 +370,9 @@ class Session:
         self._outcomes.check_usable()
         if isinstance(tasks, Task):
             tasks = (tasks,)
-        self._call("cancel", {"all": True} if tasks is None else {"tasks": ranges([self._own_task(t) for t in tasks])})
+        numbers = range(self._outcomes.submitted) if tasks is None else [self._own_task(task) for task in tasks]
+        self._call("cancel", {"all": True} if tasks is None else {"tasks": ranges(numbers)})
+        self._outcomes.wait_known(numbers)
 
     def __repr__(self):
         state = "failed" if self._outcomes.failure else "open" if self.active else "closed"

@@ -6,7 +6,7 @@ from types import NoneType
 from ..common.errors import RainException
 from .graph import Task, active_session, to_dataobj
 from .io import Output, OutputDir
-from .program import command_of, split
+from .program import check_words, command_of, split
 from .template import call_site, frames_at, to_json
 
 __all__ = ["Concat", "Execute", "Load", "LoadDir", "MakeDirectory", "SliceDirectory", "Sleep", "Store"]
@@ -197,4 +197,7 @@ class Execute(Task):
             template = session._templates[key] = self._new_template(
                 self.TASK_TYPE, frames_at(frame), to_json(command.config), (), outputs, cpus
             )
-        self._begin(session, template, (), f"[],{to_json(words[1:]) if len(words) > 1 else 'null'}", name)
+        arguments = to_json(words[1:]) if len(words) > 1 else "null"
+        if "\\u0000" in arguments:
+            check_words(words)
+        self._begin(session, template, (), f"[],{arguments}", name)

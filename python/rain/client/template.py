@@ -16,9 +16,18 @@ _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 def to_json(value) -> str:
     try:
-        return _encoder.encode(value)
+        text = _encoder.encode(value)
     except (TypeError, ValueError) as error:
-        raise RainException(f"this must be JSON: {error}") from None
+        raise RainException(f"{value!r:.200} must be JSON: {error}") from None
+    if "\\ud" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            # The server would take another character for each, silently.
+            raise RainException(
+                f"{value!r:.200} has text that UTF-8 can't write, such as a file name of other bytes"
+            ) from None
+    return text
 
 
 #: Where the program is, outside of this package; for a function of this package: a key that is equal for the same
@@ -46,7 +55,7 @@ def describe_site(frames) -> str:
                 number = line
                 break
         lines.append(f"{code.co_filename}:{number} in {code.co_name}")
-    return "\n".join(lines)
+    return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
 
 
 class Template:

@@ -10,7 +10,11 @@ def check_content_type(name):
     """Returns the name when it is a content type (None for none), else raises ValueError."""
     if name is None or name in _PLAIN or any(name.startswith(p) and len(name) > len(p) for p in _PREFIXES):
         return name or None
-    raise ValueError(f"unknown content type {name!r}: names of your own begin with 'user/', media types with 'mime/'")
+    known = ", ".join(sorted(_PLAIN - {"", "pickle5", "dir"}))
+    raise ValueError(
+        f"unknown content type {name!r}: there are {known}, text-ENCODING and protobuf/…; names of your own begin with "
+        "'user/', media types with 'mime/'"
+    )
 
 
 def merge_content_types(first, second):

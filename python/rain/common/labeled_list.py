@@ -49,7 +49,7 @@ class LabeledList(MutableSequence):
                 raise IndexError(f"index {key} is out of range for {len(self._items)} items")
             return key + len(self._items) if key < 0 else key
         if key is None or key not in self._positions:
-            raise KeyError(key)
+            raise KeyError(f"there is no {key!r}: there are {', '.join(map(repr, self._positions)) or 'no labels'}")
         return self._positions[key]
 
     def _number_labels(self):
