@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -105,11 +106,42 @@ int rain_reap(pid_t which, rain_ended *ended) {
     return 1;
 }
 
+/* The fourth field of a process's stat, behind its name, which may have any bytes in it. */
+static pid_t parent_of(const char *process) {
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%.20s/stat", process);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return -1;
+    ssize_t size = read(descriptor, text, sizeof text - 1);
+    close(descriptor);
+    if (size <= 0) return -1;
+    text[size] = 0;
+    const char *end = strrchr(text, ')');
+    int parent;
+    return end && sscanf(end + 1, " %*c %d", &parent) == 1 ? parent : -1;
+}
+
+int64_t rain_children_by_parent(pid_t *pids, size_t capacity) {
+    DIR *processes = opendir("/proc");
+    if (!processes) return -errno;
+    pid_t self = getpid();
+    size_t count = 0;
+    struct dirent *entry;
+    while (count < capacity && (entry = readdir(processes)) != NULL) {
+        int pid = atoi(entry->d_name);
+        /* One that ends meanwhile is nobody's child any more. */
+        if (pid > 0 && parent_of(entry->d_name) == self) pids[count++] = pid;
+    }
+    closedir(processes);
+    return (int64_t)count;
+}
+
 int64_t rain_children(pid_t *pids, size_t capacity) {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     FILE *list = fopen(path, "re");
-    if (!list) return -errno;
+    /* Kernels without CONFIG_PROC_CHILDREN don't have it. */
+    if (!list) return rain_children_by_parent(pids, capacity);
     size_t count = 0;
     int pid;
     while (count < capacity && fscanf(list, "%d", &pid) == 1)

@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import TaskModel
 
 /// Log lines on stderr: time, level, text. Never a token, key or ticket: nothing that holds one is logged.
 struct StderrLogHandler: LogHandler {
@@ -21,7 +22,7 @@ struct StderrLogHandler: LogHandler {
         let date = String(decoding: stamp[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self)
         let milliseconds = String(Int(time.tv_nsec) / 1_000_000 + 1000).dropFirst()
         // One write for the line, so that lines of several threads don't mix.
-        let line = "\(date).\(milliseconds) \(event.level) \(event.message)\n"
+        let line = "\(date).\(milliseconds) \(event.level) \("\(event.message)".onOneLine)\n"
         _ = line.utf8.withContiguousStorageIfAvailable { write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
 

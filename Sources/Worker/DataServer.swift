@@ -14,13 +14,15 @@ struct DataServer: Sendable {
     private let channel: any Channel
 
     /// - Parameter host: numeric address to listen on.
-    init(host: String, port: Int = 0, holder: LocalHolder, group: any EventLoopGroup) throws {
+    init(host: String, port: Int = 0, holder: LocalHolder, group: any EventLoopGroup, limits: DataServerLimits = DataServerLimits()) throws {
+        let count = DataConnectionCount()
         channel = try ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.configureHTTPServerPipeline()
+                    try channel.pipeline.syncOperations.addHandler(DataConnection(limits, count))
                     try channel.pipeline.syncOperations.addHandler(ObjectRequestHandler(holder))
                 }
             }

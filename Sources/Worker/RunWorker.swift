@@ -151,13 +151,17 @@ struct WorkerParent {
     /// Once the worker works: then there is something to clean up, and the start is not made longer.
     private mutating func startJanitor() {
         guard janitor == 0, janitorCount < Self.janitorCountMax, let null = try? Descriptor.open("/dev/null", O_RDWR) else { return }
-        let text = Janitor.plan(storeName: options.storeName, directories: ["/dev/shm", options.workDirectory])
-        let written = text.withUnsafeBytes { write(lifeline.write, $0.baseAddress, $0.count) }
-        guard written == text.count else { return }
+        janitorCount += 1
+        // What no janitor has read, since none could be started, still lies there: the pipe would be full some day, and hold us up.
+        var waitingBytes: Int32 = 0
+        if ioctl(lifeline.read, UInt(FIONREAD), &waitingBytes) != 0 || waitingBytes == 0 {
+            let text = Janitor.plan(storeName: options.storeName, directories: ["/dev/shm", options.workDirectory])
+            let written = text.withUnsafeBytes { write(lifeline.write, $0.baseAddress, $0.count) }
+            guard written == text.count else { return }
+        }
         // It gets none of our standard descriptors: nobody shall wait for it to close a pipe.
         guard let pid = try? spawn("rain-janitor", "j3", standard: (null.raw, null.raw, null.raw), inherited: [lifeline.read, 3]) else { return }
         janitor = pid
-        janitorCount += 1
     }
 
     /// There is nothing left for it.

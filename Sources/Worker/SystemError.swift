@@ -1,4 +1,5 @@
 import Glibc
+import TaskModel
 
 /// A system call that failed.
 package struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -39,6 +40,6 @@ func unixSeconds() -> UInt64 { UInt64(max(0, time(nil))) }
 
 /// For the person who watches the log.
 func writeNote(_ text: String) {
-    let line = "rain worker: \(text)\n"
+    let line = "rain worker: \(text.onOneLine)\n"
     _ = line.utf8.withContiguousStorageIfAvailable { write(2, $0.baseAddress, $0.count) }
 }

@@ -139,8 +139,13 @@ extension WorkerShell {
     func storeDirectory(_ token: JobToken, _ request: JobRequest, to path: String, temporary: String) {
         let input = request.inputs[0]
         runBlocking(token, reading: request.inputs) { [store, hostName] flag throws(TaskError) in
+            // Its error is not to be taken for one of the path.
+            let number: Int32
+            do throws(TreeError) { number = try store.openInput(input).take() } catch {
+                throw store.taskError(error, doing: "builtin/store of \(path): its input, object \(input.replica.object), can't be read on host \(hostName)")
+            }
+            let source = Descriptor(number)
             do throws(TreeError) {
-                let source = try store.openInput(input)
                 var status = stat()
                 if lstat(path, &status) == 0 {
                     // A task that runs again after its worker was lost finds what it stored.
@@ -168,6 +173,7 @@ extension WorkerShell {
                     _ = rain_remove_tree(AT_FDCWD, temporary)
                     throw error
                 }
+                do throws(SystemError) { try syncDirectory(of: path) } catch { throw .system(error) }
                 return []
             } catch {
                 if case .system(let error) = error {

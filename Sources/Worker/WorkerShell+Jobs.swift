@@ -242,6 +242,17 @@ extension WorkerShell {
         let temporary = "\(path).rain-\(request.attempt.task.session)-\(request.attempt.task.index)-\(getpid())"
         if input.isDirectory { return storeDirectory(token, request, to: path, temporary: temporary) }
         runBlocking(token, reading: request.inputs) { [store, hostName] flag throws(TaskError) in
+            // Before anything is made; and its error is not to be taken for one of the path.
+            var source: Int32 = -1
+            switch input.value {
+            case .inline: break
+            case .stored, .cached:
+                do throws(SystemError) { source = try store.open(input.replica).take() } catch {
+                    let about = "its input, object \(input.replica.object), can't be read on host \(hostName)"
+                    throw store.taskError(error, doing: "builtin/store of \(path): \(about)")
+                }
+            }
+            defer { if source >= 0 { _ = close(source) } }
             do throws(SystemError) {
                 var status = stat()
                 if stat(path, &status) == 0, status.isDirectory { throw SystemError("", code: EISDIR) }
@@ -250,8 +261,7 @@ extension WorkerShell {
                     switch input.value {
                     case .inline(let bytes): try file.writeAll(bytes)
                     case .stored, .cached:
-                        let source = try store.open(input.replica)
-                        let copied = rain_copy(source.raw, file.raw, flag.word)
+                        let copied = rain_copy(source, file.raw, flag.word)
                         guard copied >= 0 else { throw SystemError("write", path, code: Int32(truncatingIfNeeded: 0 &- copied)) }
                     }
                     guard fsync(file.raw) == 0 || errno == EINVAL else { throw SystemError("fsync", path, code: errno) }
@@ -260,6 +270,7 @@ extension WorkerShell {
                     _ = unlink(temporary)
                     throw error
                 }
+                try syncDirectory(of: path)
                 return []
             } catch {
                 switch error.code {
@@ -272,4 +283,16 @@ extension WorkerShell {
             }
         }
     }
+}
+
+/// Makes a new name durable: a file whose name is lost with the power is none.
+func syncDirectory(of path: String) throws(SystemError) {
+    let end = path.lastIndex(of: "/") ?? path.startIndex
+    let directory = end == path.startIndex ? "/" : String(path[..<end])
+    let descriptor = rain_openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0)
+    // One that may be written to and not read: nobody can sync it.
+    if descriptor == -EACCES { return }
+    let opened = Descriptor(try check(descriptor, "open", directory))
+    // Some file systems have nothing to sync there.
+    guard fsync(opened.raw) == 0 || errno == EINVAL else { throw SystemError("fsync", directory, code: errno) }
 }

@@ -74,6 +74,25 @@ import WorkerCore
         #expect(names(in: harness.directory + "/out") == ["file"])
     }
 
+    @Test func `store says when it is its input that is missing, and makes nothing`() throws {
+        let harness = try Harness()
+        for isDirectory in [false, true] {
+            let input = LocalInput(replica: replica(77), sizeBytes: 5000, isDirectory: isDirectory, value: .stored)
+            let path = harness.directory + "/target"
+            let error = try harness.failure(of: harness.request(harness.define("builtin/store"), arguments: argument(path: path), inputs: [input]))
+            #expect(error.message.contains("its input, object") && error.message.contains("No such file"), "\(error.message)")
+            #expect(!names(in: harness.directory).contains { $0.hasPrefix("target") })
+        }
+    }
+
+    @Test func `a name is made durable with its directory, where that can be read`() throws {
+        let directory = try temporaryDirectory()
+        defer { _ = rain_remove_tree(AT_FDCWD, directory) }
+        try syncDirectory(of: directory + "/new")
+        try syncDirectory(of: "/new")
+        #expect(throws: SystemError.self) { try syncDirectory(of: directory + "/none/new") }
+    }
+
     @Test func `wrong numbers of inputs and unknown types are errors`() throws {
         let harness = try Harness()
         #expect(try harness.failure(of: harness.request(harness.define("builtin/store"))).message.contains("1 inputs"))

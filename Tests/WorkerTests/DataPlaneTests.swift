@@ -57,6 +57,81 @@ import WorkerCore
         #expect(known.known(replica(1)) == nil)
     }
 
+    // MARK: Connections
+
+    /// Whether a connection ends without another byte.
+    private func ends(_ socket: Int32) -> Bool {
+        var item = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
+        guard poll(&item, 1, 10_000) == 1 else { return false }
+        var byte: UInt8 = 0
+        return read(socket, &byte, 1) <= 0
+    }
+    /// The whole answer to a request for 100 bytes.
+    private func isAnswered(_ socket: Int32) -> Bool {
+        var received: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while case let count = read(socket, &buffer, buffer.count), count > 0 {
+            received += buffer[..<count]
+            if let end = received.firstRange(of: [13, 10, 13, 10])?.upperBound, received.count - end == 100 { return true }
+        }
+        return false
+    }
+    private func request(_ replica: Replica) -> [UInt8] { Array("GET \(signed(replica)) HTTP/1.1\r\nHost: x\r\n\r\n".utf8) }
+
+    @Test(arguments: ["", "GET /objects/1", "POST /objects HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n1/2"])
+    func `who asks for nothing is not kept`(begin: String) throws {
+        var limits = DataServerLimits()
+        limits.strangerMilliseconds = 50
+        let planes = try Planes(connections: limits)
+        let socket = try connect(to: planes.server.port)
+        try socket.writeAll(Array(begin.utf8))
+        #expect(ends(socket.raw))
+    }
+
+    @Test func `a client that has shown a ticket may be idle for longer, and one that is slow to read is not idle`() throws {
+        var limits = DataServerLimits()
+        (limits.strangerMilliseconds, limits.idleMilliseconds) = (400, 1200)
+        let planes = try Planes(connections: limits)
+        try planes.holder.write(bytes(100), as: replica(1))
+        try planes.holder.write(bytes(32 << 20), as: replica(2))
+        let slow = try connect(to: planes.server.port)
+        try slow.writeAll(request(replica(2)))
+        let begin = monotonicNanoseconds()
+        let known = try connect(to: planes.server.port)
+        try known.writeAll(request(replica(1)))
+        #expect(isAnswered(known.raw))
+        let stranger = try connect(to: planes.server.port)
+        #expect(ends(stranger.raw))
+        #expect(ends(known.raw))
+        #expect(monotonicNanoseconds() - begin >= 1_200_000_000, "not with the stranger")
+        // By now it has been slow for longer than one may be idle.
+        var received = 0
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while received < 32 << 20, case let count = read(slow.raw, &buffer, buffer.count), count > 0 { received += count }
+        #expect(received >= 32 << 20)
+    }
+
+    @Test func `more connections than it has room for end at once`() throws {
+        var limits = DataServerLimits()
+        limits.connections = 2
+        let planes = try Planes(connections: limits)
+        try planes.holder.write(bytes(100), as: replica(1))
+        do {
+            let first = try connect(to: planes.server.port)
+            let second = try connect(to: planes.server.port)
+            for _ in 0..<2 {
+                try first.writeAll(request(replica(1)))
+                #expect(isAnswered(first.raw))
+                try second.writeAll(request(replica(1)))
+                #expect(isAnswered(second.raw))
+            }
+            let third = try connect(to: planes.server.port)
+            #expect(ends(third.raw))
+        }
+        // When they are gone there is room again; the server hears of that in its own time.
+        #expect(eventually { (try? get(planes.server.port, signed(replica(1))).status) == 200 })
+    }
+
     // MARK: Many at once
 
     private func post(_ planes: Planes, _ replicas: [Replica]) throws -> Answer {

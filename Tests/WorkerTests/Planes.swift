@@ -22,7 +22,7 @@ final class Planes {
     let directory: String
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
 
-    init(limits: FetchLimits = FetchLimits()) throws {
+    init(limits: FetchLimits = FetchLimits(), connections: DataServerLimits = DataServerLimits()) throws {
         harness = try Harness(limits: limits)
         harness.secret.set(Planes.secret)
         directory = try temporaryDirectory()
@@ -31,7 +31,7 @@ final class Planes {
             host: "127.0.0.1",
             holder: LocalHolder(store: holder, secret: harness.secret, checksums: checksums, counters: served) { [mailbox = harness.mailbox] replica in
                 mailbox.post(.event(.foundDamaged([replica])))
-            }, group: group)
+            }, group: group, limits: connections)
     }
     deinit {
         server.close()

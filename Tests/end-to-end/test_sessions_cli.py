@@ -233,3 +233,21 @@ def test_one_port_for_both_is_refused(stopped):
     for command in (("start", "--simple"), ("server",)):
         result = stopped.rain(*command, "--port", 7300, "--control-port", 7300)
         assert result.returncode != 0 and "a port each" in result.stderr
+
+
+def test_a_name_makes_no_line_of_the_log(shared_cluster):
+    name = "x\n2026-01-01 00:00:00.000 error forged\x1b[2J"
+    number = shared_cluster.session(name=name).rpartition("/")[2]
+    shared_cluster.rain("close", number)
+    log = (shared_cluster.log / "server/server.log").read_text()
+    assert "x\\n2026-01-01 00:00:00.000 error forged\\u{1b}[2J" in log and "\x1b" not in log
+    assert not [line for line in log.splitlines() if line.startswith("2026-01-01")]
+
+
+def test_a_task_whose_subworker_starts_is_explained(shared_cluster):
+    """Its command is no subworker, which is known after 30 s."""
+    number = shared_cluster.session(subworkers=[{"name": "odd", "command": ["sleep", "1000"]}]).rpartition("/")[2]
+    shared_cluster.post(f"/api/v1/sessions/{number}/submit", ndjson({"template": {"type": "odd/one"}}, [0, [], None]))
+    reason = 'has not begun, since its subworker starts, its inputs are on their way or it needs more CPUs: task 0 "odd/one"'
+    wait_for(lambda: reason in shared_cluster.rain("explain", number).stdout)
+    shared_cluster.rain("close", number)

@@ -133,8 +133,10 @@ pid_t rain_ended_child(pid_t pid);
  *   returns   1 with `ended` filled in, 0 when it has not ended, -ECHILD when there is no such child */
 int rain_reap(pid_t pid, rain_ended *ended);
 /* Children of this process's first thread, to which orphans are given: at most `capacity`.
- *   returns   how many */
+ *   returns   how many; -errno when nobody can tell */
 int64_t rain_children(pid_t *pids, size_t capacity);
+/* The same of all threads, found by a look at every process: where the kernel keeps no list. */
+int64_t rain_children_by_parent(pid_t *pids, size_t capacity);
 /* When a process started, in clock ticks since the machine did; with its pid it names one process for ever.
  *   returns   -errno; -ENOENT or -ESRCH when there is none */
 int64_t rain_start_time(pid_t pid);
