@@ -111,7 +111,12 @@ struct Explain: ParsableCommand {
         }
         if let task = try first("ready", "assigned") {
             let running = server.workers.reduce(0) { $0 + $1.running }
-            print("waits for a free CPU: \(task.line); \(running) tasks run on \(server.workers.reduce(0) { $0 + $1.cpus }) CPUs")
+            let cpus = server.workers.reduce(0) { $0 + $1.cpus }
+            if task.state == "assigned", running < cpus {
+                print("has not begun, since its subworker starts, its inputs are on their way or it needs more CPUs: \(task.line)")
+            } else {
+                print("waits for a free CPU: \(task.line); \(running) tasks run on \(cpus) CPUs")
+            }
         } else if let task = try first("waiting") {
             print("waits for its inputs: \(task.line)")
         }

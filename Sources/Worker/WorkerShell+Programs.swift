@@ -108,7 +108,7 @@ extension WorkerShell {
         } catch {
             throw TaskError(.setup, "\(plan.title): the arguments are not JSON: \(error)")
         }
-        throw TaskError(.setup, "\(plan.title): the arguments of builtin/run are a list of strings, which follow the command")
+        throw TaskError(.setup, "\(plan.title): the arguments of builtin/run are a list of strings without NUL characters, which follow the command")
     }
 
     private func start(_ token: JobToken, _ request: JobRequest, _ entry: TemplateEntry, _ prepared: PreparedProgram) {
@@ -205,7 +205,7 @@ extension WorkerShell {
             return fail(program.token, failure)
         }
         guard ended.exit_code == 0 else {
-            let how = ended.signal != 0 ? "was ended by signal \(ended.signal) (\(signalName(ended.signal)))" : "exited with code \(ended.exit_code)"
+            let how = endText(ended)
             let tail = program.prepared.directory.error.tail(bytesMax: Self.errorTailBytes)
             let foundNoRoom = foundNoRoom(ended, tail, onDisk: program.prepared.isOnDisk)
             let what = foundNoRoom ? "\(program.plan.title) \(how) as it found no room: \(store.fullness())" : "\(program.plan.title) \(how)"

@@ -170,20 +170,20 @@ extension WorkerShell {
             return verdict
         }
         let name = subworker.command.name
-        let how =
-            ended.signal != 0
-            ? "was ended by signal \(ended.signal) (\(signalName(ended.signal)))" : "exited with code \(ended.exit_code)"
         let exitCode = ended.signal == 0 ? ended.exit_code : nil
         let signal = ended.signal == 0 ? nil : ended.signal
         guard subworker.isRegistered else {
             // A shell was asked to read it, as the kernel did not know what it is.
             let foreign = exitCode == nil ? nil : foreignMachine(of: subworker.command).map { ": it \($0)" }
             return TaskError(
-                .setup, "subworker '\(name)' \(how) before it registered\(foreign ?? ""): see its log, \(subworker.logPath) on host \(hostName)",
+                .setup,
+                "subworker '\(name)' \(endText(ended, guesses: false)) before it registered\(foreign ?? ""): see its log, "
+                    + "\(subworker.logPath) on host \(hostName); `rain subworker check COMMAND` tells whether a program is a subworker",
                 detail: tail, exitCode: exitCode, signal: signal)
         }
         return TaskError(
-            .crash, "subworker '\(name)' \(how); its log is \(subworker.logPath) on host \(hostName)", detail: tail, exitCode: exitCode, signal: signal)
+            .crash, "subworker '\(name)' \(endText(ended)); its log is \(subworker.logPath) on host \(hostName)", detail: tail, exitCode: exitCode,
+            signal: signal)
     }
 }
 

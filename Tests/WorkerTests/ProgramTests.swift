@@ -81,6 +81,8 @@ import WorkerCore
         let error = try harness.failure(of: harness.request(template))
         #expect(error.cause == .user && error.signal == SIGSEGV && error.exitCode == nil)
         #expect(error.message == "program sh was ended by signal 11 (SIGSEGV)")
+        let killed = try harness.failure(of: harness.request(harness.define("builtin/run", config: #"{"command": ["sh", "-c", "kill -KILL $$"]}"#)))
+        #expect(killed.message == "program sh was ended by signal 9 (SIGKILL), by somebody or by the kernel for lack of memory")
     }
 
     @Test func `a program that is not there is named`() throws {

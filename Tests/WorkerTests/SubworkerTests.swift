@@ -161,6 +161,7 @@ enum Bag {
         let (evidence, running) = try ended(started(shell("echo no module named x >&2; exit 3")))
         #expect(evidence.cause == .setup && evidence.exitCode == 3 && running.isEmpty)
         #expect(evidence.message.contains("before it registered") && evidence.detail == "no module named x\n")
+        #expect(evidence.message.contains("`rain subworker check COMMAND`"))
     }
 
     @Test func `one that can't be started is named`() throws {

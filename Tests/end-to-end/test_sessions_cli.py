@@ -248,6 +248,6 @@ def test_a_task_whose_subworker_starts_is_explained(shared_cluster):
     """Its command is no subworker, which is known after 30 s."""
     number = shared_cluster.session(subworkers=[{"name": "odd", "command": ["sleep", "1000"]}]).rpartition("/")[2]
     shared_cluster.post(f"/api/v1/sessions/{number}/submit", ndjson({"template": {"type": "odd/one"}}, [0, [], None]))
-    reason = 'has not begun, since its subworker starts, its inputs are on their way or it needs more CPUs: task 0 "odd/one"'
+    reason = "has not begun, since its subworker starts, its inputs are on their way or it needs more CPUs: task 0"
     wait_for(lambda: reason in shared_cluster.rain("explain", number).stdout)
     shared_cluster.rain("close", number)
