@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
 import pytest
 from cluster import wait_for
 from rain.client import RainException, RainWarning, TaskException, TaskState, blob, cdll, tasks
+from rain.client.http import NotConnected, connect
 from rain.client.session import modules_version
+from rain.client.warn import LEASE_THREAD, warn
 
 UNSUBMITTED = pytest.mark.filterwarnings("ignore:.*never submitted")
 
@@ -133,6 +136,30 @@ def test_a_hint_shows_the_line_that_waits(paper, paper_client, monkeypatch, recw
         session.wait_all()
     assert told(recwarn) == ["session 1: tasks wait in vain"]
     assert os.path.basename(recwarn[0].filename) in ("cluster.py", "test_mistakes.py")
+
+
+def test_a_warning_of_another_thread_shows_the_line_of_the_program(monkeypatch, recwarn):
+    """Where the program waits in a module of Python's own, too."""
+    told_it = threading.Event()
+
+    def say():
+        assert connecting.wait(10)
+        warn("from afar")
+        told_it.set()
+
+    def create_connection(*arguments):
+        connecting.set()
+        assert told_it.wait(10)
+        raise OSError("not today")
+
+    connecting = threading.Event()
+    monkeypatch.setattr("socket.create_connection", create_connection)
+    thread = threading.Thread(target=say, name=LEASE_THREAD)
+    thread.start()
+    with pytest.raises(NotConnected):
+        connect("localhost", 1)
+    thread.join()
+    assert [(str(w.message), w.filename) for w in recwarn] == [("from afar", __file__)]
 
 
 # Modules.

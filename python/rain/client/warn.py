@@ -16,8 +16,12 @@ def warn(text):
         frame = sys._current_frames().get(threading.main_thread().ident)
     else:
         frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__package__") == __package__:
-        frame = frame.f_back
+    # The line from which the program called this package, which may be deep in a module of Python's own.
+    inner = frame
+    while inner is not None:
+        if inner.f_globals.get("__package__") == __package__:
+            frame = inner.f_back
+        inner = inner.f_back
     if frame is None:
         warnings.warn(text, RainWarning, stacklevel=2)
         return
