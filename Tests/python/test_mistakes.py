@@ -1,5 +1,6 @@
 """What people do wrong in their first programs, and would not find by themselves, is said."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import warnings
 
 import pytest
 from cluster import wait_for
-from rain.client import RainException, RainWarning, TaskException, TaskState, blob, cdll, tasks
+from rain.client import Client, RainException, RainWarning, TaskException, TaskState, blob, cdll, tasks
 from rain.client.http import NotConnected, connect
 from rain.client.session import modules_version
 from rain.client.warn import LEASE_THREAD, warn
@@ -89,6 +90,19 @@ def test_outputs_of_a_task_without_any_are_waited_for(client):
         good = tasks.Execute(["true"])
         session.submit()
         assert good.fetch_outputs() == [] and good.state == TaskState.finished
+
+
+def test_a_client_can_be_opened_by_with_or_left_to_itself(client, cluster, recwarn):
+    with Client("127.0.0.1", cluster.port) as short:
+        assert short.status()["workers"]
+    assert not short._idle
+    left = Client("127.0.0.1", cluster.port)
+    with left.new_session("left"):
+        pass
+    assert left._idle
+    del left
+    gc.collect()
+    assert [warning for warning in recwarn if warning.category is ResourceWarning] == []
 
 
 # While it waits.

@@ -113,6 +113,16 @@ class Client:
         while self._idle:
             self._idle.pop().close()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __del__(self):
+        if hasattr(self, "_idle"):  # It could be refused before.
+            self.close()
+
     def __repr__(self):
         return f"<Client {self.address}:{self.port}>"
 
