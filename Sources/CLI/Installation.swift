@@ -41,7 +41,7 @@ enum Installation {
             let code = posix_spawn(&pid, program, &actions, nil, &arguments, environ)
             guard code == 0 else { throw CLIError.system(call: "start", about: program, code: code) }
         }
-        let list = readList(reader)
+        let list = readList(reader, of: pid)
         var status: Int32 = 0
         while waitpid(pid, &status, 0) < 0 {
             guard errno == EINTR else { throw CLIError.system(call: "waitpid", about: program, code: errno) }
@@ -56,12 +56,18 @@ enum Installation {
         return list
     }
 
-    /// Up to the line with a full stop, or until nobody can write any more; the exit code says whether that is all. What a library started
-    /// may hold the pipe open.
-    private static func readList(_ reader: borrowing Descriptor) -> String {
+    /// Up to the line with a full stop, or until the process has ended; the exit code says whether that is all. What a library started may
+    /// hold the pipe open.
+    private static func readList(_ reader: borrowing Descriptor, of pid: pid_t) -> String {
+        let process = rain_pidfd_open(pid)
+        defer { if process >= 0 { close(process) } }
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 65_536)
         while !bytes.elementsEqual(".\n".utf8), !bytes.suffix(3).elementsEqual("\n.\n".utf8) {
+            var polled = [reader.raw, process].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            if poll(&polled, 2, -1) < 0, errno == EINTR { continue }
+            // What it wrote before its end comes first.
+            if polled[0].revents == 0 { break }
             let count = read(reader.raw, &buffer, buffer.count)
             if count < 0, errno == EINTR { continue }
             if count <= 0 { break }

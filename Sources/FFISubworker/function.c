@@ -132,7 +132,9 @@ static bool start(struct library *from, const decl_library *library, problem *pr
     for (uint32_t i = 0; i < library->initialiser_count && !library_is_started(from); i += 1) {
         scratch memory = {0};
         struct problem why = {0};
+        library_lock();
         function *made = bind(library, library->initialisers[i], from, &memory, &why);
+        library_unlock();
         bool is_done = made != NULL && function_derive(made, &why) && function_call(made, &why);
         scratch_release(&memory);
         if (!is_done) library_set_started(from, why.text);
@@ -148,8 +150,11 @@ function *function_make(
     library_lock();
     struct library *from = library_open(library, directory, problem);
     function *made = from != NULL ? bind(library, declared, from, memory, problem) : NULL;
-    bool is_started = made != NULL && start(from, library, problem);
     library_unlock();
+    if (made == NULL) return NULL;
+    library_lock_start(from);
+    bool is_started = start(from, library, problem);
+    library_unlock_start(from);
     return is_started ? made : NULL;
 }
 

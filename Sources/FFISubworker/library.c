@@ -2,6 +2,7 @@
 #include "library.h"
 
 #include "marker.h"
+#include "watch.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -15,6 +16,7 @@ struct library {
     char *key;
     void **handles;
     uint32_t handle_count;
+    pthread_mutex_t starting; /* guards what follows */
     bool is_started;
     char *failure;
 };
@@ -28,6 +30,14 @@ void library_lock(void) {
 
 void library_unlock(void) {
     pthread_mutex_unlock(&lock);
+}
+
+void library_lock_start(library *self) {
+    pthread_mutex_lock(&self->starting);
+}
+
+void library_unlock_start(library *self) {
+    pthread_mutex_unlock(&self->starting);
 }
 
 /* What makes two declarations the same library: its files, and how it is begun. */
@@ -53,7 +63,9 @@ static bool load(library *self, const decl_library *declared, problem *problem) 
         char *end = strchr(line, '\n');
         *end = 0;
         marker_set("loading", line);
+        watch_begin(line);
         void *handle = dlopen(line, RTLD_NOW | (are_shared ? RTLD_GLOBAL : RTLD_LOCAL));
+        watch_end();
         marker_set(NULL, NULL);
         if (handle == NULL) {
             problem_set(problem, "the library %s can't be loaded: %s", declared->name, dlerror());
@@ -89,7 +101,7 @@ library *library_open(const decl_library *declared, const char *directory, probl
         problem_set(problem, "no memory for the library %s", declared->name);
         return NULL;
     }
-    *made = (library){.next = loaded, .key = key, .handles = handles};
+    *made = (library){.next = loaded, .key = key, .handles = handles, .starting = PTHREAD_MUTEX_INITIALIZER};
     if (!load(made, declared, problem)) {
         release(made);
         return NULL;

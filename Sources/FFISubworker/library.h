@@ -1,5 +1,5 @@
-/* Shared libraries, loaded once and never given back: their code may have left anything anywhere. What is here is used
- * between library_lock() and library_unlock(): a library is loaded and begun once, whichever threads need it. */
+/* Shared libraries, loaded once and never given back: their code may have left anything anywhere. A library is loaded and
+ * begun once, whichever threads need it; while its initialisers run only those wait that want this library. */
 #ifndef FFI_LIBRARY_H
 #define FFI_LIBRARY_H
 
@@ -7,6 +7,7 @@
 
 typedef struct library library;
 
+/* What follows is used between these two. */
 void library_lock(void);
 void library_unlock(void);
 
@@ -16,6 +17,10 @@ void library_unlock(void);
 library *library_open(const decl_library *declared, const char *directory, problem *problem);
 /* The address of a function; NULL after setting the problem: there is none, or it is no code. */
 void *library_symbol(const library *self, const char *name, problem *problem);
+
+/* What follows is used between these two. */
+void library_lock_start(library *self);
+void library_unlock_start(library *self);
 
 /* Whether its initialisers have run; what they said when one failed, else NULL. */
 bool library_is_started(const library *self);

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "known.h"
 #include "marker.h"
+#include "watch.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -38,8 +39,15 @@ static bool parse(known *known, int count, char **paths) {
     return are_read;
 }
 
+/* False after saying why. */
+static bool watch_loads(void) {
+    if (watch_install()) return true;
+    perror("ffi: a thread that watches the loading of libraries");
+    return false;
+}
+
 static int check(known *known, int count, char **paths) {
-    if (!parse(known, count, paths)) return 1;
+    if (!parse(known, count, paths) || !watch_loads()) return 1;
     text report = {0};
     uint32_t missing = known_check(known, &report);
     fputs(report.bytes != NULL ? report.bytes : "no functions are declared\n", stdout);
@@ -57,7 +65,7 @@ static void print_missing(const char *report) {
 }
 
 static int verify_all(known *known, int count, char **paths, FILE *list) {
-    if (!parse(known, count, paths)) return 1;
+    if (!parse(known, count, paths) || !watch_loads()) return 1;
     text report = {0};
     uint32_t missing = known_check(known, &report);
     if (missing != 0 && report.bytes != NULL) print_missing(report.bytes);

@@ -316,6 +316,15 @@ EXPORT int meet(int count) {
     return atomic_load(&arrived);
 }
 
+/* An initialiser that waits for a call of `meet`, and whether that came. */
+static atomic_bool has_met;
+EXPORT void begin_with_another(void) {
+    atomic_store(&has_met, meet(2) >= 2);
+}
+EXPORT int was_met(void) {
+    return atomic_load(&has_met);
+}
+
 /* How often it was begun, once that is done; until then -1. */
 static atomic_int start_slowly_count;
 static atomic_bool is_slowly_started;

@@ -26,19 +26,21 @@ std::string quoted(const std::string &text) {
     return made + "\"";
 }
 
-std::string declared(const std::string &members) {
-    return "library test = \"" + library + "\" { threads = 8; " + members + " }";
+std::string declared(const std::string &members, const std::string &name = "test") {
+    return "library " + name + " = \"" + library + "\" { threads = 8; " + members + " }";
 }
 
 /// A template of the function, with what the library has in it as the task's own declarations.
-uint32_t define(Host &host, const std::string &function, const std::string &members, unsigned outputCount = 1) {
+uint32_t define(
+    Host &host, const std::string &function, const std::string &members, unsigned outputCount = 1,
+    const std::string &name = "test") {
     static uint32_t next = 1000;
     uint32_t id = next++;
-    std::string config = "{\"declarations\": " + quoted(declared(members)) + "}";
+    std::string config = "{\"declarations\": " + quoted(declared(members, name)) + "}";
     host.send([&](ToSubworker::Builder root) {
         auto item = root.initTemplates(1)[0];
         item.setId(id);
-        item.setMethod("test/" + function);
+        item.setMethod(name + "/" + function);
         item.setName(function);
         item.setConfig(Host::data(config));
         item.initOutputs(outputCount);
@@ -183,6 +185,24 @@ TEST("a library is initialised once, and before the first call, whoever comes fi
     send(host, calls);
     for (int i = 0; i < 16; i += 1)
         EXPECT_EQ(number(host.result().second), 1);
+    host.shutdown();
+}
+
+TEST("while a library begins, calls of others go on") {
+    Host host(program, threads(2));
+    uint32_t beginning = define(host, "was_met", "init void begin_with_another(void); int was_met(void);");
+    uint32_t other = define(host, "meet", "int meet(int count);", 1, "other");
+    send(host, {{0, beginning, "[]"}});
+    while (host.page[0].state.load() != running)
+        usleep(100);
+    send(host, {{1, other, "[2]"}});
+    std::map<uint32_t, int32_t> values;
+    for (int i = 0; i < 2; i += 1) {
+        auto [slot, outcome] = host.result();
+        values[slot] = number(outcome);
+    }
+    EXPECT_EQ(values[0], 1);
+    EXPECT_EQ(values[1], 2);
     host.shutdown();
 }
 

@@ -1,6 +1,7 @@
 """Subworkers that a worker offers: what is refused at its start, and when processes are replaced or ended."""
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -122,6 +123,34 @@ def test_what_cant_work_is_refused_at_the_start(tmp_path, case):
     assert result.returncode == 1, result.stderr
     assert said in result.stderr, result.stderr
     assert "double cos" not in result.stderr and "cos(" not in result.stdout
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_library_that_hangs_when_it_is_loaded_is_refused(tmp_path, leaves):
+    """Also when it has started a process that goes on, and holds what its parent had open."""
+    (tmp_path / "hang.ffi").write_text('library hang = "./hang.so" { double f(double x); }\n')
+    start = "if (fork() == 0) { alarm(20); pause(); }" if leaves else ""
+    (tmp_path / "hang.c").write_text(
+        "#include <unistd.h>\ndouble f(double x) { return x; }\n"
+        f"__attribute__((constructor)) static void hang(void) {{ {start} while (1) pause(); }}\n"
+    )
+    subprocess.run(["cc", "-shared", "-fPIC", "hang.c", "-o", "hang.so"], cwd=tmp_path, check=True)
+    idle = Cluster(tmp_path)
+    for command in (["worker", "127.0.0.1:1", "--ffi"], ["ffi", "check"]):
+        # To files: what the library has started holds a pipe.
+        with (tmp_path / "out").open("w+") as output, (tmp_path / "error").open("w+") as error:
+            status = idle.rain(
+                *command,
+                tmp_path / "hang.ffi",
+                env={**idle.env, "RAIN_PATIENCE": "0.5"},
+                capture_output=False,
+                stdout=output,
+                stderr=error,
+            ).returncode
+        said = (tmp_path / "error").read_text()
+        assert status == 1 and "hang.so is not loaded after 0.5 s" in said, said
+    for pid in idle.processes():
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_name_that_is_given_twice_is_refused(tmp_path):
