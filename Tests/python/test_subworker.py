@@ -924,6 +924,11 @@ def test_odd_arrays(host, name):
         assert expected in plain(message)
 
 
+def test_nothing_is_no_result_but_may_be_declared(host):
+    assert "output 'out0' can't be None" in (message := plain(Task(host, lambda ctx: None)()))
+    assert "or that there is nothing to return, by @remote(outputs=0)" in message
+
+
 def test_processes_fill_an_array_together(host):
     def f(ctx):
         import multiprocessing

@@ -345,9 +345,10 @@ def set_output(call, i, value, encode):
         check_declared(call, i, content_type)
         call.set_output(i, parts[0], content_type)
     else:
+        nothing = ", or that there is nothing to return, by @remote(outputs=0)" if value is None else ""
         raise RainException(
             f"output '{call.output_label(i)}' can't be {summary(value)}: return bytes, str or a data instance, or say "
-            "how to turn it into bytes, as in @remote(auto_encode='pickle')"
+            f"how to turn it into bytes, as in @remote(auto_encode='pickle'){nothing}"
         )
 
 
