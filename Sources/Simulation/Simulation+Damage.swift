@@ -43,6 +43,7 @@ extension Simulation {
             for input in job.inputs where input.value == .stored && !damaged.contains(input.replica) {
                 guard let file = worker.store.file(of: input.replica), worker.store.isDamaged(file) else { continue }
                 damaged.append(input.replica)
+                worker.damagedFiles.append(file)
                 blamedTasks.insert(job.attempt.task)
             }
         }
@@ -52,6 +53,18 @@ extension Simulation {
         write("worker \(worker.index) finds \(damaged) written to")
         try tell(.damaged(damaged), worker)
         return TaskError(.contract, "it wrote to its input")
+    }
+
+    /// When the core knows of it, no name of such a file is left: whoever had another one would have its bytes.
+    func checkDamagedFiles(after event: WorkerEvent, _ worker: VirtualWorker) throws(Violation) {
+        if worker.damagedFiles.isEmpty { return }
+        if case .damaged = event { return }
+        defer { worker.damagedFiles = [] }
+        // A task that is ending may have given one of its outputs such a name; it fails when it has all of them.
+        guard worker.aliases.isEmpty, worker.writes.isEmpty else { return }
+        if worker.damagedFiles.contains(where: worker.store.hasNames) {
+            throw Violation(.brokenContract, "worker \(worker.index): a file to which a task wrote is still there under another name")
+        }
     }
 
     /// Whether it read what another wrote, and does not know: the file has no name any more, or its name is another's.

@@ -48,6 +48,13 @@ extension Simulation {
         throw Violation(.brokenContract, "worker \(worker.index): room is granted for file \(file), which nobody makes")
     }
 
+    /// Some calls find no room for what they write without asking: once, for when they begin again there is some.
+    func findsNoRoom(_ attempt: AttemptID, _ worker: VirtualWorker) -> Bool {
+        guard worker.store.memoryBytes != nil, random.chance(2), roomlessAttempts.insert(attempt).inserted else { return false }
+        count("calls without room")
+        return true
+    }
+
     /// Puts what a task made into the store; nothing of it when there is no room for all.
     ///
     /// - Parameter tiers: where each file was to go. Memory that is full after all is no reason to fail while the disk has room.

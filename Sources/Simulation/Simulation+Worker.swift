@@ -25,6 +25,7 @@ extension Simulation {
             try perform(effect, worker)
             if !worker.isAlive { return }
         }
+        try checkDamagedFiles(after: event, worker)
         guard worker.store.usedInMemory <= worker.core.memoryFileBytes else {
             throw Violation(
                 .workerInvariant, "worker \(worker.index): files take \(worker.store.usedInMemory) bytes of memory, it knows of \(worker.core.memoryFileBytes)")
@@ -103,6 +104,8 @@ extension Simulation {
             queue.add(.fetchDone(worker: index, life: life, token), at: now + transferTime)
         case .grant(let id, let file, _, _, let grant): try granted(id, file, grant, worker)
         case .spill(let replica): try spill(replica, worker)
+        case .emptyTrash:
+            queue.add(.again(worker: worker.index, life: worker.life, .trashEmptied), at: now + random.microseconds(10...100_000))
         case .alias(let token, let from, let to):
             worker.aliases.append((token, from, to, worker.store.file(of: from)))
             queue.add(.aliasDone(worker: index, life: life, token), at: now + random.microseconds(5...300))
@@ -297,8 +300,12 @@ extension Simulation {
         var (result, made): (CallAnswer.Result, [(Replica, Content)])
         if let error = try lookForDamage([job], worker) {
             (result, made) = (.failed(error), [])
+        } else if call.isCancelled {
+            (result, made) = (.cancelled, [])
+        } else if findsNoRoom(job.attempt, worker) {
+            (result, made) = (.outOfRoom(Self.noRoom), [])
         } else {
-            (result, made) = call.isCancelled ? (.cancelled, []) : try run(job, call.inputFiles, worker, process: process)
+            (result, made) = try run(job, call.inputFiles, worker, process: process)
         }
         if worker.processes[process].capabilities?.hasCaching == true {
             for (input, file) in zip(job.inputs, call.inputFiles) where input.isKept {
@@ -372,6 +379,7 @@ extension Simulation {
             let stored = store(outputs, made, tiers, mayOverflow: false, worker)
             ending = stored.map { .finished($0, durationNanoseconds: now - job.begunAt, debug: "") } ?? .outOfRoom(Self.noRoom)
         case .failed(let error): ending = .failed(error)
+        case .outOfRoom(let error): ending = .outOfRoom(error)
         case .cancelled: ending = .cancelled
         }
         try tell(.jobEnded(token, ending), worker)

@@ -100,6 +100,8 @@ package final class Simulation {
     var blamedTasks: Set<TaskID> = []
     /// Attempts that may have read what others wrote, unknown to themselves.
     var misledAttempts: Set<AttemptID> = []
+    /// Calls that have found no room.
+    var roomlessAttempts: Set<AttemptID> = []
     /// A subworker died before it did anything, as one does whose command is wrong.
     var hasFutileCrash = false
     var isDiskFull = false

@@ -37,6 +37,7 @@ struct VirtualStore {
     func isDamaged(_ file: Int?) -> Bool { file.map { isWrittenTo[$0] } ?? false }
     func hasOtherNames(_ file: Int) -> Bool { nameCounts[file] > 1 }
     mutating func write(to file: Int) { isWrittenTo[file] = true }
+    func hasNames(_ file: Int) -> Bool { nameCounts[file] > 0 }
     func isOnDisk(_ replica: Replica) -> Bool { fileOfReplica[replica]?.tier == .disk }
 
     private func hasRoom(_ tier: Tier, for bytes: UInt64) -> Bool {

@@ -72,6 +72,8 @@ final class VirtualWorker {
     var jobs: [Job] = []
     var fetches: [(token: FetchToken, input: InputAssignment)] = []
     var aliases: [(token: AliasToken, from: Replica, to: Replica, file: Int?)] = []
+    /// Files that the core is told of with the next event, as somebody wrote to them.
+    var damagedFiles: [Int] = []
     /// Copies of programs that sessions brought along, with what they take in memory.
     var programs: [(session: SessionID, name: String, bytes: UInt64)] = []
     var writes: [(token: WriteToken, files: [FileToWrite])] = []

@@ -12,7 +12,8 @@ enum LoopMessage: Sendable {
     case answered(SubworkerID, CallAnswer)
     /// A session's program was copied to where it can be started.
     case programPlaced(SessionProgram, Result<String, TaskError>)
-    case trashEmptied
+    /// So many `emptyTrash` are answered by it.
+    case trashEmptied(askedCount: Int)
 }
 
 /// Messages to the loop's thread, with an eventfd that wakes it.

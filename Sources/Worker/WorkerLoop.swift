@@ -129,7 +129,7 @@ struct WorkerLoop: ~Copyable {
             }
         case .refused(let reason): end = .refused("the server \(server) refused this worker: \(reason)")
         case .defineTemplate, .forgetSession, .startSubworker, .call, .recall, .dropCached, .cancelCall, .stopSubworker, .measureMemory, .grant, .runJob,
-            .stopJob, .fetch, .alias, .write, .spill, .remove, .note:
+            .stopJob, .fetch, .alias, .write, .spill, .remove, .emptyTrash, .note:
             shell.perform(effect)
         }
     }

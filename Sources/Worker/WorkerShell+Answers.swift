@@ -174,11 +174,13 @@ extension WorkerShell {
 
     /// The error of a task's code. One that found no room has mostly filled the store: nobody asks for what a function leaves in its working
     /// directory or puts into one that it makes.
-    private func failure(_ message: String, _ detail: String, debug: String) -> TaskError {
+    private func failure(_ message: String, _ detail: String, debug: String) -> CallAnswer.Result {
         let isFull = [ENOSPC, EDQUOT].contains { message.contains(errorText($0)) || detail.contains(errorText($0)) }
-        guard isFull, !message.contains("--store-memory") else { return TaskError(.user, message, detail: detail, debug: debug) }
-        return TaskError(
-            .resource, "\(message). Its working directory and what it makes lie in the worker's store: \(store.fullness())", detail: detail, debug: debug)
+        guard isFull, !message.contains("--store-memory") else { return .failed(TaskError(.user, message, detail: detail, debug: debug)) }
+        return .outOfRoom(
+            TaskError(
+                .resource, "\(message). Its working directory and what it makes lie in the worker's store: \(store.fullness())", detail: detail,
+                debug: debug))
     }
 
     /// Outputs of a call that fails all the same.
@@ -198,7 +200,7 @@ extension WorkerShell {
         switch result.value {
         case .cancelled: return .cancelled
         case .failed(let message, let detail):
-            return .failed(failure(message.isEmpty ? "the task failed without a message" : message, detail, debug: result.debug))
+            return failure(message.isEmpty ? "the task failed without a message" : message, detail, debug: result.debug)
         case .outputs(let outputs):
             let specs = call.template.template.outputs
             guard outputs.count == specs.count else {

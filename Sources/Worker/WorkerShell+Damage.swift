@@ -39,7 +39,7 @@ extension WorkerShell {
 
     /// Inputs that come in the message are the task's own.
     func exposedInputs(of job: JobRequest, inlineBytesMax: UInt64) -> [ExposedInput] {
-        if store.isProtected, !job.inputs.contains(where: \.isDirectory) { return [] }
+        if store.isProtected, !job.inputs.contains(where: { $0.isDirectory }) { return [] }
         return job.inputs.enumerated().compactMap { position, input in
             guard input.value == .stored, input.isDirectory || !store.isProtected && input.sizeBytes > inlineBytesMax else { return nil }
             return ExposedInput(position: position, input: input, isRead: store.isProtected)

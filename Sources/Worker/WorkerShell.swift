@@ -55,6 +55,8 @@ final class WorkerShell {
     /// Oldest first.
     var endedLogs: ContiguousArray<String> = []
     var hasNewTrash = false
+    /// How often the core has asked for it to go.
+    private var askedTrashCount = 0
     private var hasNewFetches = false
     /// What sockets give is read here first.
     let receiveBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 * 1024, alignment: 16)
@@ -131,6 +133,9 @@ final class WorkerShell {
         case .remove(let replicas):
             for replica in replicas where store.remove(replica) { hasNewTrash = true }
             fetcher.holder.checksums.remove(replicas)
+        case .emptyTrash:
+            hasNewTrash = true
+            askedTrashCount += 1
         case .note(let text): writeNote(text)
         }
     }
@@ -186,9 +191,11 @@ final class WorkerShell {
         if hasNewTrash && !isTrashBeingEmptied {
             hasNewTrash = false
             isTrashBeingEmptied = true
+            let askedCount = askedTrashCount
+            askedTrashCount = 0
             pool.run { [store, mailbox] in
                 store.emptyTrash()
-                mailbox.post(.trashEmptied)
+                mailbox.post(.trashEmptied(askedCount: askedCount))
             }
         }
     }
@@ -202,7 +209,9 @@ final class WorkerShell {
         case .prepared(let token, let result): programPrepared(token, result)
         case .answered(let id, let answer): directoriesAccepted(id, answer)
         case .programPlaced(let key, let result): programPlaced(key, result)
-        case .trashEmptied: isTrashBeingEmptied = false
+        case .trashEmptied(let askedCount):
+            isTrashBeingEmptied = false
+            for _ in 0..<askedCount { events.append(.trashEmptied) }
         }
     }
 

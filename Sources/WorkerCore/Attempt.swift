@@ -3,9 +3,10 @@ import TaskModel
 /// One attempt, from its assignment to its outcome.
 ///
 ///     waiting ──▶ ready ──▶ running (a job) ────┬──▶ finishing ──▶ (outcome, gone)
-///                 ▲   │                         │     its outputs get their second names
-///                 │   └───▶ calling (a slot) ───┘
-///                 └────────────┴ taken back, or its subworker died
+///                 ▲ ▲ │                         │     its outputs get their second names
+///                 │ │ └───▶ calling (a slot) ───┘
+///                 │ └──────────┤ taken back, or its subworker died
+///                 └ awaitingRoom ◀ it found none
 struct Attempt: TableRow {
     enum State: Equatable, Sendable {
         /// For so many inputs.
@@ -14,6 +15,8 @@ struct Attempt: TableRow {
         case ready(sequence: UInt64)
         case running
         case calling(SubworkerHandle, slot: UInt8)
+        /// The call found no room for what it writes without asking: it begins once more when there may be some.
+        case awaitingRoom
         case finishing(Table<Finish>.Handle)
     }
     enum Event: Equatable, Sendable {
@@ -21,6 +24,7 @@ struct Attempt: TableRow {
         case queued(sequence: UInt64)
         case jobStarted(now: Instant)
         case called(SubworkerHandle, slot: UInt8, now: Instant)
+        case foundNoRoom
         case renaming(Table<Finish>.Handle)
     }
     /// Why it shall end before its time.
@@ -50,8 +54,10 @@ struct Attempt: TableRow {
     var isLastTry: Bool { lossCount >= 2 }
     /// How each process ended that died of it.
     var crashes: ContiguousArray<TaskError> = []
-    /// It found no room in memory: it works on disk now.
+    /// As a job it found no room in memory: it works on disk now.
     var isOnDisk = false
+    /// As a call it found no room, and began once more.
+    private(set) var hasFoundNoRoom = false
     /// Memory that is kept for what it makes while it runs as a job.
     var reservedBytes: UInt64 = 0
 
@@ -76,7 +82,7 @@ struct Attempt: TableRow {
     /// Whether a process works on it, or the store on its outputs.
     var isActive: Bool {
         switch state {
-        case .waiting, .ready: false
+        case .waiting, .ready, .awaitingRoom: false
         case .running, .calling, .finishing: true
         }
     }
@@ -96,7 +102,8 @@ struct Attempt: TableRow {
         switch (state, event) {
         case (.waiting(let missing), .inputArrived) where missing > 0:
             state = .waiting(missing: missing - 1)
-        case (.waiting(missing: 0), .queued(let sequence)), (.running, .queued(let sequence)), (.calling, .queued(let sequence)):
+        case (.waiting(missing: 0), .queued(let sequence)), (.running, .queued(let sequence)), (.calling, .queued(let sequence)),
+            (.awaitingRoom, .queued(let sequence)):
             state = .ready(sequence: sequence)
         case (.ready, .jobStarted(let now)):
             state = .running
@@ -104,9 +111,12 @@ struct Attempt: TableRow {
         case (.ready, .called(let subworker, let slot, let now)):
             state = .calling(subworker, slot: slot)
             startedAt = now
+        case (.calling, .foundNoRoom):
+            state = .awaitingRoom
+            hasFoundNoRoom = true
         case (.running, .renaming(let finish)), (.calling, .renaming(let finish)):
             state = .finishing(finish)
-        case (_, .inputArrived), (_, .queued), (_, .jobStarted), (_, .called), (_, .renaming):
+        case (_, .inputArrived), (_, .queued), (_, .jobStarted), (_, .called), (_, .foundNoRoom), (_, .renaming):
             preconditionFailure("\(id): \(event) while \(state)")
         }
     }

@@ -9,6 +9,18 @@ struct Reservation: Equatable, Sendable {
     var askedBytes: UInt64?
 }
 
+/// A call that found no room, and those that may have taken it.
+struct RoomWait: Sendable {
+    let attempt: AttemptHandle
+    /// Of the call.
+    let sequence: UInt64
+    /// Ran at that time, in memory.
+    var others: ContiguousArray<AttemptHandle>
+    /// All of them have ended; what they left is being removed, or is gone.
+    var removal = Removal.waiting
+    enum Removal: Sendable { case waiting, begun, done }
+}
+
 struct WaitingReservation: Equatable, Sendable {
     let subworker: SubworkerHandle
     let file: UInt32

@@ -33,7 +33,7 @@ extension WorkerCore {
     package var isEmpty: Bool {
         sessions.isEmpty && sessionByID.isEmpty && templates.isEmpty && attempts.isEmpty && attemptByID.isEmpty && finishes.isEmpty
             && aliases.isEmpty && objects.isEmpty && lanes.isEmpty && programBytes == 0 && readyLanes.isEmpty && heldMessages == nil && cpus.occupied == 0
-            && cpus.weightlessCount == 0 && reservedBytes == 0 && waitingReservations.isEmpty && pools.count == poolByCommand.count
+            && cpus.weightlessCount == 0 && reservedBytes == 0 && waitingReservations.isEmpty && roomWaits.isEmpty && pools.count == poolByCommand.count
             && subworkers.count == subworkerByID.count
     }
 
@@ -51,6 +51,8 @@ extension WorkerCore {
                 guard count > 0, Int(count) == missing else { throw BrokenInvariant("\(row.id) waits for \(count) of \(missing) inputs") }
             case .ready, .finishing:
                 guard missing == 0 else { throw BrokenInvariant("\(row.id) is ready without its inputs") }
+            case .awaitingRoom:
+                guard missing == 0, roomWaits.contains(where: { $0.attempt == attempt }) else { throw BrokenInvariant("\(row.id) waits for no room") }
             case .running:
                 guard missing == 0 else { throw BrokenInvariant("\(row.id) runs without its inputs") }
                 let weight = templates[row.template].cpus

@@ -50,13 +50,24 @@ extension WorkerCore {
 
     /// Taken back before it began, or given another try: the lane has it again.
     mutating func requeue(_ attempt: AttemptHandle, sequence: UInt64, inFront: Bool) {
-        if let replica = detachedInput(of: attempt) { return settle(attempt, .failed(SetupErrors.damaged(replica))) }
-        becameInactive(attempt)
-        if !reports.rows.isEmpty { forgetProgress(of: attempt) }
+        guard interrupt(attempt) else { return }
         queue(attempt, sequence: sequence, inFront: inFront)
     }
 
-    private mutating func queue(_ attempt: AttemptHandle, sequence: UInt64, inFront: Bool) {
+    /// No process works on it any more; another may.
+    ///
+    /// - Returns: whether that can be here.
+    mutating func interrupt(_ attempt: AttemptHandle) -> Bool {
+        if let replica = detachedInput(of: attempt) {
+            settle(attempt, .failed(SetupErrors.damaged(replica)))
+            return false
+        }
+        becameInactive(attempt)
+        if !reports.rows.isEmpty { forgetProgress(of: attempt) }
+        return true
+    }
+
+    mutating func queue(_ attempt: AttemptHandle, sequence: UInt64, inFront: Bool) {
         guard let lane = templates[attempts[attempt].template].lane else { preconditionFailure("an attempt without a lane is ready") }
         attempts[attempt].handle(.queued(sequence: sequence))
         if inFront { lanes[lane].queue.pushFront(attempt) } else { lanes[lane].queue.pushBack(attempt) }

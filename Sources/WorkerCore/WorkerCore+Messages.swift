@@ -133,7 +133,7 @@ extension WorkerCore {
         }
         guard sessions[attempts[attempt].session].closing == .no else { return }
         switch attempts[attempt].state {
-        case .waiting, .ready:
+        case .waiting, .ready, .awaitingRoom:
             if attempts[attempt].hasBegun { tell(.revoked(id, wasTakenBack: false)) } else { settle(attempt, .takenBack) }
         case .running, .finishing:
             tell(.revoked(id, wasTakenBack: false))
@@ -155,7 +155,7 @@ extension WorkerCore {
     /// Ends an attempt before its time; its outcome may come at once, or when its process has ended.
     mutating func stop(_ attempt: AttemptHandle, _ reason: Attempt.Stop, into effects: inout ContiguousArray<WorkerEffect>) {
         switch attempts[attempt].state {
-        case .waiting, .ready:
+        case .waiting, .ready, .awaitingRoom:
             settle(attempt, reason == .cancelled ? .cancelled : .vanished)
         case .running:
             let wasStopped = attempts[attempt].stop != .no

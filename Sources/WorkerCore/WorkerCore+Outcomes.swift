@@ -78,7 +78,7 @@ extension WorkerCore {
     /// Removes the row and what it holds.
     private mutating func forget(_ attempt: AttemptHandle) {
         switch attempts[attempt].state {
-        case .waiting: break
+        case .waiting, .awaitingRoom: break
         case .ready: leaveLane(attempt)
         case .running, .calling, .finishing: becameInactive(attempt)
         }

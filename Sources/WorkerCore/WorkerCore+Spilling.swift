@@ -34,6 +34,12 @@ extension WorkerCore {
         nextSpill = stayingBytes > above ? now.advanced(byMilliseconds: Self.spillMillisecondsMin) : nil
     }
 
+    /// Makes room for what is not known: three quarters of the memory, if that can be.
+    mutating func makeMuchRoom(into effects: inout ContiguousArray<WorkerEffect>) {
+        guard let limit = storeMemoryBytes else { return }
+        for object in spillOrder() where stayingBytes > limit / 4 { spill(object, into: &effects) }
+    }
+
     private mutating func spill(_ object: ObjectHandle, into effects: inout ContiguousArray<WorkerEffect>) {
         objects.spill(object)
         effects.append(.spill(objects[object].replica))

@@ -51,7 +51,7 @@ extension WorkerCore {
             let duration = min(answer.durationNanoseconds, now.since(attempts[attempt].startedAt))
             templates[template].learned.learn(duration)
             releaseUnits(of: handle, cpusEach: templates[template].cpus)
-            conclude(attempt, answer, durationNanoseconds: duration, into: &effects)
+            conclude(attempt, answer, sequence: call.sequence, durationNanoseconds: duration, into: &effects)
         }
         guard memoryGrowthMax(of: handle) != nil, subworkers[handle].isTimeToMeasure(now) else { return }
         effects.append(.measureMemory(id))
@@ -72,7 +72,7 @@ extension WorkerCore {
     }
 
     private mutating func conclude(
-        _ attempt: AttemptHandle, _ answer: CallAnswer, durationNanoseconds: UInt64, into effects: inout ContiguousArray<WorkerEffect>
+        _ attempt: AttemptHandle, _ answer: CallAnswer, sequence: UInt64, durationNanoseconds: UInt64, into effects: inout ContiguousArray<WorkerEffect>
     ) {
         switch answer.result {
         case .outputs(let outputs):
@@ -86,6 +86,12 @@ extension WorkerCore {
         case .failed(var error):
             if error.debug.isEmpty { error.debug = answer.debug }
             settle(attempt, .failed(error))
+        case .outOfRoom(let error):
+            switch attempts[attempt].stop {
+            case .no: callOutOfRoom(attempt, sequence: sequence, error, into: &effects)
+            case .cancelled: settle(attempt, .cancelled)
+            case .sessionClosed: settle(attempt, .vanished)
+            }
         case .cancelled:
             settle(attempt, .cancelled)
         }
@@ -195,7 +201,7 @@ extension CallAnswer {
     /// Whether the subworker surely read the call: its own code spoke. A shell that could not send it says so with other causes.
     fileprivate var wasRead: Bool {
         switch result {
-        case .outputs: true
+        case .outputs, .outOfRoom: true
         case .failed(let error): error.cause == .user || error.cause == .contract
         case .cancelled: false
         }

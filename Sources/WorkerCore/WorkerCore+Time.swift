@@ -8,6 +8,7 @@ extension WorkerCore {
         var next = link.nextTick
         if let gatherDeadline { next = next.map { min($0, gatherDeadline) } ?? gatherDeadline }
         if let progressDue { next = next.map { min($0, progressDue) } ?? progressDue }
+        if let roomWaitDeadline { next = next.map { min($0, roomWaitDeadline) } ?? roomWaitDeadline }
         if let nextSpill { next = next.map { min($0, nextSpill) } ?? nextSpill }
         for index in subworkers.indices {
             guard let handle = subworkers.handle(at: index), let deadline = deadline(of: handle) else { continue }

@@ -70,6 +70,12 @@ package struct WorkerCore: Sendable {
     var programBytes: UInt64 = 0
     /// Files that wait for room, in the order in which they asked; those that are gone by then are passed over.
     var waitingReservations = Queue<WaitingReservation>()
+    /// Calls that wait for others to end, in the order in which they found no room.
+    var roomWaits: ContiguousArray<RoomWait> = []
+    /// The one of them that has its turn; the next waits until it has ended.
+    var roomTaker: AttemptHandle?
+    /// When the first of them became the first.
+    var roomWaitSince = Instant(nanoseconds: 0)
     var reports = ProgressReports()
     var round: UInt64 = 0
     var nextSequence: UInt64 = 0
@@ -143,6 +149,8 @@ package struct WorkerCore: Sendable {
             damagedReplicas += replicas
         case .spilled(let replica, let isDone):
             spilled(replica, isDone: isDone)
+        case .trashEmptied:
+            trashEmptied()
         case .tick:
             let delivery = link.tick(now: now, into: &frames)
             handle(delivery, frame: nil, into: &effects)
@@ -180,6 +188,7 @@ package struct WorkerCore: Sendable {
         closeSessions(into: &effects)
         resumeAfterForgetting(into: &effects)
         grantReservations(into: &effects)
+        if !roomWaits.isEmpty { endRoomWaits(into: &effects) }
         dispatch(into: &effects)
         recallBehindSlowCalls(into: &effects)
         stopIdleSubworkers(into: &effects)

@@ -45,6 +45,8 @@ package enum WorkerEffect: Equatable, Sendable {
     case spill(Replica)
     /// Remove these files; an open descriptor or map stays valid.
     case remove([Replica])
+    /// Have what was removed by now give its room back. Answered by `trashEmptied`.
+    case emptyTrash
     case note(String)
 }
 

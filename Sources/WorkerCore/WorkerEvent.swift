@@ -44,6 +44,9 @@ package enum WorkerEvent: Equatable, Sendable {
     /// Exactly one for each `spill`; `false` when the file had to stay in memory.
     case spilled(Replica, isDone: Bool)
 
+    /// Exactly one for each `emptyTrash`.
+    case trashEmptied
+
     /// Judges time-outs; sent when `WorkerCore.nextTick` has come.
     case tick
 }
@@ -113,6 +116,8 @@ package struct CallAnswer: Equatable, Sendable {
     package enum Result: Equatable, Sendable {
         case outputs([LocalOutput])
         case failed(TaskError)
+        /// It failed as what it wrote without asking found no room. The error is for the case that it can't be tried again.
+        case outOfRoom(TaskError)
         case cancelled
     }
     package init(slot: UInt8, durationNanoseconds: UInt64 = 0, debug: String = "", attributes: [UInt8] = [], result: Result) {

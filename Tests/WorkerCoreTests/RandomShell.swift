@@ -34,6 +34,7 @@ struct RandomShell {
         case alias(AliasToken, from: Replica, to: Replica)
         case write(WriteToken, [Replica])
         case spill(Replica)
+        case emptyTrash
     }
 
     private(set) var core: WorkerCore
@@ -139,6 +140,7 @@ struct RandomShell {
             if !files.contains(replica) { throw Violation("\(replica) is spilled and is not here") }
             count("spilled files", 1)
             works.append(.spill(replica))
+        case .emptyTrash: works.append(.emptyTrash)
         case .remove(let replicas):
             for replica in replicas where files.remove(replica) == nil { throw Violation("\(replica) is removed and was not here") }
         }
@@ -339,6 +341,10 @@ struct RandomShell {
 
     private mutating func run(_ job: JobRequest) -> (CallAnswer.Result, files: [Replica]) {
         if !isCalm, random.chance(4) { return (.failed(TaskError(.user, "no")), []) }
+        if !isCalm, random.chance(3) {
+            count("out of room")
+            return (.outOfRoom(TaskError(.resource, "full")), [])
+        }
         var outputs: [LocalOutput] = []
         var made: [Replica] = []
         let declaredCount = templates[job.template]?.outputs.count ?? 0
@@ -378,6 +384,7 @@ struct RandomShell {
             switch result {
             case .outputs(let outputs): try handle(.jobEnded(token, .finished(outputs, durationNanoseconds: 1000, debug: "")))
             case .failed(let error): try handle(.jobEnded(token, .failed(error)))
+            case .outOfRoom(let error): try handle(.jobEnded(token, .outOfRoom(error)))
             case .cancelled: try handle(.jobEnded(token, .cancelled))
             }
         case .fetch(let token, let replica):
@@ -396,6 +403,7 @@ struct RandomShell {
             for replica in replicas { files.insert(replica) }
             count("small outputs that became files", replicas.count)
             try handle(.written(token, .stored(isOnDisk: replicas.map { _ in random.chance(20) })))
+        case .emptyTrash: try handle(.trashEmptied)
         case .spill(let replica):
             if !isCalm, random.chance(5), files.contains(replica) {
                 damaged.insert(replica)

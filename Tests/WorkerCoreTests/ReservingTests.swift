@@ -209,4 +209,88 @@ import WorkerCore
         let round = try harness.handle(.jobEnded(first.jobs[0], .outOfRoom(TaskError(.resource, "full"))))
         #expect(round.messages == [.cancelled(Make.attempt(4))] && round.jobs.isEmpty)
     }
+
+    // MARK: Calls that find no room for what they write without asking
+
+    private static let full = CallAnswer.Result.outOfRoom(TaskError(.resource, "full"))
+    private func calls(_ round: Harness.Round) -> [UInt32] {
+        round.effects.flatMap { effect -> [UInt32] in if case .call(_, let calls) = effect { calls.map(\.job.attempt.task.index) } else { [] } }
+    }
+
+    @Test func `a call that finds no room begins once more, uncharged, when what ran beside it has ended`() throws {
+        var harness = try calling()
+        let program = try harness.send(Make.assign(4, template: 2)).jobs[0]
+        let first = try harness.answer(1, [0], Self.full)
+        #expect(calls(first).isEmpty && first.messages.isEmpty)
+        #expect(calls(try harness.answer(2, [0])).isEmpty, "the program may have taken it")
+        let end = try harness.handle(.jobEnded(program, .outOfRoom(TaskError(.resource, "full"))))
+        #expect(end.effects.contains(.emptyTrash) && calls(end).isEmpty && isOnDisk(end) == [true] && end.failure == nil, "its files may be there yet")
+        #expect(calls(try harness.handle(.trashEmptied)) == [0])
+        #expect(try harness.answer(1, [0]).messages.count == 1)
+    }
+
+    @Test func `it waits for what goes to disk for its sake, and for nothing that begins later or takes no memory`() throws {
+        var harness = try calling()
+        try bring(3, to: &harness)
+        try harness.answer(2, [0])
+        try harness.send(.session(Make.session, subworkers: []), Make.define(6, "builtin/sleep"), Make.assign(6, template: 6))
+        let first = try harness.answer(1, [0], Self.full)
+        #expect(first.effects.filter { if case .spill = $0 { true } else { false } } == [.spill(Make.replica(1))], "a quarter is left")
+        #expect(try harness.send(Make.assign(4, template: 2)).jobs.count == 1)
+        #expect(try harness.handle(spilledOne).effects == [.emptyTrash])
+        #expect(calls(try harness.handle(.trashEmptied)) == [0])
+        #expect(calls(try harness.handle(.trashEmptied)).isEmpty)
+    }
+
+    @Test func `the second time it fails with what was said, and so do one that must not begin twice and one without a disk`() throws {
+        var harness = try calling()
+        try harness.answer(2, [0])
+        #expect(try harness.answer(1, [0], Self.full).effects == [.emptyTrash])
+        #expect(calls(try harness.handle(.trashEmptied)) == [0])
+        #expect(try harness.answer(1, [0], Self.full).failure?.message == "full")
+
+        harness = try Harness()
+        harness.setStoreMemoryBytes(800)
+        try harness.send(.session(Make.session, subworkers: []), Make.define(0, "count/words", outputs: 1, rerun: .never), Make.assign(0))
+        try harness.register(1)
+        #expect(try harness.answer(1, [0], Self.full).failure?.cause == .resource)
+
+        harness = try calling(limit: nil)
+        #expect(try harness.answer(1, [0], Self.full).failure?.cause == .resource)
+    }
+
+    @Test func `those that found no room have it one after the other, in front of what is queued`() throws {
+        var harness = try calling()
+        try harness.send((10..<14).map { Make.assign($0) })
+        try harness.register(3, page: false)
+        #expect(calls(try harness.answer(1, [0], Self.full)) == [11])
+        #expect(calls(try harness.answer(2, [0], Self.full)) == [12])
+        #expect(calls(try harness.answer(3, [0])) == [13], "10 was the last that ran beside it when it found no room")
+        try harness.handle(.trashEmptied)
+        #expect(calls(try harness.answer(1, [0])) == [0], "the first CPU that is free")
+        #expect(try harness.answer(2, [0]).effects.contains(.emptyTrash) == false, "nothing is left but 1, which waits for the end of 0")
+        try harness.answer(3, [0])
+        #expect(try harness.answer(1, [0]).effects == [.emptyTrash])
+        #expect(calls(try harness.handle(.trashEmptied)) == [1])
+    }
+
+    @Test func `it does not wait for ever for what runs beside it`() throws {
+        var harness = try calling()
+        try harness.answer(1, [0], Self.full)
+        #expect(calls(try harness.tick(afterMilliseconds: 59_000)).isEmpty)
+        #expect(harness.core.nextTick != nil)
+        #expect(calls(try harness.tick(afterMilliseconds: 1500)) == [0])
+    }
+
+    @Test func `one that waits for room can be cancelled, is not taken back, and outlives the server`() throws {
+        var harness = try calling()
+        try harness.answer(1, [0], Self.full)
+        #expect(try harness.send(.revoke(Make.attempt(0))).messages == [.revoked(Make.attempt(0), wasTakenBack: false)])
+        try harness.handle(.connected)
+        let restarted = try harness.greetRestarted(isRestored: true)
+        #expect(restarted.messages.contains(.runs(Make.attempt(0))))
+        #expect(try harness.send(.cancel(Make.attempt(0))).messages == [.cancelled(Make.attempt(0))])
+        #expect(calls(try harness.answer(2, [0])).isEmpty)
+        #expect(try harness.send(.closeSession(Make.session)).messages.contains(.sessionClosed(Make.session)))
+    }
 }

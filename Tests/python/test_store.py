@@ -186,6 +186,46 @@ def test_a_function_that_fills_the_memory_fails_alone(small_client, kind):
         assert all(len(task.output.fetch().get_bytes()) == 3 * MIB for task in again)
 
 
+@pytest.mark.parametrize("rerun", ["on_loss", "never"])
+def test_a_function_beside_a_program_that_fills_the_memory_runs_once_more(small_client, tmp_path, rerun):
+    """It is nobody's fault, so it is no retry; one that may never run twice fails."""
+    for name in ("begun", "full", "noticed"):
+        os.mkfifo(tmp_path / name)
+    folder = str(tmp_path)
+
+    @remote()
+    def write_much(ctx):
+        is_first = not os.path.exists(f"{folder}/runs")
+        with open(f"{folder}/runs", "a") as runs:
+            runs.write("run\n")
+        if is_first:
+            open(f"{folder}/begun", "w").close()
+            open(f"{folder}/full").close()
+        try:
+            with open("large", "wb") as file:
+                for _ in range(8):
+                    file.write(bytes(MIB))
+        finally:
+            if is_first:
+                open(f"{folder}/noticed", "w").close()
+        return str(os.path.getsize("large"))
+
+    fill = f"cat {folder}/begun; yes | head -c {64 * MIB} > out || true; : > {folder}/full; cat {folder}/noticed"
+    with small_client.new_session("beside", on_error="fail_descendants") as session:
+        task = write_much()
+        task.rerun = rerun
+        task.output.keep()
+        filler = tasks.Execute(fill, shell=True)
+        session.submit()
+        session.wait([filler])
+        if rerun == "never":
+            with pytest.raises(TaskException, match="No space left on device"):
+                session.wait([task])
+        else:
+            assert task.output.fetch().get_str() == str(8 * MIB)
+    assert (tmp_path / "runs").read_text() == "run\n" * (1 if rerun == "never" else 2)
+
+
 @pytest.fixture(scope="module")
 def tight(tmp_path_factory):
     """A worker with 16 MiB of memory and 24 MiB of disk."""

@@ -22,6 +22,7 @@ struct WorkerCoreFuzzer {
     private var aliases: [AliasToken] = []
     private var writes: [(token: WriteToken, count: Int)] = []
     private var spills: [Replica] = []
+    private var trashCount = 0
     /// Files that tasks were given.
     private var inputs: [Replica] = []
     private var measurements: [SubworkerID] = []
@@ -69,6 +70,10 @@ struct WorkerCoreFuzzer {
             guard let id = decisions.pick(processOrder) else { return }
             send(.reserve(id, slot: UInt8(decisions.below(66)), file: decisions.uint32(below: 3), sizeBytes: decisions.bool() ? 50_000 : decisions.uint64()))
         case 16:
+            if trashCount > 0 {
+                trashCount -= 1
+                return send(.trashEmptied)
+            }
             guard let replica = take(\.spills) else { return }
             send(.spilled(replica, isDone: decisions.bool()))
         case 17:
@@ -152,9 +157,10 @@ struct WorkerCoreFuzzer {
         for slot in 0..<64 as Range<UInt8> where process.calls.contains(slot) && decisions.bool() {
             processes[id]?.calls.remove(slot)
             let result: CallAnswer.Result =
-                switch decisions.below(4) {
+                switch decisions.below(5) {
                 case 0: .failed(decisions.error())
                 case 1: .cancelled
+                case 2: .outOfRoom(decisions.error())
                 default: .outputs(decisions.outputs())
                 }
             answers.append(CallAnswer(slot: slot, durationNanoseconds: decisions.uint64(), attributes: decisions.data(), result: result))
@@ -230,6 +236,7 @@ struct WorkerCoreFuzzer {
             case .alias(let token, _, _): aliases.append(token)
             case .write(let token, let files): writes.append((token, files.count))
             case .spill(let replica): spills.append(replica)
+            case .emptyTrash: trashCount += 1
             default: break  // The shell answers no other.
             }
         }

@@ -65,6 +65,7 @@ def run():
         if failure is None:
             call.finish()
         else:
+            directory.clean()  # First: a function that found no room is called again when there is some.
             call.fail(*failure)
         placeholder.resolve = None
         streams.restore()
