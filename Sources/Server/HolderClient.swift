@@ -46,7 +46,7 @@ struct HolderClient: Sendable {
                 .connectTimeout(patience)
                 // Bytes are read when the client takes them: a slow client holds up the worker, not our memory.
                 .channelOption(.autoRead, value: false)
-                .channelOption(.socketOption(.tcp_nodelay), value: 1)
+                .channelOption(.tcpOption(.tcp_nodelay), value: 1)
                 .channelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
                         try channel.pipeline.syncOperations.addHTTPClientHandlers()

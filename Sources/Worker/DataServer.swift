@@ -26,7 +26,7 @@ struct DataServer: Sendable {
                     try channel.pipeline.syncOperations.addHandler(ObjectRequestHandler(holder))
                 }
             }
-            .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .bind(host: host, port: port).wait()
         self.port = UInt16(channel.localAddress?.port ?? 0)
     }

@@ -151,7 +151,7 @@ final class Fetcher: Sendable {
     private func connect(_ endpoint: Endpoint) {
         ClientBootstrap(group: group)
             .connectTimeout(.milliseconds(limits.connectMilliseconds))
-            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHTTPClientHandlers()

@@ -50,3 +50,26 @@ def test_directories_of_any_depth_go_with_their_session_and_worker(cluster):
         assert cluster.post(f"{session}/wait", {"all": True})["done"]
         assert cluster.call("DELETE", session)[0] in (200, 204)
     # That nothing of it is left behind is looked at in the end.
+
+
+def test_data_goes_from_worker_to_worker_and_to_the_client(cluster):
+    """An option of a socket that only root may set was set to begin with."""
+    cluster.start("--local-workers", "[1,1]")
+    maker = {
+        "type": "builtin/run",
+        "config": {"command": ["sleep 0.3; head -c 2000000 /dev/zero | tr '\\0' x > made"], "shell": True},
+        "outputs": ["made"],
+    }
+    together = {"type": "builtin/concat", "outputs": [{"label": "all", "keep": True}]}
+    tree = {
+        "type": "builtin/make_directory",
+        "outputs": [{"label": "tree", "directory": True, "keep": True}],
+    }
+    lines = [[0, [], None], [0, [], None], [1, [0, 1], None], [2, [2], {"paths": ["a/b"]}]]
+    session = cluster.session()
+    cluster.post(f"{session}/submit", ndjson({"template": maker}, {"template": together}, {"template": tree}, *lines))
+    assert cluster.curl(f"{cluster.url}{session}/objects/2/content") == b"x" * 4_000_000
+    assert len(cluster.curl(f"{cluster.url}{session}/objects/3/content")) > 4_000_000
+    transfers = cluster.get("/api/v1/status?transfers=true")
+    assert transfers["transfers"]["to_workers_bytes"] == 0
+    assert sum(worker["transfers"]["pulled_bytes"] for worker in transfers["workers"]) >= 2_000_000
