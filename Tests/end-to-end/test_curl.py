@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from cluster import ndjson, run_program
+from cluster import ndjson, run_program, wait_for
 
 GREETING = ndjson(
     {"submit": {"first_template": 0, "first_task": 0, "first_object": 0}},
@@ -370,7 +370,7 @@ def test_wait_has_a_time_out(server):
 def test_cancel_stops_a_program(server):
     session = server.session(on_error="fail_descendants")
     server.post(f"{session}/submit", ndjson(run_program("sleep", "61.5", outputs=()), [0, [], None, {"count": 4}]))
-    time.sleep(0.2)
+    wait_for(lambda: any("61.5" in command for command in server.processes().values()))
     start = time.monotonic()
     assert server.post(f"{session}/cancel", {"tasks": [[0, 4]]}) == {}
     assert time.monotonic() - start < 1

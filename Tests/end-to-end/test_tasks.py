@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from cluster import wait_for
 from rain.client import Client, Output, Program, RainException, Task, TaskException, blob, remote, tasks
 
 
@@ -188,13 +189,13 @@ def test_a_python_process_that_dies(session):
     assert "9" in failure_text(session, dying())
 
 
-def test_a_session_that_hangs_in_c_closes_at_once(client, faults):
+def test_a_session_that_hangs_in_c_closes_at_once(shared_cluster, client, faults):
     session = client.new_session("test", subworkers={"faults": faults})
     with session.bind_only():
         for _ in range(3):
             Task("faults/hang", [], outputs=0)
         session.submit()
-    time.sleep(0.2)
+    wait_for(lambda: shared_cluster.get(f"/api/v1/sessions/{session.id}")["running"] > 0)
     start = time.monotonic()
     session.close()
     assert time.monotonic() - start < 0.3

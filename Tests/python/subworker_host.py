@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = str(ROOT / "include" / "subworker.capnp")
@@ -105,6 +106,13 @@ class Host:
         code = self.process.wait(20)
         self.socket.close()
         return code
+
+    def wait_until_it_waits(self):
+        """Until the process's first thread, which has said that it goes on, sleeps in a system call."""
+        deadline = time.monotonic() + 20
+        while pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < deadline, "it goes on and on"
+            time.sleep(0.001)
 
     def kill(self):
         if self.process.poll() is None:

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import socket
-import time
 
 import cloudpickle
 import numpy
@@ -644,6 +643,7 @@ def test_two_threads_write_to_a_buffer(asked):
             assert "being resized" in str(error)
         else:
             raise AssertionError("a view of memory that goes away")
+        open(path, "w").close()
         buffer.write(b"b" * 100_000)  # It waits for the other one.
         other.join()
         return buffer
@@ -652,7 +652,8 @@ def test_two_threads_write_to_a_buffer(asked):
     host.call(1, [inline(1, cloudpickle.dumps(f))])
     assert "reserve = (slot = 0, id = 1, " in host.receive()
     open(path, "w").close()
-    time.sleep(0.2)  # The other one writes soon; if not yet, this test sees less.
+    open(path).read()
+    host.wait_until_it_waits()
     host.grant(1)
     message = host.receive()
     while "reserve = " in message:
@@ -714,6 +715,7 @@ def test_a_thread_that_asks_for_room_in_the_midst_of_another(asked):
             def __del__(self):
                 other.start()
                 open(path).read()
+                open(path, "w").close()
 
         other = threading.Thread(target=lambda: made.append(ctx.buffer(100_000)))
         gc.disable()
@@ -731,7 +733,8 @@ def test_a_thread_that_asks_for_room_in_the_midst_of_another(asked):
     host.call(1, [inline(1, cloudpickle.dumps(f))])
     assert "reserve = (slot = 0, id = 1, " in host.receive()
     open(path, "w").close()
-    time.sleep(0.2)  # The other one goes on soon; if not yet, this test sees less.
+    open(path).read()
+    host.wait_until_it_waits()
     host.grant(1)
     for expected in (2, 2):
         assert f"reserve = (slot = 0, id = {expected}, " in host.receive()
