@@ -13,7 +13,7 @@ import pytest
 from cluster import wait_for
 from rain.client import Client, RainException, RainWarning, TaskException, TaskState, blob, cdll, tasks
 from rain.client.http import NotConnected, connect
-from rain.client.session import modules_version
+from rain.client.session import modules_version, python_environment
 from rain.client.warn import LEASE_THREAD, warn
 
 UNSUBMITTED = pytest.mark.filterwarnings("ignore:.*never submitted")
@@ -192,6 +192,16 @@ def test_a_module_that_was_edited_is_another_one(tmp_path, monkeypatch):
     assert modules_version() != imported
     del sys.modules[module.stem]
     assert modules_version() == before
+
+
+def test_packages_that_a_variable_names_are_found_by_tasks(tmp_path, monkeypatch):
+    named, other = tmp_path / "named/site-packages", tmp_path / "other/site-packages"
+    for path in (named, other):
+        path.mkdir(parents=True)
+        monkeypatch.syspath_prepend(str(path))
+    monkeypatch.setenv("PYTHONPATH", f"{named}:/nowhere")
+    (paths,) = [entry for entry in python_environment() if entry.startswith("PYTHONPATH=")]
+    assert str(named) in paths and str(other) not in paths and "/nowhere" not in paths
 
 
 PROGRAM = """

@@ -29,10 +29,12 @@ ON_ERROR = ("fail_session", "fail_descendants")
 
 def python_environment() -> list:
     """The environment in which the subworker finds the modules that are beside the program, or in `PYTHONPATH`."""
+    # Modules of a cluster put packages there that the interpreter does not find by itself.
+    named = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(":") if path}
     paths = []
     for path in sys.path:
         path = os.path.abspath(path or ".")
-        if not _is_installed(path) and os.path.isdir(path) and ":" not in path:
+        if (path in named or not _is_installed(path)) and os.path.isdir(path) and ":" not in path:
             paths.append(path)
     version = "RAIN_PROGRAM_VERSION=" + modules_version()
     return ["PYTHONPATH=" + ":".join(dict.fromkeys(paths)), version] if paths else [version]
