@@ -11,6 +11,9 @@ package enum LinkTiming {
     /// A worker that a restarted server knows from before has so long to say hello. It looks for the server every second, and a hello that
     /// met the old one's end is said again after `greetingMillisecondsMax`.
     package static let restartMillisecondsMax: UInt64 = 10_000
+    /// From its hello on such a worker has so long to say what it runs and holds, of which nobody else knows until then. It says all of it at
+    /// once: a million objects are a second's work. One that shows life and never gets to the end would keep what it holds from everybody.
+    package static let handoverMillisecondsMax: UInt64 = 30_000
     /// For so long a restarted server gives nothing away unless all workers are back: one of them may have begun what is not in the journal,
     /// whose end was lost. Most are back within a second.
     package static let gatherMillisecondsMax: UInt64 = 2000

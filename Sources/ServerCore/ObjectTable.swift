@@ -77,6 +77,19 @@ struct ObjectTable: Sendable {
         holder[Int(object)] == worker || (moreHolders[object]?.contains(worker) ?? false)
     }
 
+    /// What the worker has, by rising number. Of a million others each is passed over at the cost of a comparison, unless copies are many.
+    @inline(__always)
+    func held(by worker: UInt32) -> ContiguousArray<UInt32> {
+        var objects: ContiguousArray<UInt32> = []
+        let first = holder.span
+        if moreHolders.isEmpty {
+            for object in first.indices where first[object] == worker { objects.append(UInt32(object)) }
+        } else {
+            for object in first.indices where first[object] != Self.none && isHeld(UInt32(object), by: worker) { objects.append(UInt32(object)) }
+        }
+        return objects
+    }
+
     mutating func addHolder(_ worker: UInt32, of object: UInt32) {
         if holder[Int(object)] == Self.none {
             holder[Int(object)] = worker
@@ -86,6 +99,10 @@ struct ObjectTable: Sendable {
     }
 
     mutating func removeHolder(_ worker: UInt32, of object: UInt32) {
+        if moreHolders.isEmpty {
+            if holder[Int(object)] == worker { holder[Int(object)] = Self.none }
+            return
+        }
         var rest = moreHolders[object] ?? []
         if holder[Int(object)] == worker {
             holder[Int(object)] = rest.isEmpty ? Self.none : rest.removeFirst()

@@ -31,7 +31,7 @@ extension ServerCore {
     mutating func sendFollowers(into effects: inout ContiguousArray<ServerEffect>) {
         for _ in 0..<leading.count {
             let worker = leading.removeFirst()
-            guard workers[worker] != nil else { continue }
+            guard hasWorker(worker) else { continue }
             var next = 0
             while next < workers[worker]!.followers.count, workers[worker]!.aheadCount < Self.aheadCountMax {
                 let (session, task) = workers[worker]!.followers[next]

@@ -5,11 +5,23 @@ import TaskModel
 /// Workers that a restarted server knows from before: what they ran and held goes on counting.
 ///
 ///     away ──hello of the same process──▶ handing over ──handedOver──▶ (like any other worker)
+///       │                                      └──not in time──▶ (lost)
 ///       └──another process of its place, or no hello in time──▶ (lost)
 ///
 /// Until it has handed over, nothing is placed on it, and nobody is told that an object of which only it has a copy is gone.
 extension ServerCore {
     func isAway(_ worker: Int) -> Bool { !away.isEmpty && away[worker] }
+
+    /// Why a worker that says hello and does not hand over is to be given up, if it is: it may show life for ever.
+    mutating func judgeHandover(of worker: Int, latenessNanoseconds: UInt64) -> String? {
+        guard isAway(worker), let deadline = workers[worker]?.handover?.deadline else { return nil }
+        guard now.nanoseconds > deadline.nanoseconds + latenessNanoseconds else {
+            // What it said while the server stood still is looked at only from here on.
+            workers[worker]!.handover!.deadline = Instant(nanoseconds: deadline.nanoseconds + latenessNanoseconds)
+            return nil
+        }
+        return "it came back after the server was started again, and did not say within \(LinkTiming.handoverMillisecondsMax / 1000) s what it has"
+    }
 
     /// The session is known there. One that is over ends there now.
     mutating func knows(_ id: SessionID, on worker: Int) {
@@ -100,7 +112,7 @@ extension ServerCore {
             guard sessions[slot]!.isOpen else { continue }
             let id = workers[worker]!.id
             var gone: ContiguousArray<UInt32> = []
-            for object in 0..<sessions[slot]!.objects.count where sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) {
+            for object in sessions[slot]!.objects.held(by: UInt32(worker)) {
                 guard !handover.heldObjects.contains(ObjectID(session: sessions[slot]!.id, index: object)) else { continue }
                 sessions[slot]!.objects.removeHolder(UInt32(worker), of: object)
                 workers[worker]!.objectCount -= 1

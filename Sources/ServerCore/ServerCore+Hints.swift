@@ -79,7 +79,7 @@ extension ServerCore {
 
     private func tooFewCPUs(_ type: String, _ demand: Demand) -> String {
         var largest: UInt32 = 0
-        for worker in workers.indices {
+        for worker in presentWorkers {
             guard let load = scheduler.loads[worker], scheduler.canTake(worker, Demand(cpus: 0, runner: demand.runner)) else { continue }
             largest = max(largest, load.cpus)
         }
@@ -89,15 +89,13 @@ extension ServerCore {
 
     private func noSubworker(_ type: String, _ name: Substring) -> String {
         var offers: [String] = []
-        var count = 0
-        for case .some(let worker) in workers {
-            count += 1
-            guard offers.count < Self.namedWorkerMax else { continue }
+        for index in presentWorkers {
+            guard offers.count < Self.namedWorkerMax, let worker = workers[index] else { break }
             let names = worker.description.subworkers.sorted().joined(separator: ", ")
             let offer = "\(worker.description.hostName) offers \(names.isEmpty ? "none" : names)"
             if !offers.contains(offer) { offers.append(offer) }
         }
-        let rest = count > Self.namedWorkerMax ? " (of \(count) workers)" : ""
+        let rest = presentWorkers.count > Self.namedWorkerMax ? " (of \(presentWorkers.count) workers)" : ""
         let names = "\(offers.joined(separator: "; "))\(rest)"
         if name.hasPrefix("ffi/") {
             return "tasks of type \(type) wait, since no connected worker has declarations of library '\(name.dropFirst(4))': \(names). "

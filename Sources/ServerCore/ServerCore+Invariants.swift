@@ -13,7 +13,7 @@ extension ServerCore {
             precondition(slotOfSession[session.id] == slot, "session \(session.id) is not in its slot")
             checkInvariants(of: session, &assignedOf, &runningOf)
         }
-        for worker in workers.indices where workers[worker] != nil {
+        for worker in presentWorkers {
             guard !isAway(worker) else {
                 precondition(scheduler.loads[worker] == nil && runningOf[worker] == 0, "worker \(worker) is given tasks before it is back")
                 continue
@@ -41,7 +41,7 @@ extension ServerCore {
             }
             precondition(count == session.tasks.askedBack.count, "tasks that there are not are asked back")
         }
-        for worker in workers.indices {
+        for worker in presentWorkers {
             guard let load = scheduler.loads[worker] else { continue }
             precondition(load.incomingCount == incoming[worker], "worker \(worker): \(load.incomingCount) tasks come, \(incoming[worker]) counted")
             precondition(load.outgoingCount == outgoing[worker], "worker \(worker): \(load.outgoingCount) tasks go, \(outgoing[worker]) counted")
@@ -65,7 +65,7 @@ extension ServerCore {
             }
             if state == .assigned || state == .running {
                 let worker = Int(tasks.worker[Int(task)])
-                precondition(workers[worker] != nil, "task \(task) is on a worker that is gone")
+                precondition(hasWorker(worker), "task \(task) is on a worker that is gone")
                 let runner = session.template(of: task).runner
                 let isOffered =
                     runner == "builtin" || session.template(of: task).program != nil || session.options.subworkers.contains { $0.name == runner }

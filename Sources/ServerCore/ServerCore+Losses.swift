@@ -70,7 +70,7 @@ extension ServerCore {
             let worker = sessions[slot]!.tasks.worker[Int(task)]
             // It has not run elsewhere since; where it does now, it is charged when that worker is lost, too.
             guard state == .waiting || state == .ready, sessions[slot]!.tasks.attemptNumber[Int(task)] == attempt.number, worker != TaskTable.noWorker,
-                workers[Int(worker)] == nil, sessions[slot]!.tasks.losses[task]?.attempt != attempt
+                !hasWorker(Int(worker)), sessions[slot]!.tasks.losses[task]?.attempt != attempt
             else { continue }
             let id = workerIDs[Int(worker)]
             touched.insert(slot)

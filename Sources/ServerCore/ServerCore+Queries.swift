@@ -175,8 +175,8 @@ extension ServerCore {
 
     mutating func status(_ request: RequestID, into effects: inout ContiguousArray<ServerEffect>) {
         var statuses: [WorkerStatus] = []
-        for (index, worker) in workers.enumerated() {
-            guard let worker, let load = scheduler.loads[index] else { continue }
+        for index in presentWorkers {
+            guard let worker = workers[index], let load = scheduler.loads[index] else { continue }
             statuses.append(
                 WorkerStatus(
                     worker: worker.id, description: worker.description, runningCount: worker.runningCount,

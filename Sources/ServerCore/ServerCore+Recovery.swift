@@ -10,7 +10,7 @@ extension ServerCore {
     /// The worker's copies are gone.
     mutating func loseReplicas(_ slot: Int, on worker: Int, _ id: WorkerID, into effects: inout ContiguousArray<ServerEffect>) {
         var gone: ContiguousArray<UInt32> = []
-        for object in 0..<sessions[slot]!.objects.count where sessions[slot]!.objects.isHeld(object, by: UInt32(worker)) {
+        for object in sessions[slot]!.objects.held(by: UInt32(worker)) {
             sessions[slot]!.objects.removeHolder(UInt32(worker), of: object)
             if sessions[slot]!.objects.isGone(object) { gone.append(object) }
         }

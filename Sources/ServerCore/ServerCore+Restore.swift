@@ -66,7 +66,7 @@ extension ServerCore {
             guard finished.outputs.count == sessions[slot]!.outputs(of: attempt.task.index).count else {
                 throw RestoreError(reason: "task \(attempt.task) finished with \(finished.outputs.count) outputs, which its template has not")
             }
-            let index = restoredWorkers[worker].flatMap { workers[$0] == nil ? nil : $0 }
+            let index = restoredWorkers[worker].flatMap { hasWorker($0) ? $0 : nil }
             let known = restoredWorkers[worker]
             releaseWorker(slot, attempt.task.index)
             sessions[slot]!.tasks.worker[Int(attempt.task.index)] = known.map { UInt32($0) } ?? TaskTable.noWorker
@@ -148,7 +148,7 @@ extension ServerCore {
         nextWorker = max(nextWorker, id.rawValue &+ 1)
         workerIDs.append(id)
         restoredWorkers[id] = worker
-        workers.append(
+        add(
             WorkerEntry(
                 id: id, description: description, place: place,
                 link: ServerLink(incarnation: incarnation, worker: id, epoch: epoch, now: Instant(nanoseconds: 0), isRestored: true)))
@@ -161,7 +161,7 @@ extension ServerCore {
         guard let worker = restoredWorkers[id], let entry = workers[worker] else { return }
         if workerOfIncarnation[entry.link.incarnation] == worker { workerOfIncarnation[entry.link.incarnation] = nil }
         if workerOfPlace[entry.place] == worker { workerOfPlace[entry.place] = nil }
-        workers[worker] = nil
+        remove(worker)
     }
 
     private mutating func restoreAttempt(_ attempt: AttemptID, _ slot: Int, on worker: Int?) {
@@ -173,7 +173,7 @@ extension ServerCore {
         sessions[slot]!.tasks.worker[Int(task)] = UInt32(worker)
         sessions[slot]!.tasks.state[Int(task)] = .assigned
         sessions[slot]!.tasks.awaited.insert(task)
-        guard workers[worker] != nil else { return }
+        guard hasWorker(worker) else { return }
         // It was told to have them.
         for position in sessions[slot]!.tasks.inputRange(ofRow: sessions[slot]!.tasks.row[Int(task)]) {
             let input = sessions[slot]!.tasks.inputs[position]
@@ -221,10 +221,10 @@ extension ServerCore {
         isRestoring = false
         gatheredAt = now.advanced(byMilliseconds: LinkTiming.gatherMillisecondsMax)
         restoredWorkers = [:]
-        away = ContiguousArray(workers.map { $0 != nil })
+        away = ContiguousArray((0..<workers.count).map { hasWorker($0) })
         if !away.contains(true) { away = [] }
         var taskCount: UInt64 = 0
-        for worker in workers.indices {
+        for worker in presentWorkers {
             guard let entry = workers[worker] else { continue }
             workers[worker]!.objectCount = 0
             workers[worker]!.link = ServerLink(
@@ -278,7 +278,7 @@ extension ServerCore {
         // One that fails may take others with it.
         for task in awaitedTasks(slot) where sessions[slot]!.tasks.awaited.contains(task) {
             let worker = Int(sessions[slot]!.tasks.worker[Int(task)])
-            guard workers[worker] == nil else { continue }
+            guard !hasWorker(worker) else { continue }
             if sessions[slot]!.template(of: task).rerun == .never, !sessions[slot]!.tasks.cancelRequested.contains(task) {
                 failLost(slot, task, on: workerIDs[worker], into: &effects)
                 guard sessions[slot]!.isOpen else { return }
@@ -292,7 +292,7 @@ extension ServerCore {
     private mutating func countHolders(_ slot: Int) {
         for object in 0..<sessions[slot]!.objects.count {
             for holder in sessions[slot]!.objects.holders(of: object) {
-                if workers[Int(holder)] == nil {
+                if !hasWorker(Int(holder)) {
                     sessions[slot]!.objects.removeHolder(holder, of: object)
                 } else {
                     workers[Int(holder)]!.objectCount += 1

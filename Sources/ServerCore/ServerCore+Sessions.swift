@@ -128,7 +128,7 @@ extension ServerCore {
             if sessions[slot]!.objects.state[Int(object)] == .finished { sessions[slot]!.objects.state[Int(object)] = .dropped }
             if sessions[slot]!.objects.state[Int(object)] == .unfinished { sessions[slot]!.objects.state[Int(object)] = .lost }
         }
-        for worker in sessions[slot]!.told.indices where sessions[slot]!.told[worker] != nil && workers[worker] != nil {
+        for worker in sessions[slot]!.told.indices where sessions[slot]!.told[worker] != nil && hasWorker(worker) {
             sessions[slot]!.told[worker] = nil
             sessions[slot]!.openWorkers.append(UInt32(worker))
             let id = sessions[slot]!.id

@@ -30,7 +30,7 @@ extension ServerCore {
         if session.subworkers.contains(where: { $0.name == name }) || session.options.subworkers.contains(where: { $0.name == name }) {
             throw RequestError(.badSubmit, "subworker \"\(name)\": the session has one of that name already; choose another")
         }
-        if let worker = workers.lazy.compactMap({ $0 }).first(where: { $0.description.subworkers.contains(name) }) {
+        if let worker = presentWorkers.lazy.compactMap({ workers[$0] }).first(where: { $0.description.subworkers.contains(name) }) {
             throw RequestError(
                 .badSubmit,
                 "subworker \"\(name)\": \(worker.id) on \(worker.description.hostName) has one of that name for every session; choose another")

@@ -18,7 +18,7 @@ extension ServerCore {
     private static let inputLookCountMax = 256
 
     mutating func takeBackQueued() {
-        guard workers.count > 1, let longest = scheduler.longestQueue(after: nil, now: now) else { return }
+        guard presentWorkers.count > 1, let longest = scheduler.longestQueue(after: nil, now: now) else { return }
         var victim: (worker: Int, nanoseconds: UInt64)? = longest
         for _ in 0..<Self.victimCountMax {
             guard let from = victim, let idle = scheduler.idleWorker(from: 0) else { return }

@@ -34,24 +34,45 @@ extension ServerCore {
     }
 
     private mutating func greet(_ hello: Hello, from peer: PeerID, now: Instant, into effects: inout ContiguousArray<ServerEffect>) {
-        guard hello.protocolVersion == linkProtocolVersion else {
-            return refusePeer(
-                peer,
-                "the worker speaks version \(hello.protocolVersion) of the control protocol, this server \(linkProtocolVersion): install the same Rain on both",
-                now: now, into: &effects)
+        if let reason = Self.refusal(of: hello) { return refusePeer(peer, reason, now: now, into: &effects) }
+        let known = findKnown(hello, into: &effects)
+        losePredecessor(hello, of: known, into: &effects)
+        let worker: Int
+        if let known {
+            worker = known
+            resume(worker, hello, on: peer, into: &effects)
+        } else {
+            worker = join(hello, on: peer, into: &effects)
         }
-        guard hello.description.subworkers.reduce(0, { $0 + $1.utf8.count + 1 }) <= SubmitLimits.textBytesMax else {
-            return refusePeer(peer, "a worker with more than \(SubmitLimits.textBytesMax) bytes of names of subworkers", now: now, into: &effects)
+        workers[worker]!.peer = peer
+        workerOfPeer[peer] = worker
+        addressed.insert(worker)
+        var frames: ContiguousArray<ServerToWorkerFrame> = []
+        workers[worker]!.link.greet(hello, dataSecret: dataSecret, now: now, into: &frames)
+        for frame in frames { effects.append(.send(peer, frame)) }
+    }
+
+    private static func refusal(of hello: Hello) -> String? {
+        if hello.protocolVersion != linkProtocolVersion {
+            return
+                "the worker speaks version \(hello.protocolVersion) of the control protocol, this server \(linkProtocolVersion): install the same Rain on both"
         }
-        guard hello.description.cpus <= 1_000_000 else {
-            return refusePeer(peer, "a worker of \(hello.description.cpus) cpus", now: now, into: &effects)
+        if hello.description.subworkers.reduce(0, { $0 + $1.utf8.count + 1 }) > SubmitLimits.textBytesMax {
+            return "a worker with more than \(SubmitLimits.textBytesMax) bytes of names of subworkers"
         }
-        var known = workerOfIncarnation[hello.incarnation]
-        if let worker = known, hello.knownEpoch != epoch, workers[worker]!.hasBeenHeard || !isKnownFromBefore(worker, hello) {
-            // It has forgotten what we know of it.
-            loseWorker(worker, reason: "its process forgot the server", ran: .nothing, into: &effects)
-            known = nil
-        }
+        return hello.description.cpus > 1_000_000 ? "a worker of \(hello.description.cpus) cpus" : nil
+    }
+
+    /// The worker whose process says hello again; `nil` for a process that is new, or has forgotten what the server knows of it.
+    private mutating func findKnown(_ hello: Hello, into effects: inout ContiguousArray<ServerEffect>) -> Int? {
+        guard let worker = workerOfIncarnation[hello.incarnation] else { return nil }
+        if hello.knownEpoch == epoch || (!workers[worker]!.hasBeenHeard && isKnownFromBefore(worker, hello)) { return worker }
+        loseWorker(worker, reason: "its process forgot the server", ran: .nothing, into: &effects)
+        return nil
+    }
+
+    /// The process before it at its place is gone, if the server doesn't know that yet; what that ran is known now.
+    private mutating func losePredecessor(_ hello: Hello, of known: Int?, into effects: inout ContiguousArray<ServerEffect>) {
         if let predecessor = workerOfPlace[hello.place], predecessor != known {
             let how = hello.predecessor.map { ", by \($0.end)" } ?? ""
             loseWorker(
@@ -61,40 +82,39 @@ extension ServerCore {
         } else if known == nil, let predecessor = hello.predecessor {
             chargeLate(predecessor, into: &effects)
         }
-        let worker: Int
-        if let known {
-            worker = known
-            // What it offers stays what it said first: tasks were placed by it.
-            let subworkers = workers[worker]!.description.subworkers
-            workers[worker]!.description = hello.description
-            workers[worker]!.description.subworkers = subworkers
-            if isAway(worker), workers[worker]!.handover == nil { workers[worker]!.handover = WorkerEntry.Handover() }
-            if let old = workers[worker]!.peer, old != peer {
-                workerOfPeer[old] = nil
-                effects.append(.closePeer(old))
-            }
-        } else {
-            worker = scheduler.join(cpus: hello.description.cpus, subworkers: hello.description.subworkers)
-            let id = WorkerID(nextWorker)
-            nextWorker += 1
-            workerIDs.append(id)
-            if !away.isEmpty { away.append(false) }
-            workers.append(
-                WorkerEntry(
-                    id: id, description: hello.description, place: hello.place,
-                    link: ServerLink(incarnation: hello.incarnation, worker: id, epoch: epoch, now: now), peer: peer))
-            workerOfIncarnation[hello.incarnation] = worker
-            if hello.place != 0 { workerOfPlace[hello.place] = worker }
-            append(.workerJoined(id, incarnation: hello.incarnation, place: hello.place, hello.description), into: &effects)
-            effects.append(.note(.workerJoined(id, hello.description)))
-            lookAtMisfits()
+    }
+
+    private mutating func resume(_ worker: Int, _ hello: Hello, on peer: PeerID, into effects: inout ContiguousArray<ServerEffect>) {
+        // What it offers stays what it said first: tasks were placed by it.
+        let subworkers = workers[worker]!.description.subworkers
+        workers[worker]!.description = hello.description
+        workers[worker]!.description.subworkers = subworkers
+        if isAway(worker), workers[worker]!.handover == nil {
+            workers[worker]!.handover = WorkerEntry.Handover(deadline: now.advanced(byMilliseconds: LinkTiming.handoverMillisecondsMax))
         }
-        workers[worker]!.peer = peer
-        workerOfPeer[peer] = worker
-        addressed.insert(worker)
-        var frames: ContiguousArray<ServerToWorkerFrame> = []
-        workers[worker]!.link.greet(hello, dataSecret: dataSecret, now: now, into: &frames)
-        for frame in frames { effects.append(.send(peer, frame)) }
+        if let old = workers[worker]!.peer, old != peer {
+            workerOfPeer[old] = nil
+            effects.append(.closePeer(old))
+        }
+    }
+
+    /// - Returns: the index of the new worker.
+    private mutating func join(_ hello: Hello, on peer: PeerID, into effects: inout ContiguousArray<ServerEffect>) -> Int {
+        let worker = scheduler.join(cpus: hello.description.cpus, subworkers: hello.description.subworkers)
+        let id = WorkerID(nextWorker)
+        nextWorker += 1
+        workerIDs.append(id)
+        if !away.isEmpty { away.append(false) }
+        add(
+            WorkerEntry(
+                id: id, description: hello.description, place: hello.place,
+                link: ServerLink(incarnation: hello.incarnation, worker: id, epoch: epoch, now: now), peer: peer))
+        workerOfIncarnation[hello.incarnation] = worker
+        if hello.place != 0 { workerOfPlace[hello.place] = worker }
+        append(.workerJoined(id, incarnation: hello.incarnation, place: hello.place, hello.description), into: &effects)
+        effects.append(.note(.workerJoined(id, hello.description)))
+        lookAtMisfits()
+        return worker
     }
 
     /// Whether the hello is that of a worker which the server has welcomed in this epoch, or of one that still has what an earlier epoch
@@ -127,8 +147,9 @@ extension ServerCore {
         let expected = lastTick.map { nextTick(after: $0) } ?? now
         let lateness = now.since(expected)
         lastTick = now
-        for worker in workers.indices {
-            guard let reason = workers[worker]?.link.judge(now: now, latenessNanoseconds: lateness) else { continue }
+        for worker in presentWorkers {
+            let judgement = workers[worker]?.link.judge(now: now, latenessNanoseconds: lateness)
+            guard let reason = judgement ?? judgeHandover(of: worker, latenessNanoseconds: lateness) else { continue }
             loseWorker(worker, reason: reason, ran: .whatHadStarted, how: reason, into: &effects)
         }
         goOn(into: &effects)
@@ -141,7 +162,7 @@ extension ServerCore {
     /// What time brings, whoever was heard meanwhile.
     mutating func goOn(into effects: inout ContiguousArray<ServerEffect>) {
         if lastTick == nil { lastTick = now }  // A server that stands still before it has judged for the first time is late all the same.
-        for worker in workers.indices where workers[worker] != nil { addressed.insert(worker) }  // Some have to be shown life.
+        for worker in presentWorkers { addressed.insert(worker) }  // Some have to be shown life.
         for slot in sessions.indices where hasSession(slot) && sessions[slot]!.isOpen {
             resumePostponed(slot)
             updateHints(slot, into: &effects)
@@ -174,7 +195,7 @@ extension ServerCore {
             }
         }
         scheduler.leave(worker)
-        workers[worker] = nil
+        remove(worker)
         isHere(worker)
         effects.append(.note(.workerLost(entry.id, reason: reason, requeuedTasks: requeued)))
         for slot in sessions.indices where hasSession(slot) { removeIfOver(slot, into: &effects) }
@@ -185,7 +206,8 @@ extension ServerCore {
         _ slot: Int, from worker: Int, _ id: WorkerID, _ known: RanAtLoss, _ how: String, into effects: inout ContiguousArray<ServerEffect>
     ) -> Int {
         // All are charged first: one that ran before the server knew of its inputs is withdrawn with the task that made them.
-        for task in 0..<sessions[slot]!.tasks.count where isOn(worker, slot, task) {
+        let tasks = sessions[slot]!.tasks.assigned(to: UInt32(worker))
+        for task in tasks where isOn(worker, slot, task) {
             guard ran(slot, task, known), !sessions[slot]!.tasks.cancelRequested.contains(task),
                 sessions[slot]!.template(of: task).rerun != .never,
                 charge(slot, attempt(slot, task), worker: id, how: Self.ending(how), into: &effects)
@@ -194,7 +216,7 @@ extension ServerCore {
             guard sessions[slot]!.isOpen else { return 0 }
         }
         var requeued = 0
-        for task in 0..<sessions[slot]!.tasks.count where isOn(worker, slot, task) {
+        for task in tasks where isOn(worker, slot, task) {
             if sessions[slot]!.tasks.cancelRequested.contains(task) {
                 handle(.cancelled(attempt(slot, task)), from: worker, into: &effects)
             } else if sessions[slot]!.template(of: task).rerun == .never {
@@ -263,7 +285,7 @@ extension ServerCore {
         var frames: ContiguousArray<ServerToWorkerFrame> = []
         while !addressed.isEmpty {
             let worker = addressed.removeFirst()
-            guard workers[worker] != nil else { continue }
+            guard hasWorker(worker) else { continue }
             if !workers[worker]!.drops.isEmpty {
                 var drops: [Replica] = []
                 swap(&drops, &workers[worker]!.drops)

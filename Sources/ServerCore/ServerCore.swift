@@ -30,8 +30,10 @@ package struct ServerCore: Sendable {
     /// Workers with tasks that may go ahead.
     var leading = SlotList()
 
-    /// By worker index, `nil` for one that is lost. Never shortened: an index belongs to one worker for ever.
+    /// By worker index, `nil` for one that is lost. Never shortened: an index belongs to one worker for ever, as tasks and objects go on naming it.
     var workers: ContiguousArray<WorkerEntry?> = []
+    /// Indices of those that are not lost, rising: nothing that is done for all workers looks at the others.
+    var presentWorkers: ContiguousArray<Int> = []
     /// By worker index, of all that there ever were.
     var workerIDs: ContiguousArray<WorkerID> = []
     var nextWorker: UInt32
@@ -183,6 +185,23 @@ package struct ServerCore: Sendable {
             flushLease(slot, into: &effects)
         }
         flushWorkers(now: now, into: &effects)
+    }
+
+    // MARK: Workers by index
+
+    mutating func add(_ worker: WorkerEntry) {
+        presentWorkers.append(workers.count)
+        workers.append(worker)
+    }
+
+    mutating func remove(_ worker: Int) {
+        workers[worker] = nil
+        presentWorkers.removeAll { $0 == worker }
+    }
+
+    /// Whether the worker is not lost; through a span, as with sessions.
+    func hasWorker(_ worker: Int) -> Bool {
+        if case .some = workers.span[worker] { true } else { false }
     }
 
     // MARK: Sessions by number

@@ -200,8 +200,8 @@ struct Session: Sendable {
         var running: [TaskProgress] = []
         for task in 0..<tasks.count {
             switch tasks.state[Int(task)] {
-            case _ where tasks.remaking.contains(task) || tasks.heardFinished.contains(task): finished.append(task)
             case .finished: finished.append(task)
+            case _ where tasks.remaking.contains(task) || tasks.heardFinished.contains(task): finished.append(task)
             case .cancelled: cancelled.append(task)
             case .failed:
                 if let error = tasks.errors[task] { lines.append(.failed(task, failure(of: task, error))) }

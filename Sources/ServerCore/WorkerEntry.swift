@@ -35,6 +35,8 @@ extension WorkerEntry {
     static let givenCountMin = 256
 
     struct Handover: Sendable {
+        /// When the worker is given up, unless it has handed over everything.
+        var deadline: Instant
         var knownSessions: Set<SessionID> = []
         var begunAttempts: ContiguousArray<AttemptID> = []
         var heldObjects: Set<ObjectID> = []

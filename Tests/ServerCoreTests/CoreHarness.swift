@@ -103,8 +103,8 @@ struct CoreHarness {
         take()
     }
 
-    /// The worker's process comes back on a new connection.
-    mutating func comeBack(_ incarnation: UInt64, as worker: WorkerID, peer: UInt64) -> PeerID {
+    /// The worker's process comes back on a new connection, and may have heard of this server before.
+    mutating func comeBack(_ incarnation: UInt64, as worker: WorkerID, peer: UInt64, hasHeard: Bool = false) -> PeerID {
         let id = PeerID(peer)
         let (description, place) = descriptions[incarnation]!
         sequences[id] = 0
@@ -114,9 +114,16 @@ struct CoreHarness {
                 id,
                 .hello(
                     Hello(
-                        incarnation: incarnation, place: place, knownEpoch: ServerEpoch(core.epoch.rawValue - 1), knownWorker: worker,
+                        incarnation: incarnation, place: place, knownEpoch: ServerEpoch(core.epoch.rawValue - (hasHeard ? 0 : 1)), knownWorker: worker,
                         lastReceived: 9, description: description))))
         return id
+    }
+
+    /// Of the processes of workers that are not lost.
+    var processes: [UInt64] { core.presentWorkers.map { core.workers[$0]!.link.incarnation } }
+
+    func hasLost(_ worker: WorkerID) -> Bool {
+        records.contains { if case .workerLost(worker, _) = $0 { true } else { false } }
     }
 
     mutating func say(_ peer: PeerID, _ messages: [WorkerMessage]) {

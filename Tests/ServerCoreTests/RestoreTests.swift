@@ -25,7 +25,7 @@ private struct Restart {
         request = harness.request { .submit($0, id, submit) }
     }
 
-    mutating func comeBack() { worker = harness.comeBack(1, as: WorkerID(1), peer: 11) }
+    mutating func comeBack(peer: UInt64 = 11, hasHeard: Bool = false) { worker = harness.comeBack(1, as: WorkerID(1), peer: peer, hasHeard: hasHeard) }
 
     mutating func status() -> SessionStatus? {
         let id = session
@@ -195,6 +195,48 @@ func `a task that runs on a worker which has lost its input begins again, or fai
     run.harness.say(run.worker, [.knows(run.session), .holds([run.object(0, given[0].attempt)]), .handedOver])
     let placed = run.harness.takeAssignments(run.worker) + run.harness.takeAssignments(other)
     #expect(placed.map(\.attempt.task.index) == [1])
+}
+
+@Test(arguments: [false, true]) func `a worker that greets and never hands over is given up, and what it held is made again`(connectsAgain: Bool) throws {
+    var run = Restart { build in
+        let template = build.template()
+        build.row(template)
+        build.row(template, [0])
+    }
+    let given = run.harness.takeAssignments(run.worker)
+    run.harness.say(run.worker, [Restart.large(given[0])])
+    try run.harness.restart(
+        keeping: try #require(run.harness.records.lastIndex { if case .finished = $0 { true } else { false } }) + 1)
+    let other = run.harness.join(2)
+    run.comeBack()
+    run.harness.say(run.worker, [.knows(run.session), .holds([run.object(0, given[0].attempt)])])
+    let late = LinkTiming.handoverMillisecondsMax / 2
+    run.harness.pass(milliseconds: late, run.worker, other)
+    // Not even a new connection brings more time.
+    if connectsAgain { run.comeBack(peer: 12, hasHeard: true) }
+    run.harness.pass(milliseconds: late - 250, run.worker, other)
+    #expect(run.harness.takeAssignments(other).isEmpty && !run.harness.hasLost(WorkerID(1)))
+    run.harness.pass(milliseconds: 500, run.worker, other)
+    #expect(run.harness.hasLost(WorkerID(1)))
+    #expect(run.harness.takeAssignments(other).map(\.attempt.task.index) == [0, 1])
+    // It finds out that nobody listens, and is told to begin anew.
+    run.comeBack(peer: 13, hasHeard: true)
+    #expect(run.harness.welcomes[run.worker].map { $0.worker != WorkerID(1) && !$0.isRestored } == true)
+}
+
+@Test func `a server that stands still gives a handover as much more time`() throws {
+    var run = Restart { build in build.row(build.template(kept: true)) }
+    let given = run.harness.takeAssignments(run.worker)
+    try run.harness.restart()
+    run.comeBack()
+    run.harness.pass(milliseconds: 1000, run.worker)
+    run.harness.now = run.harness.now.advanced(byMilliseconds: LinkTiming.handoverMillisecondsMax)
+    run.harness.send(.tick)
+    run.harness.pass(milliseconds: 1000, run.worker)
+    #expect(!run.harness.hasLost(WorkerID(1)))
+    run.harness.say(run.worker, [.knows(run.session), .runs(given[0].attempt), .handedOver])
+    run.harness.pass(milliseconds: LinkTiming.handoverMillisecondsMax, run.worker)
+    #expect(!run.harness.hasLost(WorkerID(1)), "it has handed over")
 }
 
 @Test func `a worker is told to forget what nobody needs, and sessions that are over`() throws {

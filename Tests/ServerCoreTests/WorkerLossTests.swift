@@ -80,7 +80,7 @@ private func expectRunAgain(_ loss: inout Loss, sourceLocation: SourceLocation =
     #expect(beats == 60)
     // What it is late itself is not the workers' fault.
     loss.harness.send(.tick)
-    #expect(loss.harness.core.workers.compactMap { $0 }.count == 2)
+    #expect(loss.harness.core.presentWorkers.count == 2)
     loss.pass(milliseconds: 10_000)
     expectRunAgain(&loss)
 }
@@ -98,10 +98,10 @@ private func expectRunAgain(_ loss: inout Loss, sourceLocation: SourceLocation =
     var loss = Loss()
     _ = loss.harness.join(3, cpus: 1, place: 77)
     expectRunAgain(&loss)
-    #expect(loss.harness.core.workers.compactMap { $0?.link.incarnation } == [2, 3])
+    #expect(loss.harness.processes == [2, 3])
     // Late news of the one before change nothing.
     loss.harness.say(loss.first, [])
-    #expect(loss.harness.core.workers.compactMap { $0?.link.incarnation } == [2, 3])
+    #expect(loss.harness.processes == [2, 3])
 }
 
 @Test func `a batch before the hello of its connection is dropped, and the hello counts`() {
@@ -122,4 +122,50 @@ private func expectRunAgain(_ loss: inout Loss, sourceLocation: SourceLocation =
     #expect(!harness.records.contains { if case .workerLost = $0 { true } else { false } })
     harness.pass(milliseconds: LinkTiming.silenceMillisecondsMax / 2, worker)
     #expect(!harness.records.contains { if case .workerLost = $0 { true } else { false } })
+}
+
+@Test func `nothing looks at workers that have come and gone`() {
+    var harness = CoreHarness()
+    let stays = harness.join(1, place: 1)
+    for process in UInt64(2)...500 { _ = harness.join(process, place: 2 + process % 2) }
+    #expect(harness.processes == [1, 499, 500])
+    harness.send(.tick)
+    #expect(harness.effects.isEmpty)
+    harness.now = harness.now.advanced(byMilliseconds: 1000)
+    harness.send(.tick)
+    let heard = harness.effects.compactMap { if case .send(let peer, .batch) = $0 { peer } else { nil } }
+    #expect(heard == [stays, PeerID(499), PeerID(500)], "the others are not looked at")
+}
+
+@Test func `who holds what is right after any changes`() {
+    var random = Congruential(state: 7)
+    var table = ObjectTable()
+    table.append(count: 40, producer: 0)
+    var holders = [[UInt32]](repeating: [], count: 40)
+    for _ in 0..<4000 {
+        let object = UInt32(random.below(40))
+        let worker = UInt32(random.below(6))
+        switch random.below(20) {
+        case 0..<11:
+            table.addHolder(worker, of: object)
+            if !holders[Int(object)].contains(worker) { holders[Int(object)].append(worker) }
+        case 11..<19:
+            table.removeHolder(worker, of: object)
+            holders[Int(object)].removeAll { $0 == worker }
+        default:
+            #expect(Array(table.takeHolders(of: object)) == holders[Int(object)])
+            holders[Int(object)] = []
+        }
+        #expect(Array(table.holders(of: object)) == holders[Int(object)])
+        #expect(Array(table.held(by: worker)) == (0..<40).filter { holders[Int($0)].contains(worker) })
+    }
+}
+
+/// A linear congruential generator (Knuth's MMIX).
+private struct Congruential {
+    var state: UInt64
+    mutating func below(_ bound: Int) -> Int {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Int(state >> 33) % bound
+    }
 }
