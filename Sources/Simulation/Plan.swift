@@ -6,7 +6,8 @@ import TaskModel
 package struct Plan: Sendable {
     package var seed: UInt64
     package var cpus: [UInt32]
-    /// What each worker offers: a subworker, and a library of one that all have. One that is large enough for every task offers all.
+    /// What each worker offers: a subworker, and libraries of one that all have, by name or whichever (`ffi/`). One that is large enough for
+    /// every task offers all.
     var offers: [[String]]
     package var clients: [ClientPlan]
     package var faults: [Fault]
@@ -21,6 +22,8 @@ package struct Plan: Sendable {
     var hasDeathAfterDamage: Bool
     /// By worker.
     var stores: [StorePlan]
+    /// By worker, whether it never gets to the end of a handover, so that it has to be given up.
+    var neverHandsOver: [Bool]
 
     struct StorePlan: Sendable {
         /// `nil` without a limit.
@@ -107,6 +110,9 @@ package struct Plan: Sendable {
         // Only the next process of a worker knows what the one before ran, so each must be known to follow it.
         let killerPercent = !isQuiet && offerRandom.chance(12) ? 5 : 0
         if killerPercent > 0 { for worker in stores.indices { stores[worker].hasPlace = true } }
+        var handoverRandom = SeededGenerator(seed: seed, part: 7)
+        let isSilencePossible = !isQuiet && handoverRandom.chance(15)
+        neverHandsOver = cpus.map { _ in isSilencePossible && handoverRandom.chance(50) }
         clients = []
         let clientCount = 1 + random.below(3)
         for client in 0..<clientCount {
@@ -123,8 +129,10 @@ package struct Plan: Sendable {
     }
 
     private static func offers(_ random: inout SeededGenerator, _ cpus: [UInt32]) -> [[String]] {
-        var offers = cpus.map { _ in random.chance(60) ? ["c", "ffi/d"] : [["c"], ["ffi/d"], [], ["ffi/d", "c"]][random.below(4)] }
-        if let largest = cpus.indices.max(by: { cpus[$0] < cpus[$1] }) { offers[largest] = ["c", "ffi/d"] }
+        let all = random.chance(50) ? ["c", "ffi/d", "ffi/e"] : ["c", "ffi/"]
+        let some = [["c"], ["ffi/d"], [], ["ffi/d", "c"], ["ffi/"], ["ffi/e", "ffi/"]]
+        var offers = cpus.map { _ in random.chance(60) ? all : some[random.below(some.count)] }
+        if let largest = cpus.indices.max(by: { cpus[$0] < cpus[$1] }) { offers[largest] = all }
         return offers
     }
 

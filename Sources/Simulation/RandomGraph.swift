@@ -71,8 +71,12 @@ package struct RandomGraph: Sendable {
     }
 
     private mutating func addTemplates(_ random: inout SeededGenerator, _ shape: Shape, _ draft: inout Draft) {
-        for _ in 0..<(1 + random.below(3)) { addUpload(&random, &draft, isSmall: true) }
-        var types = ["builtin/concat", "c/f", "c/g", "ffi/d/f"]
+        for _ in 0..<(1 + random.below(3)) {
+            let isSmall = !random.chance(30)
+            addUpload(&random, &draft, isSmall: isSmall, isDirectory: !isSmall && random.chance(shape.directoryPercent))
+        }
+        let constants = UInt32(values.count)
+        var types = ["builtin/concat", "c/f", "c/g", "ffi/d/f", "ffi/e/f"]
         if random.chance(40) { types.append(declareSubworker(&random, &draft)) }
         for type in types {
             for cpus in [UInt32(1), 2] {
@@ -85,7 +89,9 @@ package struct RandomGraph: Sendable {
                 templates.append(template)
             }
         }
-        for template in templates.indices where random.chance(40) { templates[template].constants = [0] }
+        for template in templates.indices where random.chance(40) {
+            templates[template].constants = random.chance(20) ? Array(0..<constants) : [UInt32(random.below(Int(constants)))]
+        }
         draft.submit.templates = templates
     }
 
@@ -93,7 +99,7 @@ package struct RandomGraph: Sendable {
     ///
     /// - Returns: the type of its tasks.
     private mutating func declareSubworker(_ random: inout SeededGenerator, _ draft: inout Draft) -> String {
-        if random.chance(50) { addUpload(&random, &draft, isSmall: false) }
+        if isDirectory[values.count - 1] || random.chance(50) { addUpload(&random, &draft, isSmall: false) }
         let object = UInt32(values.count - 1)
         draft.submit.subworkers = [DeclaredSubworker(name: "s", program: SubworkerProgram(object: object))]
         return "s/f"

@@ -305,7 +305,7 @@ extension Simulation {
             case .workerLost where failure.error.message.contains("workers were lost while they ran"):
                 // Its own doing, or that of another task beside it, or of faults.
                 lostWorkerCount >= 3
-            case .workerLost: isCutOff || (hasLostCopies && (mayRunOnce || graph.descendsFromOnce(task) || hasFailedSince(task, session)))
+            case .workerLost: isCutOff || (hasLostCopies && (mayRunOnce || graph.descendsFromOnce(task) || hasFailedSince(task, session, graph)))
             case .setup: hasFutileCrash
             case .preempted: mayRunOnce
             // A program that finds no room begins once more on disk, unless it must not.
@@ -315,10 +315,13 @@ extension Simulation {
         guard isExcused else { throw Violation(.wrongOutcome, "client \(index): task \(task) failed: \(failure.error.cause) \(failure.error.message)") }
     }
 
-    /// A task that had finished, and whose outputs went, may have failed when it ran again.
-    private func hasFailedSince(_ task: Int, _ session: SessionID) -> Bool {
-        let id = TaskID(session: session, index: UInt32(task))
-        return journal.hasFinished(id) && (crashedTasks.contains(id) || blamedTasks.contains(id))
+    /// A task that had finished, and whose outputs went, may have failed when it ran again, and with it what needs it.
+    private func hasFailedSince(_ task: Int, _ session: SessionID, _ graph: RandomGraph) -> Bool {
+        func hasFailed(_ task: Int) -> Bool {
+            let id = TaskID(session: session, index: UInt32(task))
+            return journal.hasFinished(id) && (crashedTasks.contains(id) || blamedTasks.contains(id))
+        }
+        return hasFailed(task) || graph.hasAncestor(task, where: hasFailed)
     }
 
     // MARK: The lease

@@ -25,12 +25,21 @@ extension Simulation {
     var delay: UInt64 { random.microseconds(plan.networkMicroseconds) }
 
     func sendUp(_ frame: WorkerToServerFrame, from worker: VirtualWorker) throws(Violation) {
+        let frame = worker.neverHandsOver ? withoutHandover(frame) : frame
         try observeUp(frame, worker)
         guard let index = worker.connection, connections[index].isOpenAtWorker else { return }
         let at = max(connections[index].lastUp, now + delay, worker.partitionedUpUntil)
         connections[index].lastUp = at
         connections[index].up.append(frame)
         queue.add(.up(connection: index), at: at)
+    }
+
+    /// The worker says what it runs and holds, and never that this was all.
+    private func withoutHandover(_ frame: WorkerToServerFrame) -> WorkerToServerFrame {
+        guard case .batch(var batch) = frame, batch.payload.contains(.handedOver) else { return frame }
+        count("handovers withheld")
+        batch.payload.removeAll { $0 == .handedOver }
+        return .batch(batch)
     }
 
     func sendDown(_ frame: ServerToWorkerFrame, to peer: PeerID) throws(Violation) {
@@ -68,6 +77,7 @@ extension Simulation {
         }
         trace.add(now)
         write("worker \(worker.index) hears: \(Self.text(frame))")
+        if case .welcome(let welcome) = frame { worker.heardEpoch = welcome.epoch }
         try tell(.frame(frame), worker)
     }
 

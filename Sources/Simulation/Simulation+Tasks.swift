@@ -27,7 +27,7 @@ extension Simulation {
                 throw Violation(.ranTwice, "\(job.attempt), which must not run twice")
             }
             // A worker that is cut off has not heard that the server was restarted and forgot what had not begun.
-            let knowsServer = worker.traffic.epoch == server.epoch
+            let knowsServer = worker.heardEpoch == server.epoch
             if journal.isDone(job.attempt.task), !hasLostWorker, counts["failed fetches"] == nil, knowsServer {
                 throw Violation(.ranAgain, "\(job.attempt) begins after its task has finished")
             }
@@ -35,9 +35,13 @@ extension Simulation {
         ranOn[job.attempt] = place
         let template = graph.templates[graph.templateOf[Int(job.attempt.task.index)]]
         let isAnywhere = template.runner == "builtin" || template.runner == "s"
-        guard isAnywhere || worker.offers.contains(String(template.offer)) else {
+        let isNamed = worker.offers.contains(String(template.offer))
+        let isOfFamily = worker.offers.contains("ffi/") && template.runner == "ffi"
+        if isOfFamily, !isNamed { count("functions of libraries that nobody named") }
+        guard isAnywhere || isNamed || isOfFamily else {
             throw Violation(.brokenContract, "\(job.attempt) of type \(template.type) begins on worker \(worker.index), which does not offer that")
         }
+        if template.constants.contains(where: { graph.isLarge[Int($0)] }) { count("tasks with large constants") }
         write("worker \(worker.index) begins \(job.attempt)")
         for input in job.inputs where input.value == .stored && !inputFiles.contains(where: worker.store.isDamaged) {
             guard worker.store[input.replica] != nil else {
@@ -49,7 +53,7 @@ extension Simulation {
 
     /// Its last instruction: the outputs follow from the inputs.
     func run(
-        _ job: JobRequest, _ inputFiles: [Int?], _ worker: VirtualWorker, process: Int?
+        _ job: JobRequest, _ inputFiles: [Int?], _ worker: VirtualWorker, remembered: [Replica: Content]
     ) throws(Violation) -> (CallAnswer.Result, made: [(Replica, Content)]) {
         let graph = try graph(of: job.attempt.task.session)
         let task = Int(job.attempt.task.index)
@@ -57,10 +61,11 @@ extension Simulation {
         guard job.inputs.map(\.replica.object.index) == graph.inputs[task] else {
             throw Violation(.wrongValue, "\(job.attempt) got other inputs than its own")
         }
-        let isMisled = inputFiles.contains(where: worker.store.isDamaged)
+        let isMisled =
+            inputFiles.contains(where: worker.store.isDamaged) || job.inputs.contains { $0.value == .cached && remembered[$0.replica] == .garbage }
         if isMisled { mislead(job.attempt) }
         if isMisled, random.chance(25) { return (.failed(TaskError(.user, "task \(task) can make nothing of what it reads")), []) }
-        let inputs = isMisled ? job.inputs.map { _ in Content.garbage } : try read(job, graph, worker, process: process)
+        let inputs = isMisled ? job.inputs.map { _ in Content.garbage } : try read(job, inputFiles, graph, worker, remembered)
         if graph.failing[task] { return (.failed(TaskError(.user, "task \(task) says no")), []) }
         runCount += 1
         var outputs: [LocalOutput] = []
@@ -87,17 +92,20 @@ extension Simulation {
         return (.outputs(outputs), made)
     }
 
-    private func read(_ job: JobRequest, _ graph: RandomGraph, _ worker: VirtualWorker, process: Int?) throws(Violation) -> [Content] {
+    private func read(
+        _ job: JobRequest, _ inputFiles: [Int?], _ graph: RandomGraph, _ worker: VirtualWorker, _ remembered: [Replica: Content]
+    ) throws(Violation) -> [Content] {
         var contents: [Content] = []
-        for input in job.inputs {
+        for (input, file) in zip(job.inputs, inputFiles) {
             guard input.isDirectory == graph.isDirectory[Int(input.replica.object.index)] else {
                 throw Violation(.wrongValue, "\(job.attempt) is told that \(input.replica) is a \(input.isDirectory ? "directory" : "file")")
             }
             let content: Content?
             switch input.value {
             case .inline(let bytes): content = Content(bytes)
-            case .stored: content = worker.store[input.replica]
-            case .cached: content = process.flatMap { worker.processes[$0].cached[input.replica] }
+            // One that may have been written to goes under who has it open.
+            case .stored: content = worker.store[input.replica] ?? (file.map(worker.store.isSuspect) == true ? ledger[input.replica] : nil)
+            case .cached: content = remembered[input.replica]
             }
             guard let content else { throw Violation(.wrongValue, "\(job.attempt) finds nothing under \(input.replica)") }
             try check(content, is: input.replica, graph, at: "\(job.attempt)")

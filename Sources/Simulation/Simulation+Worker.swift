@@ -74,8 +74,10 @@ extension Simulation {
                 .again(worker: index, life: life, .memoryMeasured(id, bytes: worker.processes[process].memoryBytes)), at: now + random.microseconds(5...500))
         case .dropCached(let id, let replicas):
             guard let process = worker.processIndex(id) else { break }
-            for replica in replicas where worker.processes[process].cached.removeValue(forKey: replica) == nil {
-                throw Violation(.brokenContract, "worker \(index): \(replica) is dropped by a subworker that has not got it")
+            if let last = worker.processes[process].queue.lastIndex(where: { $0.begunAt == nil }) {
+                worker.processes[process].queue[last].forgetting += replicas
+            } else {
+                try forget(replicas, process, worker)
             }
         case .stopSubworker(let id, let isKilled):
             queue.add(
@@ -174,6 +176,26 @@ extension Simulation {
         worker.definitions.removeAll { $0 == id }
     }
 
+    /// After damage it may be told to forget what it never got.
+    private func forget(_ replicas: [Replica], _ process: Int, _ worker: VirtualWorker) throws(Violation) {
+        for replica in replicas where worker.processes[process].cached.removeValue(forKey: replica) == nil && damageCount == 0 {
+            throw Violation(.brokenContract, "worker \(worker.index): \(replica) is dropped by a subworker that has not got it")
+        }
+    }
+
+    /// The process comes to the call: it remembers what it is to remember, unless it does already.
+    private func read(_ position: Int, _ process: Int, _ worker: VirtualWorker) throws(Violation) {
+        let call = worker.processes[process].queue[position]
+        if worker.processes[process].capabilities?.hasCaching == true {
+            for (input, file) in zip(call.request.job.inputs, call.inputFiles) where input.isKept && worker.processes[process].cached[input.replica] == nil {
+                worker.processes[process].cached[input.replica] = worker.store.isDamaged(file) ? .garbage : ledger[input.replica]
+            }
+        }
+        worker.processes[process].queue[position].remembered = worker.processes[process].cached
+        worker.processes[process].queue[position].forgetting = []
+        try forget(call.forgetting, process, worker)
+    }
+
     private func call(_ id: SubworkerID, _ calls: ContiguousArray<CallRequest>, _ worker: VirtualWorker) throws(Violation) {
         guard let process = worker.processIndex(id) else { return }  // It has ended, and the core is about to hear.
         if worker.processes[process].isWornOut {
@@ -195,6 +217,7 @@ extension Simulation {
         let running = min(worker.processes[process].threads, worker.processes[process].queue.count)
         for position in 0..<running where worker.processes[process].queue[position].begunAt == nil {
             worker.processes[process].queue[position].begunAt = now
+            try read(position, process, worker)
             let call = worker.processes[process].queue[position]
             try begin(call.request.job, call.inputFiles, worker)
             let graph = try graph(of: call.request.job.attempt.task.session)
@@ -226,8 +249,12 @@ extension Simulation {
         case .recalled(_, _, let id, let slots):
             guard let process = worker.processIndex(id) else { return }
             var taken = SlotSet()
-            for call in worker.processes[process].queue where call.begunAt == nil && slots.contains(call.request.slot) {
+            for position in worker.processes[process].queue.indices {
+                let call = worker.processes[process].queue[position]
+                guard call.begunAt == nil, slots.contains(call.request.slot) else { continue }
                 taken.insert(call.request.slot)
+                // It may have looked at a call before it finds that it was taken back.
+                if random.chance(50) { try read(position, process, worker) } else { try forget(call.forgetting, process, worker) }
             }
             worker.processes[process].queue.removeAll { taken.contains($0.request.slot) }
             try tell(.recalled(id, slots: taken), worker)
@@ -238,7 +265,7 @@ extension Simulation {
             guard let index = worker.aliases.firstIndex(where: { $0.token == token }) else { return }
             let alias = worker.aliases.remove(at: index)
             guard worker.store[alias.from] != nil else {
-                if worker.store.isDamaged(alias.file) { return try tell(.aliased(token, TaskError(.setup, "no such file")), worker) }
+                if alias.file.map(worker.store.isSuspect) == true { return try tell(.aliased(token, TaskError(.setup, "no such file")), worker) }
                 throw Violation(.brokenContract, "worker \(worker.index): \(alias.from) went before it had its second name")
             }
             let error = isRoomLimited && random.chance(3) ? Self.noRoom : nil
@@ -270,7 +297,7 @@ extension Simulation {
         guard let process = worker.processIndex(id) else { return }
         let capabilities = SubworkerCapabilities(
             hasControlPage: !random.chance(15), threads: UInt16(random.chance(15) ? 2 : 1), hasCaching: !random.chance(30),
-            tasks: random.chance(50) ? [""] : ["f", "g", "d/f"])
+            tasks: random.chance(50) ? [""] : ["f", "g", "d/f", "e/f"])
         worker.processes[process].capabilities = capabilities
         try tell(.subworkerRegistered(id, capabilities), worker)
     }
@@ -305,12 +332,7 @@ extension Simulation {
         } else if findsNoRoom(job.attempt, worker) {
             (result, made) = (.outOfRoom(Self.noRoom), [])
         } else {
-            (result, made) = try run(job, call.inputFiles, worker, process: process)
-        }
-        if worker.processes[process].capabilities?.hasCaching == true {
-            for (input, file) in zip(job.inputs, call.inputFiles) where input.isKept {
-                worker.processes[process].cached[input.replica] = worker.store.isDamaged(file) ? .garbage : ledger[input.replica]
-            }
+            (result, made) = try run(job, call.inputFiles, worker, remembered: call.remembered)
         }
         try beginCalls(process, worker)
         if case .outputs(let outputs) = result {
@@ -370,7 +392,7 @@ extension Simulation {
         let damage = try lookForDamage([job.request], worker)
         if job.isStopped, random.chance(80) { return try tell(.jobEnded(token, .cancelled), worker) }
         if let damage { return try tell(.jobEnded(token, .failed(damage)), worker) }
-        let (result, made) = try run(job.request, job.inputFiles, worker, process: nil)
+        let (result, made) = try run(job.request, job.inputFiles, worker, remembered: [:])
         let ending: JobResult
         switch result {
         case .outputs(let outputs):

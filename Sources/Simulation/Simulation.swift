@@ -114,7 +114,9 @@ package final class Simulation {
         server = Self.makeServer(1, journal)
         lastFaultEnd = now
         for (index, cpus) in plan.cpus.enumerated() {
-            workers.append(VirtualWorker(index: index, cpus: cpus, offers: plan.offers[index], store: plan.stores[index]))
+            workers.append(
+                VirtualWorker(
+                    index: index, cpus: cpus, offers: plan.offers[index], neverHandsOver: plan.neverHandsOver[index], store: plan.stores[index]))
             queue.add(.startWorker(index), at: now + random.milliseconds(0...50))
         }
         for (index, client) in plan.clients.enumerated() {

@@ -21,6 +21,9 @@ struct VirtualStore {
     private var nameCounts: ContiguousArray<Int> = []
     /// By its number, whether somebody wrote to it.
     private var isWrittenTo: ContiguousArray<Bool> = []
+    /// By its number, the file of which it is a copy, or itself.
+    private var originals: ContiguousArray<Int> = []
+    private var damagedOriginals: Set<Int> = []
     private(set) var usedInMemory: UInt64 = 0
     private(set) var usedOnDisk: UInt64 = 0
 
@@ -36,7 +39,12 @@ struct VirtualStore {
     func file(of replica: Replica) -> Int? { fileOfReplica[replica]?.number }
     func isDamaged(_ file: Int?) -> Bool { file.map { isWrittenTo[$0] } ?? false }
     func hasOtherNames(_ file: Int) -> Bool { nameCounts[file] > 1 }
-    mutating func write(to file: Int) { isWrittenTo[file] = true }
+    mutating func write(to file: Int) {
+        isWrittenTo[file] = true
+        damagedOriginals.insert(originals[file])
+    }
+    /// Whether it is damaged, or a copy of what is, or the other way round: nobody knows what came first.
+    func isSuspect(_ file: Int) -> Bool { damagedOriginals.contains(originals[file]) }
     func hasNames(_ file: Int) -> Bool { nameCounts[file] > 0 }
     func isOnDisk(_ replica: Replica) -> Bool { fileOfReplica[replica]?.tier == .disk }
 
@@ -47,13 +55,14 @@ struct VirtualStore {
         }
     }
 
-    private mutating func makeFile(_ tier: Tier, _ bytes: UInt64) -> Int {
+    private mutating func makeFile(_ tier: Tier, _ bytes: UInt64, copyOf original: Int? = nil) -> Int {
         switch tier {
         case .memory: usedInMemory += bytes
         case .disk: usedOnDisk += bytes
         }
         nameCounts.append(1)
         isWrittenTo.append(false)
+        originals.append(original.map { originals[$0] } ?? originals.count)
         return nameCounts.count - 1
     }
 
@@ -104,7 +113,7 @@ struct VirtualStore {
         if file.tier == .disk { return true }
         // Its copy would look as if nobody had written to it.
         guard !isDamaged(file.number), hasRoom(.disk, for: file.bytes) else { return false }
-        fileOfReplica[replica] = File(content: file.content, tier: .disk, number: makeFile(.disk, file.bytes), bytes: file.bytes)
+        fileOfReplica[replica] = File(content: file.content, tier: .disk, number: makeFile(.disk, file.bytes, copyOf: file.number), bytes: file.bytes)
         releaseName(file)
         return true
     }

@@ -29,6 +29,10 @@ final class VirtualWorker {
         let serial: UInt64
         /// Of each input that has one.
         let inputFiles: [Int?]
+        /// What the process remembered when it came to the call.
+        var remembered: [Replica: Content] = [:]
+        /// What it was told to forget behind the call and before the next: messages are taken in their order.
+        var forgetting: [Replica] = []
         var begunAt: UInt64?
         /// It was asked to stop, and heeds that.
         var isCancelled = false
@@ -64,6 +68,7 @@ final class VirtualWorker {
     var connection: Int?
     var tickAt: UInt64?
 
+    let neverHandsOver: Bool
     let storePlan: Plan.StorePlan
     var store: VirtualStore
     /// Of the templates that were defined, in order.
@@ -78,6 +83,8 @@ final class VirtualWorker {
     var programs: [(session: SessionID, name: String, bytes: UInt64)] = []
     var writes: [(token: WriteToken, files: [FileToWrite])] = []
     var traffic = Traffic()
+    /// Of the server that last welcomed it, as far as it has heard.
+    var heardEpoch: ServerEpoch?
 
     /// What went over the Link, to hold the acknowledgements against the journal.
     struct Traffic {
@@ -91,10 +98,11 @@ final class VirtualWorker {
         var isSettled: Bool { acknowledged == outcomes.count - 1 && acknowledgedDown == sentDown }
     }
 
-    init(index: Int, cpus: UInt32, offers: [String], store storePlan: Plan.StorePlan) {
+    init(index: Int, cpus: UInt32, offers: [String], neverHandsOver: Bool, store storePlan: Plan.StorePlan) {
         self.index = index
         self.cpus = cpus
         self.offers = offers
+        self.neverHandsOver = neverHandsOver
         self.storePlan = storePlan
         store = VirtualStore(memoryBytes: storePlan.memoryBytes, diskBytes: storePlan.diskBytes)
         core = Self.makeCore(index: index, life: 0, cpus: cpus, offers, storePlan)
@@ -120,7 +128,7 @@ final class VirtualWorker {
     private static func command(_ name: String) -> SubworkerCommand {
         var command = SubworkerCommand(name: name, arguments: [name])
         // Calls of some templates share a process.
-        command.threadsByMethod = name == "ffi" ? ["d/f": 2] : [:]
+        command.threadsByMethod = name == "ffi" ? ["d/f": 2, "e/f": 2] : [:]
         return command
     }
 
@@ -149,6 +157,7 @@ final class VirtualWorker {
         writes = []
         programs = []
         traffic = Traffic()
+        heardEpoch = nil
     }
 
     var runsProgramsInMemory: Bool { core.runsProgramsInMemory }
@@ -161,9 +170,9 @@ final class VirtualWorker {
             && definitions.isEmpty
     }
 
-    /// What runs, or waits in a process, and has the replica's file as an input. One to which somebody wrote is everybody's to throw away.
+    /// What runs, or waits in a process, and has the replica's file as an input. One to which somebody wrote, or may have, is everybody's to throw away.
     func isInUse(_ replica: Replica) -> AttemptID? {
-        guard let file = store.file(of: replica), !store.isDamaged(file) else { return nil }
+        guard let file = store.file(of: replica), !store.isSuspect(file) else { return nil }
         // Under this name: it may have others.
         func uses(_ job: JobRequest, _ files: [Int?]) -> Bool { zip(job.inputs, files).contains { $0.replica == replica && $1 == file } }
         for job in jobs where uses(job.request, job.inputFiles) { return job.request.attempt }

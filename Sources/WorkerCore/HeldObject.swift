@@ -38,6 +38,8 @@ struct HeldObject: TableRow {
     var isDetached = false
     /// Attempts that wait for it; those that are gone by then are passed over.
     var waiters: ContiguousArray<AttemptHandle> = []
+    /// Whether subworkers were sent it as something to remember.
+    var isConstant = false
     /// Subworkers that surely remember it; those that are gone are passed over.
     var cachedBy: ContiguousArray<SubworkerHandle> = []
 

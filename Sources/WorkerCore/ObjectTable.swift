@@ -102,7 +102,10 @@ struct ObjectTable: Sendable {
     }
 
     /// Its file is not the object any more, and goes: from now on the worker does not hold it. The row lives as long as somebody uses it.
-    mutating func detach(_ handle: ObjectHandle) {
+    ///
+    /// - Parameter subworkers: who may remember what is no copy of the object.
+    mutating func detach(_ handle: ObjectHandle, rememberedBy subworkers: ContiguousArray<SubworkerHandle>) {
+        rows[handle].cachedBy = subworkers
         freeFile(of: handle)
         byReplica[rows[handle].replica] = nil
         rows[handle].cachedBy = []
@@ -111,12 +114,6 @@ struct ObjectTable: Sendable {
         rows[handle].isDetached = true
         detachedCount += 1
         if rows[handle].useCount == 0 { remove(handle) }
-    }
-
-    /// A subworker remembers what is no copy of the object.
-    mutating func forget(_ replica: Replica, in subworker: SubworkerHandle) {
-        forgotten.append((subworker, replica))
-        if let current = byReplica[replica] { rows[current].cachedBy.removeAll { $0 == subworker } }
     }
 
     private mutating func freeFile(of handle: ObjectHandle) {

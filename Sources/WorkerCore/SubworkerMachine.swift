@@ -73,9 +73,7 @@ struct SubworkerMachine: TableRow {
     /// Calls of this round, sent together.
     var outbox: ContiguousArray<CallRequest> = []
     /// Files for which its calls asked.
-    var reservations: ContiguousArray<Reservation> = []
-    /// The highest number of a file that it asked for: most have rising ones, and need not be looked for.
-    var newestFile: UInt32 = 0
+    var reservations = ReservationTable()
 
     init(id: SubworkerID, pool: PoolHandle, now: Instant) {
         self.id = id
@@ -88,7 +86,7 @@ struct SubworkerMachine: TableRow {
         calls = []
         recallRequests.removeAll()
         outbox = []
-        reservations = []
+        reservations = ReservationTable()
     }
 
     var isIdle: Bool { state == .open && inFlightCount == 0 }
@@ -191,10 +189,7 @@ struct SubworkerMachine: TableRow {
     mutating func remove(_ slot: UInt8) -> Call? {
         guard slot < 64, inFlight.contains(slot), var call = calls[Int(slot)] else { return nil }
         calls[Int(slot)] = nil
-        if !reservations.isEmpty {
-            for reservation in reservations where reservation.slot == slot { call.reservedBytes += reservation.heldBytes }
-            reservations.removeAll { $0.slot == slot }
-        }
+        if !reservations.isEmpty { call.reservedBytes = reservations.removeAll(ofSlot: slot) }
         inFlight.remove(slot)
         inFlightCount -= 1
         cancelling.remove(slot)

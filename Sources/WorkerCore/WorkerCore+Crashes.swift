@@ -26,7 +26,7 @@ extension WorkerCore {
             startingCount -= 1
         }
         pools[pool].members.removeAll { $0 == handle }
-        for reservation in machine.reservations { reservedBytes -= reservation.heldBytes }
+        for reservation in machine.reservations.rows { reservedBytes -= reservation.heldBytes }
         subworkerByID[id] = nil
         subworkers.remove(handle)
         if let lane = machine.lane { for _ in 0..<machine.unitCount { cpus.release(lanes[lane].cpus) } }

@@ -29,7 +29,12 @@ extension WorkerCore {
             reportStart(attempt)
         }
         tell(.missing(replica))
-        objects.detach(object)
+        // Whoever was sent it may remember it, also in a call that has no answer yet or was taken back, and would go on with what was written.
+        var remembering: ContiguousArray<SubworkerHandle> = []
+        if objects[object].isConstant {
+            for index in subworkers.indices { if let handle = subworkers.handle(at: index), subworkers[handle].hasCaching { remembering.append(handle) } }
+        }
+        objects.detach(object, rememberedBy: remembering)
         for index in attempts.indices {
             guard let attempt = attempts.handle(at: index), !attempts[attempt].isActive, let replica = detachedInput(of: attempt) else { continue }
             settle(attempt, .failed(SetupErrors.damaged(replica)))

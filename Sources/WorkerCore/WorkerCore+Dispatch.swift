@@ -153,9 +153,12 @@ extension WorkerCore {
         guard case .ready(let sequence) = attempts[attempt].state else { preconditionFailure("an attempt is called that is not ready") }
         leaveLane(attempt)
         let request = request(attempt, subworker: subworker)
+        let bringsConstants = request.inputs.contains { $0.isKept }
+        if bringsConstants {
+            for (object, input) in zip(attempts[attempt].inputs, request.inputs) where input.isKept { objects[object].isConstant = true }
+        }
         let slot = subworkers[subworker].call(
-            attempt, lane: lane, sequence: sequence, estimate: estimate, bringsConstants: request.inputs.contains { $0.isKept }, round: round,
-            now: now)
+            attempt, lane: lane, sequence: sequence, estimate: estimate, bringsConstants: bringsConstants, round: round, now: now)
         if subworkers[subworker].outbox.isEmpty { outboxes.append(subworker) }
         subworkers[subworker].outbox.append(CallRequest(slot: slot, job: request))
         attempts[attempt].handle(.called(subworker, slot: slot, now: now))

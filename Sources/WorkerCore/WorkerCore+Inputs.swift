@@ -24,7 +24,9 @@ extension WorkerCore {
                 case .success(let new): object = new
                 case .failure(let error):
                     if problem == nil { problem = error }
-                    if case .expect = input.source {} else { tell(.missing(input.replica)) }
+                    // What was to be here and is not was told of before, when it went: said again, it would be taken for the news of a fetch that
+                    // the server has asked for since.
+                    if case .fetch = input.source { tell(.missing(input.replica)) }
                     continue
                 }
             }

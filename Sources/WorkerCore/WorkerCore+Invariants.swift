@@ -155,7 +155,7 @@ extension WorkerCore {
         var waiting = 0
         for index in subworkers.indices {
             guard let handle = subworkers.handle(at: index) else { continue }
-            for reservation in subworkers[handle].reservations {
+            for reservation in subworkers[handle].reservations.rows {
                 guard subworkers[handle].inFlight.contains(reservation.slot) else {
                     throw BrokenInvariant("file \(reservation.file) of subworker \(subworkers[handle].id.rawValue) belongs to no call")
                 }

@@ -10,13 +10,11 @@ extension WorkerCore {
         _ id: SubworkerID, slot: UInt8, file: UInt32, sizeBytes: UInt64, into effects: inout ContiguousArray<WorkerEffect>
     ) {
         guard let handle = subworkerByID[id] else { return }  // What a process said before it died, heard after.
-        let isNew = file > subworkers[handle].newestFile
-        let position = isNew ? nil : subworkers[handle].reservations.lastIndex { $0.file == file }
-        if isNew { subworkers[handle].newestFile = file }
+        let known = subworkers[handle].reservations[file]
         if sizeBytes == 0 {
-            guard let position else { return }
-            reservedBytes -= subworkers[handle].reservations[position].heldBytes
-            subworkers[handle].reservations.remove(at: position)
+            guard let known else { return }
+            reservedBytes -= known.heldBytes
+            subworkers[handle].reservations.remove(file)
             return
         }
         func refuse(_ reason: String) { effects.append(.grant(id, file: file, sizeBytes: sizeBytes, heldBytes: 0, .refused(reason: reason))) }
@@ -26,16 +24,17 @@ extension WorkerCore {
             effects.append(.grant(id, file: file, sizeBytes: sizeBytes, heldBytes: 0, .memory))
             return
         }
-        if let position {
-            guard subworkers[handle].reservations[position].slot == slot else { return refuse("file \(file) belongs to another call") }
-            guard subworkers[handle].reservations[position].askedBytes == nil else { return refuse("file \(file) waits for room already") }
-            subworkers[handle].reservations[position].askedBytes = sizeBytes
+        var asking = known ?? Reservation(file: file, slot: slot)
+        asking.askedBytes = sizeBytes
+        if let known {
+            guard known.slot == slot else { return refuse("file \(file) belongs to another call") }
+            guard known.askedBytes == nil else { return refuse("file \(file) waits for room already") }
         } else {
             guard subworkers[handle].reservations.count < reservationCountMax else {
                 return refuse("a subworker may make \(reservationCountMax) large files at a time: finish some first")
             }
-            subworkers[handle].reservations.append(Reservation(file: file, slot: slot, askedBytes: sizeBytes))
         }
+        subworkers[handle].reservations.put(asking)
         waitingReservations.pushBack(WaitingReservation(subworker: handle, file: file))
     }
 
@@ -43,13 +42,12 @@ extension WorkerCore {
     mutating func grantReservations(into effects: inout ContiguousArray<WorkerEffect>) {
         while let waiting = waitingReservations.first {
             guard subworkers.contains(waiting.subworker),
-                let position = subworkers[waiting.subworker].reservations.lastIndex(where: { $0.file == waiting.file }),
-                let asked = subworkers[waiting.subworker].reservations[position].askedBytes
+                var reservation = subworkers[waiting.subworker].reservations[waiting.file], let asked = reservation.askedBytes
             else {
                 waitingReservations.popFront()  // Its call has ended, or it was given up.
                 continue
             }
-            let held = subworkers[waiting.subworker].reservations[position].heldBytes
+            let held = reservation.heldBytes
             let grant: Grant
             // There was no space for what was granted: those who don't ask have taken it.
             if held == asked {
@@ -66,8 +64,8 @@ extension WorkerCore {
             waitingReservations.popFront()
             let kept = grant == .memory ? asked : 0
             reservedBytes = reservedBytes - held + kept
-            subworkers[waiting.subworker].reservations[position].heldBytes = kept
-            subworkers[waiting.subworker].reservations[position].askedBytes = nil
+            (reservation.heldBytes, reservation.askedBytes) = (kept, nil)
+            subworkers[waiting.subworker].reservations.put(reservation)
             effects.append(.grant(subworkers[waiting.subworker].id, file: waiting.file, sizeBytes: asked, heldBytes: held, grant))
         }
     }

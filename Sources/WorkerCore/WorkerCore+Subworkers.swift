@@ -102,11 +102,7 @@ extension WorkerCore {
         let constantCount = min(templates[attempts[attempt].template].constantCount, attempts[attempt].inputs.count)
         for position in 0..<constantCount {
             let object = attempts[attempt].inputs[position]
-            if objects[object].isDetached {
-                objects.forget(objects[object].replica, in: subworker)
-                continue
-            }
-            if objects[object].cachedBy.contains(subworker) { continue }
+            if objects[object].isDetached || objects[object].cachedBy.contains(subworker) { continue }
             objects[object].cachedBy.removeAll { !subworkers.contains($0) }
             objects[object].cachedBy.append(subworker)
         }

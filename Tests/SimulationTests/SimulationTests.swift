@@ -49,7 +49,8 @@ import Testing
             "tasks taken back", "tasks not taken back", "files spilled", "files not spilled", "outputs sent to disk", "fetches to disk",
             "outputs without room", "answers that come twice", "programs started", "subworkers worn out", "small outputs that became files",
             "programs in memory", "programs on disk", "files written to", "damaged inputs found", "directories made", "directories fetched",
-            "directories passed on",
+            "directories passed on", "handovers withheld", "functions of libraries that nobody named",
+            "tasks with large constants",
         ] {
             #expect(counts[name] ?? 0 > 0, "no \(name)")
         }

@@ -72,6 +72,28 @@ import WorkerCore
         #expect(try harness.answer(1, [0]).failure?.cause == .preempted)
     }
 
+    @Test func `a constant that was written to is forgotten wherever it was sent, before it comes again`() throws {
+        var harness = try Harness(cpus: 3)
+        try harness.send(
+            .session(Make.session, subworkers: []), Make.define(0, "builtin/run"), Make.define(1, "count/x", constants: [1]))
+        let fetch = try harness.send(Make.assign(0, inputs: [input]), Make.assign(1, template: 1, inputs: [input]))
+        let job = try harness.handle(.fetched(fetch.fetches[0], .stored(sizeBytes: 9000))).jobs[0]
+        let call = try #require(harness.register(1).calls.first?.first)
+        #expect(call.job.inputs.map(\.isKept) == [true], "it remembers it from now on, and has not answered")
+        try harness.handle(.damaged([Make.replica(1)]))
+        let end = try harness.handle(.jobEnded(job, .failed(Self.wrote)))
+        #expect(end.effects == [.dropCached(SubworkerID(1), [Make.replica(1)]), .remove([Make.replica(1)])])
+        // It comes again while the first call still runs there.
+        let again = try harness.send(Make.assign(0, number: 2, inputs: [input]))
+        try harness.handle(.fetched(again.fetches[0], .stored(sizeBytes: 9000)))
+        #expect(try harness.answer(1, [0]).effects == [], "what came since is not forgotten with it")
+        let next = try harness.send(Make.assign(2, template: 1, inputs: [Make.input(1, .held)])).calls
+        #expect(next.first?.first?.job.inputs.map(\.isKept) == [true], "and is sent")
+        try harness.answer(1, [0])
+        let last = try harness.send(Make.assign(3, template: 1, inputs: [Make.input(1, .held)])).calls
+        #expect(last.first?.first?.job.inputs.map(\.value) == [.cached])
+    }
+
     @Test func `what was written to can't be passed on, remembered or begun with once more`() throws {
         var (harness, jobs) = try opened()
         try harness.handle(.damaged([Make.replica(1)]))

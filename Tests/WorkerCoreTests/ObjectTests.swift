@@ -36,8 +36,7 @@ import WorkerCore
         _ = try harness.handle(.jobEnded(round.jobs[0], .finished([LocalOutput(value: .inline([]))], durationNanoseconds: 1, debug: "")))
         #expect(try harness.send(Make.assign(1, inputs: [Make.input(1, .held)])).jobs.count == 1)
         let gone = try harness.send(Make.assign(2, inputs: [Make.input(2, .held)]))
-        #expect(gone.messages.contains(.missing(Make.replica(2))), "the server learns that it is not held")
-        #expect(gone.failure?.cause == .setup)
+        #expect(gone.messages.count == 1 && gone.failure?.cause == .setup, "the server knows that it is not held, or hears of it before this")
     }
 
     @Test func `one fetch serves every task that wants the object`() throws {
@@ -78,7 +77,7 @@ import WorkerCore
         #expect(
             round
                 == Harness.Round(messages: [
-                    .missing(Make.replica(1)), .missing(Make.replica(3)),
+                    .missing(Make.replica(3)),
                     Make.failed(0, TaskError(.setup, "input 0 (object 1.o1, generation 1-1) is not on the worker that was to have it")),
                 ]))
         #expect(try harness.send(Make.assign(1, inputs: [Make.input(2, .held)])).jobs.count == 1)

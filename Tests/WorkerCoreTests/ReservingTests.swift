@@ -139,6 +139,19 @@ import WorkerCore
         #expect(reason(try harness.handle(ask(2, 400)))?.contains("waits") == true)
     }
 
+    @Test(arguments: [false, true]) func `very many files are given back one by one, in any order`(isBackwards: Bool) throws {
+        var harness = try calling()
+        harness.checksInvariants = false
+        let count: UInt32 = 60_000
+        for file in 1...count { try harness.handle(ask(1, file: file, file <= 600 ? 1 : 900)) }
+        #expect(try harness.handle(ask(2, 100)).effects == [granted(2, 100, .memory)])
+        #expect(try harness.handle(ask(2, file: 2, 1)).effects == [granted(2, file: 2, 1, .disk)])
+        // Were each looked for among the others, or the others moved, this would take minutes.
+        for file in 1...count { try harness.handle(ask(1, file: isBackwards ? count + 1 - file : file, 0)) }
+        harness.checksInvariants = true
+        #expect(try harness.handle(ask(1, file: 7, 600)).effects == [granted(1, file: 7, 600, .memory)], "their room is free, and numbers come again")
+    }
+
     @Test func `a waiting call that ends is passed over`() throws {
         var harness = try calling()
         try bring(5, to: &harness)
