@@ -35,18 +35,22 @@ final class Depot: Sendable {
     /// For everything that touches the disk: two threads, for one disk gains nothing from more.
     let pool = NIOThreadPool(numberOfThreads: 2)
     private let blobs = Mutex<[BlobHash: Blob]>([:])
+    /// How many uploads of each have their name and wait for the disk; no sweep takes it from them. Locked inside `blobs` alone.
+    private let finishing = Mutex<[BlobHash: Int]>([:])
     private let lastUpload = Atomic<UInt64>(0)
     private let directorySync: DirectorySync
     private let logger: Logger
 
     /// Takes up the blobs of an earlier start: their sessions go on, or their submits may still come. What was half uploaded is removed.
-    init(directory: String, logger: Logger) throws(ServerError) {
+    ///
+    /// - Parameter fsync: of the directory.
+    init(directory: String, logger: Logger, fsync: @escaping @Sendable (Int32) -> Int32 = Glibc.fsync) throws(ServerError) {
         self.directory = directory
         self.logger = logger
         try makePrivateDirectory(directory)
         let found = try Self.takeUp(directory)
         blobs.withLock { $0 = found }
-        directorySync = try DirectorySync(path: directory, pool: pool)
+        directorySync = try DirectorySync(path: directory, pool: pool, fsync: fsync)
         // A start that was killed may not have come so far with what is found here.
         if !found.isEmpty { try directorySync.syncNow() }
         pool.start()
@@ -129,20 +133,27 @@ final class Depot: Sendable {
     func release(_ hash: BlobHash) { blobs.withLock { $0[hash]?.isClaimed = false } }
 
     /// Removes what nobody needs; called every few seconds.
-    func sweep() {
-        pool.submit { [self] _ in
-            let now = Instant.now
-            // The lock is held over unlink, as it is over the rename of an upload: the same blob may be coming in again.
-            blobs.withLock { blobs in
-                for (hash, blob) in blobs where !blob.isClaimed && blob.pinCount == 0 {
-                    guard now.since(blob.touched) > (blob.wasClaimed ? Self.graceNanoseconds : Self.unclaimedNanoseconds) else { continue }
-                    if unlink(path(of: hash)) != 0 && errno != ENOENT {
-                        logger.warning("cannot remove \(path(of: hash)): \(lastErrorText())")
-                    }
-                    blobs[hash] = nil
+    func sweep() { pool.submit { [self] _ in removeUnneeded(now: .now) } }
+
+    func removeUnneeded(now: Instant) {
+        var removed: [String] = []
+        // The lock is held over the rename, as it is over that of an upload: the same blob may be coming in again. Whoever asks for one must not
+        // wait for large files to go: they go after that.
+        blobs.withLock { blobs in
+            for (hash, blob) in blobs where !blob.isClaimed && blob.pinCount == 0 {
+                guard now.since(blob.touched) > (blob.wasClaimed ? Self.graceNanoseconds : Self.unclaimedNanoseconds),
+                    finishing.withLock({ $0[hash] == nil })
+                else { continue }
+                let name = "\(directory)/\(Self.temporaryPrefix)removed-\(lastUpload.wrappingAdd(1, ordering: .relaxed).newValue)"
+                if rename(path(of: hash), name) == 0 {
+                    removed.append(name)
+                } else if errno != ENOENT {
+                    logger.warning("cannot remove \(path(of: hash)): \(lastErrorText())")
                 }
+                blobs[hash] = nil
             }
         }
+        for name in removed where unlink(name) != 0 { logger.warning("cannot remove \(name): \(lastErrorText())") }
     }
 
     func checksum(of hash: BlobHash, in file: DepotFile) async throws(HTTPFailure) -> Checksum.Digest {
@@ -171,14 +182,20 @@ final class Depot: Sendable {
                 upload.isNamed = true
                 // Another upload of the same bytes may have come first: then only the file is new, and no sweep takes it from now on.
                 blobs[hash]?.touched = .now
+                self.finishing.withLock { $0[hash, default: 0] += 1 }
             }
             return synced
         }
-        try await directorySync.sync()
+        var failure: HTTPFailure?
+        do throws(HTTPFailure) { try await directorySync.sync() } catch { failure = error }
         // Only now: whoever asks for it meanwhile must not be told that it is here, for a submit that names it stands on that.
         blobs.withLock { blobs in
+            finishing.withLock { finishing in finishing[hash] = finishing[hash].flatMap { $0 > 1 ? $0 - 1 : nil } }
+            if failure != nil { return }
             if blobs[hash] == nil { blobs[hash] = Blob(sizeBytes: sizeBytes, touched: .now, checksum: checksum) }
+            blobs[hash]?.touched = .now
         }
+        if let failure { throw failure }
     }
 
     /// Runs what touches the disk, on a thread that may wait for it.

@@ -11,11 +11,14 @@ final class DirectorySync: Sendable {
     private let path: String
     private let descriptor: Int32
     private let pool: NIOThreadPool
+    private let fsync: @Sendable (Int32) -> Int32
     private let state = Mutex(State())
 
-    init(path: String, pool: NIOThreadPool) throws(ServerError) {
+    /// - Parameter fsync: the system's, which may take as long as a minute.
+    init(path: String, pool: NIOThreadPool, fsync: @escaping @Sendable (Int32) -> Int32 = Glibc.fsync) throws(ServerError) {
         self.path = path
         self.pool = pool
+        self.fsync = fsync
         descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw .directory(path: path, action: "open", reason: lastErrorText()) }
     }

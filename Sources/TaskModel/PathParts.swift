@@ -5,5 +5,10 @@ extension String {
     }
 
     /// Whether it is a path that stays below the directory that it starts in: no part is empty, `.` or `..`.
-    package var isPathInside: Bool { pathParts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." } }
+    package var isPathInside: Bool { isPathInside(partBytesMax: .max) }
+
+    /// The same, and no part is longer.
+    package func isPathInside(partBytesMax: Int) -> Bool {
+        pathParts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." && $0.utf8.count <= partBytesMax }
+    }
 }

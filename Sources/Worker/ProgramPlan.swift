@@ -201,6 +201,6 @@ struct ProgramLayout: Equatable, Sendable {
     /// Whether a path stays below the directory that it starts in.
     static func isInside(_ path: String) -> Bool {
         guard !path.isEmpty, path.utf8.count < 4000, !path.utf8.contains(0) else { return false }
-        return path.isPathInside && path.pathParts.allSatisfy { $0.utf8.count <= 255 }
+        return path.isPathInside(partBytesMax: 255)
     }
 }
