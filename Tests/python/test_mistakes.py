@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,17 @@ import warnings
 
 import pytest
 from cluster import wait_for
-from rain.client import Client, RainException, RainWarning, TaskException, TaskState, blob, cdll, tasks
+from rain.client import (
+    Client,
+    RainException,
+    RainWarning,
+    SessionException,
+    TaskException,
+    TaskState,
+    blob,
+    cdll,
+    tasks,
+)
 from rain.client.http import NotConnected, connect
 from rain.client.session import modules_version, python_environment
 from rain.client.warn import LEASE_THREAD, warn
@@ -68,6 +79,42 @@ def test_nothing_is_told_of_tasks_that_are_done_with(client, recwarn):
     with pytest.raises(KeyError), client.new_session("broken"):
         tasks.Sleep(blob("x"), 30).session.submit()
         raise KeyError
+    assert told(recwarn) == []
+
+
+FAILURE = {"task": 0, "type": "builtin/concat", "cause": "user", "message": "it broke"}
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ({"session_failed": FAILURE}, "nobody has waited for what failed in it: .*it broke"),
+        ({"closed": "enough"}, "enough"),
+    ],
+)
+def test_an_end_that_only_the_thread_has_heard_of_is_told(paper, paper_client, monkeypatch, recwarn, line, text):
+    monkeypatch.setattr("rain.client.outcomes.UNREAD_SECONDS", 0.05)
+    for is_heard in (False, True):
+        paper.lines.clear()
+        with paper_client.new_session("ended") as session:
+            tasks.Concat(())
+            session.submit()
+            paper.say(**line)
+            wait_for(lambda: session._outcomes.failure or session._outcomes.closed_reason)
+            if is_heard:
+                with pytest.raises(SessionException):
+                    session.wait_all()
+        assert len(told(recwarn)) == 1 and re.search(text, told(recwarn)[0])
+
+
+@pytest.mark.parametrize("hear", [lambda session, task: task.output.fetch(), lambda session, task: session.wait_all()])
+def test_a_failure_that_was_caught_is_not_told_again(client, recwarn, hear):
+    with client.new_session("caught") as session:
+        task = tasks.Execute(["false"], stdout=True)
+        task.output.keep()
+        session.submit()
+        with pytest.raises(TaskException):
+            hear(session, task)
     assert told(recwarn) == []
 
 

@@ -34,6 +34,7 @@ class Outcomes:
         failures: as the server sent them, by task, in order.
         failure: the one that ended the session, or None.
         closed_reason: None while the session is open.
+        is_end_told: whether the program has heard of either.
     """
 
     def __init__(self, client, session_id, resume, patience):
@@ -50,6 +51,7 @@ class Outcomes:
         self.failures = {}
         self.failure = None
         self.closed_reason = None
+        self.is_end_told = False
         #: What the server says on tasks that wait in vain: told already, and to be told.
         self._known_hints = set()
         self._hints = []
@@ -122,12 +124,18 @@ class Outcomes:
 
     def check_open(self):
         if self.closed_reason is not None:
+            self._note_told()
             raise SessionException(f"session {self._session_id} is closed: {self.closed_reason}")
 
     def check_usable(self):
         if self.failure is not None:
+            self._note_told()
             raise TaskException(self.failure)
         self.check_open()
+
+    def _note_told(self):
+        # What the thread that looks after the lease is told goes no further.
+        self.is_end_told |= threading.current_thread().name != LEASE_THREAD
 
     def wait_task(self, task, progress):
         task_id = task._id

@@ -23,6 +23,7 @@ GRACE_SECONDS_MAX = 4_000_000
 #: Python's own modules, and what is in the path of installed ones.
 _LIBRARY = os.path.dirname(os.__file__)
 _PACKAGES = {"site-packages", "dist-packages"}
+CLOSED_HERE = "this program has closed it"
 #: What a failed task ends.
 ON_ERROR = ("fail_session", "fail_descendants")
 
@@ -183,9 +184,13 @@ class Session:
     def _describe_lost(self):
         """What the end of the session takes away from a program that has not waited for it; None for nothing."""
         outcomes = self._outcomes
-        if outcomes.closed_reason is not None or outcomes.failure is not None:
-            return None  # It was told.
+        if outcomes.is_end_told:
+            return None
+        if outcomes.closed_reason is not None:
+            return None if outcomes.closed_reason == CLOSED_HERE else f"was closed meanwhile: {outcomes.closed_reason}"
         try:
+            if outcomes.failure is not None:
+                raise TaskException(outcomes.failure)
             outcomes.take_waiting()
             if outcomes.unfinished:
                 # A result that was fetched may be here before the outcomes of those that it was made from.
@@ -218,7 +223,7 @@ class Session:
             active.default = None
         if self._outcomes.closed_reason is not None:
             return
-        self._outcomes.closed_reason = "this program has closed it"
+        self._outcomes.closed_reason = CLOSED_HERE
         try:
             self.client._request("DELETE", self._path, patience=patience)
         except TaskException:
@@ -535,6 +540,7 @@ class Session:
     def _note_failure(self, error):
         if self._on_error == "fail_session":
             self._outcomes.fail(error.failure)
+            self._outcomes.is_end_told = True
 
     def _object_record(self, obj) -> dict:
         """What the server knows of an object; nothing when the session is closed."""
