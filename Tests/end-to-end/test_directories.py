@@ -187,7 +187,7 @@ def test_a_tar_stream_is_uploaded_by_curl(pair, tmp_path):
 def test_programs_read_and_make_directories(session, tmp_path):
     source = directory({"a.txt": "one\n", "b/c.txt": "two\n", "b/empty": None})
     task = Execute(
-        "cp -rL in/. made && echo three >made/d.txt; test ! -w in/a.txt || test $(id -u) = 0",
+        "cp -rL in/. made && chmod u+w made && echo three >made/d.txt; test ! -w in/a.txt || test $(id -u) = 0",
         shell=True,
         input_paths=[InputDir("in", dataobj=source)],
         output_paths=[OutputDir("made")],
