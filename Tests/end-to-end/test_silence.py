@@ -10,7 +10,7 @@ import pytest
 from cluster import RAIN, ndjson, run_program, wait_for
 
 #: How long the commands wait for a server here; else 30 s.
-PATIENCE = "0.5"
+PATIENCE = "1"
 GRAPH = ndjson(
     {"object": {"data": "rain\n"}},
     {"template": {"type": "builtin/concat", "outputs": [{"label": "x", "keep": True}]}},
@@ -66,7 +66,7 @@ def command(cluster, address, *arguments, text=None, patience=PATIENCE):
     return cluster.rain(*arguments, "--server", address, input=text, env=environment, timeout=20)
 
 
-@pytest.mark.parametrize("point", ["POST /api/v1/sessions ", "/lease", "/submit", "/info", "/wait", "/content"])
+@pytest.mark.parametrize("point", ["/lease", "/submit", "/wait", "/content"])
 def test_submit_ends_when_the_server_stops_answering(shared_cluster, server, point):
     def stop(data):
         os.kill(server, signal.SIGSTOP)
@@ -75,7 +75,7 @@ def test_submit_ends_when_the_server_stops_answering(shared_cluster, server, poi
     proxy = Proxy(shared_cluster, point.encode(), stop)
     result = command(shared_cluster, proxy.address, "submit", "-", "--get", "x=-", "--reconnect", 0, text=GRAPH)
     assert result.returncode == 1 and result.stdout == "", result
-    assert f"the server at {proxy.address} has not answered for 0.5 s" in result.stderr, result
+    assert f"the server at {proxy.address} has not answered for 1 s" in result.stderr, result
 
 
 def test_submit_ends_when_the_server_does_not_close_its_session(shared_cluster, server):
@@ -88,7 +88,7 @@ def test_submit_ends_when_the_server_does_not_close_its_session(shared_cluster, 
     proxy = Proxy(shared_cluster, b"DELETE", stop)
     result = command(shared_cluster, proxy.address, "submit", "-", "--get", "x=-", text=GRAPH)
     assert result.returncode == 0 and result.stdout == "rain\n", result
-    assert "all is done, but session" in result.stderr and "has not answered for 0.5 s" in result.stderr, result
+    assert "all is done, but session" in result.stderr and "has not answered for 1 s" in result.stderr, result
     os.kill(server, signal.SIGCONT)
     wait_for(lambda: shared_cluster.get("/api/v1/status")["sessions"] == [])
 
@@ -98,36 +98,38 @@ def test_submit_ends_when_a_line_of_its_lease_is_cut(shared_cluster):
     proxy = Proxy(shared_cluster, b'{"finished"', lambda data: data[:-4], is_request=False)
     graph = ndjson(run_program("true"), run_program("sleep", "1000"), [0, [], None], [1, [], None])
     result = command(shared_cluster, proxy.address, "submit", "-", "--wait", "--reconnect", 0, text=graph)
-    assert result.returncode == 1 and "has not answered for 0.5 s" in result.stderr, result
+    assert result.returncode == 1 and "has not answered for 1 s" in result.stderr, result
     wait_for(lambda: shared_cluster.get("/api/v1/status")["sessions"] == [])
 
 
+def start(cluster, address, *arguments, patience=PATIENCE):
+    return subprocess.Popen(
+        [RAIN, *arguments, "--server", address],
+        env={**cluster.env, "RAIN_PATIENCE": patience},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_a_long_wait_is_no_silence(shared_cluster):
-    graph = ndjson(run_program("sleep 1; echo done", shell=True), [0, [], None])
-    proxy = Proxy(shared_cluster)
-    result = command(shared_cluster, proxy.address, "submit", "-", "--get", "out=-", text=graph, patience="0.2")
-    assert result.returncode == 0 and result.stdout == "done\n", result
-    number = command(shared_cluster, proxy.address, "submit", "-", text=graph).stdout.split()[1]
-    # The object, the tasks, and the end of a session: each waits longer than a server may be silent.
-    waits = [("get", number, "out"), ("wait", number)]
-    running = [
-        subprocess.Popen(
-            [RAIN, *words, "--server", proxy.address],
-            env={**shared_cluster.env, "RAIN_PATIENCE": "0.2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for words in waits
+    """The tasks and the object are waited for longer than a server may be silent."""
+    graph = ndjson(run_program("sleep 1.5; echo done", shell=True), [0, [], None])
+    address = f"127.0.0.1:{shared_cluster.port}"
+    number = command(shared_cluster, address, "submit", "-", text=graph).stdout.split()[1]
+    waits = [
+        start(shared_cluster, address, *words, patience="0.5") for words in [("get", number, "out"), ("wait", number)]
     ]
-    assert [process.communicate(timeout=20) for process in running] == [("done\n", ""), ("", "")]
-    assert command(shared_cluster, proxy.address, "close", number).returncode == 0
+    result = command(shared_cluster, address, "submit", "-", "--get", "out=-", text=graph, patience="0.5")
+    assert result.returncode == 0 and result.stdout == "done\n", result
+    assert [process.communicate(timeout=20) for process in waits] == [("done\n", ""), ("", "")]
+    assert command(shared_cluster, address, "close", number).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "words", ["status", "sessions", "explain 1", "get 1 x", "wait 1 --reconnect 0", "cancel 1", "close 1"]
-)
-def test_every_command_ends_when_the_server_hangs(shared_cluster, server, words):
+def test_every_command_ends_when_the_server_hangs(shared_cluster, server):
     os.kill(server, signal.SIGSTOP)
-    result = command(shared_cluster, f"127.0.0.1:{shared_cluster.port}", *words.split())
-    assert result.returncode == 1 and "has not answered for 0.5 s" in result.stderr, result
+    address = f"127.0.0.1:{shared_cluster.port}"
+    commands = ["status", "sessions", "explain 1", "get 1 x", "wait 1 --reconnect 0", "cancel 1", "close 1"]
+    for process in [start(shared_cluster, address, *words.split()) for words in commands]:
+        error = process.communicate(timeout=20)[1]
+        assert process.returncode == 1 and "has not answered for 1 s" in error, (process.args, error)
