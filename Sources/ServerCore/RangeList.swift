@@ -12,6 +12,14 @@ struct RangeList: Equatable, Sendable {
         }
     }
 
+    mutating func append(_ range: Range<UInt32>) {
+        if let last = ranges.last, last.upperBound == range.lowerBound {
+            ranges[ranges.count - 1] = last.lowerBound..<range.upperBound
+        } else {
+            ranges.append(range)
+        }
+    }
+
     mutating func take() -> [Range<UInt32>] {
         defer { ranges = [] }
         return ranges

@@ -29,8 +29,18 @@ extension ServerCore {
             slotOfSession[id] = sessions.count - 1
         }
         append(.sessionOpened(id, options), into: &effects)
+        sessions[slotOfSession[id]!]!.openingRecord = gate.lastNumber
         effects.append(.note(.sessionOpened(id, name: options.name)))
         reply(request, .sessionOpened(id, resumeToken: options.resumeToken), into: &effects)
+    }
+
+    /// Whether the session's client is gone. It has not left before it was told that there is a session, nor while the server stood still.
+    mutating func isLeaseOverdue(_ slot: Int, latenessNanoseconds: UInt64) -> Bool {
+        guard var deadline = sessions[slot]?.leaseDeadline else { return false }
+        deadline = Instant(nanoseconds: deadline.nanoseconds + latenessNanoseconds)
+        if sessions[slot]!.openingRecord > gate.committed { deadline = max(deadline, now.advanced(byMilliseconds: Session.firstLeaseMilliseconds)) }
+        sessions[slot]!.leaseDeadline = deadline
+        return now >= deadline
     }
 
     mutating func openLease(

@@ -154,7 +154,7 @@ extension ServerCore {
         }
         goOn(into: &effects)
         for slot in sessions.indices where hasSession(slot) {
-            guard let deadline = sessions[slot]?.leaseDeadline, now.nanoseconds >= deadline.nanoseconds + lateness else { continue }
+            guard isLeaseOverdue(slot, latenessNanoseconds: lateness) else { continue }
             close(slot, reason: "its client is gone", into: &effects)
         }
     }

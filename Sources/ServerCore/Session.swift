@@ -69,6 +69,8 @@ struct Session: Sendable {
     var leaseCount: UInt64 = 0
     /// When the session closes unless a lease is held again.
     var leaseDeadline: Instant?
+    /// The client is answered when this record is on disk.
+    var openingRecord: UInt64 = 0
     /// From the answer to `open` to the lease, over a slow network.
     static let firstLeaseMilliseconds: UInt64 = 5000
     var newlyFinished = RangeList()
@@ -198,9 +200,14 @@ struct Session: Sendable {
         var cancelled = RangeList()
         var lines: [LeaseLine] = []
         var running: [TaskProgress] = []
-        for task in 0..<tasks.count {
+        var next: UInt32 = 0
+        while next < tasks.count {
+            let task = next
+            next += 1
             switch tasks.state[Int(task)] {
-            case .finished: finished.append(task)
+            case .finished:
+                next = tasks.endOfFinished(from: task)
+                finished.append(task..<next)
             case _ where tasks.remaking.contains(task) || tasks.heardFinished.contains(task): finished.append(task)
             case .cancelled: cancelled.append(task)
             case .failed:

@@ -755,3 +755,25 @@ import Testing
     harness.say(worker, given.prefix(10).map { CoreHarness.finished($0) })
     #expect(harness.takeAssignments(worker).map(\.attempt.task.index) == Array(130..<138))
 }
+
+@Test func `a session whose client has not been answered is not closed for want of a lease`() {
+    var harness = CoreHarness()
+    harness.commitsAtOnce = false
+    let request = harness.request { .openSession($0, SessionOptions(graceMilliseconds: 0, resumeToken: "t")) }
+    harness.pass(milliseconds: 20_000)
+    #expect(harness.replies[request] == nil, "the disk is slow")
+    harness.commitsAtOnce = true
+    harness.send(.committed(through: harness.appended))
+    #expect(harness.replies[request] == .sessionOpened(SessionID(1), resumeToken: "t"))
+    // Then it has its time, and as much more as the server stands still.
+    harness.pass(milliseconds: 4000)
+    harness.now = harness.now.advanced(byMilliseconds: 9000)
+    harness.send(.tick)
+    harness.pass(milliseconds: 500)
+    let lease = harness.request { .openLease($0, SessionID(1), resumeToken: "t") }
+    #expect(harness.replies[lease] == .lease(lease: 1))
+    let other = harness.openSession(SessionOptions(resumeToken: "t"))
+    harness.pass(milliseconds: 5500)
+    let late = harness.request { .openLease($0, other, resumeToken: "t") }
+    if case .refused(let error)? = harness.replies[late] { #expect(error.code == .unknownSession) } else { Issue.record("it is still open") }
+}
