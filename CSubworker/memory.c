@@ -184,6 +184,7 @@ bool csw_memory_seal(csw_memory *memory) {
     file->descriptor = -1;
     output->kind = CSW_OUTPUT_PATH;
     output->path = file->path;
+    output->size = taken;
     output->room = file->room;
     output->memory = NULL;
     output->may_be_shared = true;

@@ -479,18 +479,27 @@ static bool is_shared(const char *path) {
 /* Leaves a file that others can still write to to them, and goes on with a copy. */
 static bool make_unshared(csw_call *call, size_t i, csw_output *output) {
     if (!output->may_be_shared || !is_shared(output->path)) return true;
-    const char *path = csw_staging_name(call->staging, output->room.directory, &call->arena);
-    if (path == NULL) {
-        csw_call_no_memory(call);
-        return false;
+    /* What is left to others keeps its room until the call ends: they have it mapped. */
+    csw_room room = {0};
+    if (csw_room_ask(call, i, &room, output->size, output->size) != CSW_OK) return false;
+    for (;;) {
+        const char *path = csw_staging_name(call->staging, room.directory, &call->arena);
+        if (path == NULL) {
+            csw_call_no_memory(call);
+            break;
+        }
+        if (csw_file_copy(output->path, path)) {
+            csw_output_discard(output);
+            output->path = path;
+            output->room = room;
+            return true;
+        }
+        if (errno == ENOSPC && csw_room_elsewhere(call, &room, output->size)) continue;
+        no_file(call, i, &room, output->size);
+        break;
     }
-    if (!csw_file_copy(output->path, path)) {
-        no_file(call, i, &output->room, output->size);
-        return false;
-    }
-    csw_output_discard(output);
-    output->path = path;
-    return true;
+    csw_room_give_back(call, &room);
+    return false;
 }
 
 /* Gives the file its final size and lets go of it: the worker takes no object that somebody can still write. */

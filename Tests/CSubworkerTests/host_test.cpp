@@ -639,6 +639,33 @@ TEST("an output that a process of the task can still write to is a copy") {
     host.shutdown();
 }
 
+TEST("that copy has room of its own, wherever the worker grants it") {
+    Options options;
+    options.creditBytes = 700000; // For the two memories of the task.
+    Host host(everyTask, options);
+    std::string disk = host.directory + "/disk";
+    std::filesystem::create_directory(disk);
+    uint32_t id = host.define("memory");
+    for (bool isGranted : {true, false}) {
+        host.call(0, id, "child");
+        auto asked = host.reserve();
+        EXPECT_EQ(asked.sizeBytes, 300000u);
+        if (isGranted) {
+            host.grant(asked.id, disk);
+            Outcome outcome = host.result().second;
+            EXPECT_EQ(outcome.error, "");
+            EXPECT_EQ(outcome.outputs[0].path.rfind(disk + "/", 0), 0u);
+            EXPECT(Host::read(outcome.outputs[0].path) == patterned(300000));
+        } else {
+            host.refuse(asked.id, "both are full");
+            EXPECT(contains(host.result().second.error, "no room for it: both are full"));
+        }
+        EXPECT_EQ(host.stagedCount(), 0u);
+    }
+    EXPECT_EQ(host.reserves.size(), 0u);
+    host.shutdown();
+}
+
 TEST("what would make a message too large becomes files") {
     Host host(everyTask);
     uint32_t id = host.define("echo", 40);
