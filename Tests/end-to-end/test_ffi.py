@@ -478,6 +478,7 @@ def test_a_worker_is_given_declarations_in_files(tmp_path, test_library, monkeyp
         running.finish()
 
 
+@pytest.mark.filterwarnings("ignore:.*unfinished")
 def test_tasks_of_a_library_go_to_the_workers_that_have_it(tmp_path, test_library, monkeypatch):
     """Two workers with other files each, and declarations that travel with a session, which need none."""
     own = tmp_path / "own.ffi"

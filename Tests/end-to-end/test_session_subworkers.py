@@ -214,6 +214,7 @@ def test_a_small_script_is_enough(client, program, tmp_path):
         assert who(session.subworker("words", script), 1)[0][2] == "from-a-script"
 
 
+@pytest.mark.filterwarnings("ignore:.*never submitted")
 @pytest.mark.parametrize("name", ["", "a b", "a/b", ".x", "py", "builtin", "ffi", "mine"])
 def test_names_that_cant_be_are_refused_where_they_are_given(client, program, name):
     with client.new_session("names", subworkers={"mine": "/bin/true"}) as session:
@@ -301,6 +302,7 @@ def test_by_a_file_of_rain_submit(cluster, program, tmp_path):
     assert result.returncode == 1 and '"a b" can\'t be the name of a subworker' in result.stderr
 
 
+@pytest.mark.filterwarnings("ignore:.*unfinished")
 def test_a_name_that_a_worker_has_is_refused(tmp_path_factory, program, monkeypatch):
     running = Cluster(tmp_path_factory.mktemp("named"))
     running.start("--local-workers", "[1]", "--subworker", f"words={program}")
