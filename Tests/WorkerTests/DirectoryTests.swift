@@ -18,6 +18,7 @@ let tarCommand =
 
 /// Runs a shell command in a directory.
 func runShell(_ command: String, in directory: String) throws {
+    defer { unlink(directory + ".log") }
     guard system("cd '\(directory)' && { \(command); } >'\(directory).log' 2>&1") == 0 else {
         throw SystemError(command, (try? text(of: directory + ".log")) ?? "", code: EINVAL)
     }
