@@ -140,6 +140,8 @@ def test_outputs_of_a_task_without_any_are_waited_for(client):
 
 
 def test_a_client_can_be_opened_by_with_or_left_to_itself(client, cluster, recwarn):
+    gc.collect()  # What other tests have left.
+    recwarn.clear()
     with Client("127.0.0.1", cluster.port) as short:
         assert short.status()["workers"]
     assert not short._idle

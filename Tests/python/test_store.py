@@ -27,6 +27,15 @@ def small_client(small, monkeypatch):
     return Client("127.0.0.1", small.port)
 
 
+@pytest.fixture
+def bounded_client(small_client):
+    """Of a worker whose memory ends where it says: with a file system of its own, which takes a right to mount one."""
+    store = small_client.status()["workers"][0]["store"]
+    if not store.startswith("private tmpfs"):
+        pytest.skip(f"the worker's memory has no end of its own here: {store}")
+    return small_client
+
+
 @remote()
 def make(ctx, i):
     return bytes([i]) * MIB
@@ -135,11 +144,11 @@ def test_outputs_larger_than_the_memory(small_client):
         assert sums.output.fetch().get_str() == ",".join(expected)
 
 
-def test_a_program_may_run_once_only_when_it_must(small_client, tmp_path):
+def test_a_program_may_run_once_only_when_it_must(bounded_client, tmp_path):
     """A second run after a full memory is no retry, but one that may never run twice does not get it."""
     note = tmp_path / "runs"
     command = f"echo run >> {note}; yes | head -c {40 * MIB} > out"
-    with small_client.new_session("twice") as session:
+    with bounded_client.new_session("twice") as session:
         task = tasks.Execute(command, output_paths=["out"], shell=True)
         session.submit()
         session.wait([task])
@@ -147,7 +156,7 @@ def test_a_program_may_run_once_only_when_it_must(small_client, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["working directory", "directory output"])
-def test_a_function_that_fills_the_memory_fails_alone(small_client, kind):
+def test_a_function_that_fills_the_memory_fails_alone(bounded_client, kind):
     """Nobody asks for room for what lies in a working directory, or in a directory that is made."""
 
     @remote()
@@ -167,7 +176,7 @@ def test_a_function_that_fills_the_memory_fails_alone(small_client, kind):
     def fill_directory(ctx):
         return ctx.directory({str(i): bytes(MIB) for i in range(60)})
 
-    with small_client.new_session("fills", on_error="fail_descendants") as session:
+    with bounded_client.new_session("fills", on_error="fail_descendants") as session:
         bad = fill_up() if kind == "working directory" else fill_directory()
         beside = [keep_up(i) for i in range(12)]
         for task in beside:
@@ -187,7 +196,7 @@ def test_a_function_that_fills_the_memory_fails_alone(small_client, kind):
 
 
 @pytest.mark.parametrize("rerun", ["on_loss", "never"])
-def test_a_function_beside_a_program_that_fills_the_memory_runs_once_more(small_client, tmp_path, rerun):
+def test_a_function_beside_a_program_that_fills_the_memory_runs_once_more(bounded_client, tmp_path, rerun):
     """It is nobody's fault, so it is no retry; one that may never run twice fails."""
     for name in ("begun", "full", "noticed"):
         os.mkfifo(tmp_path / name)
@@ -211,7 +220,7 @@ def test_a_function_beside_a_program_that_fills_the_memory_runs_once_more(small_
         return str(os.path.getsize("large"))
 
     fill = f"cat {folder}/begun; yes | head -c {64 * MIB} > out || true; : > {folder}/full; cat {folder}/noticed"
-    with small_client.new_session("beside", on_error="fail_descendants") as session:
+    with bounded_client.new_session("beside", on_error="fail_descendants") as session:
         task = write_much()
         task.rerun = rerun
         task.output.keep()
