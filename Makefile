@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: build run test bench profile soak kill-runs fuzz sanitize format install clean
+.PHONY: build run test bench profile soak kill-runs fuzz sanitize sanitize-all format install clean
 
 build: ## build/bin/rain, build/lib, build/include, .venv
 	scripts/build
@@ -29,6 +29,9 @@ fuzz: ## every fuzzer for 60 s
 
 sanitize: ## AddressSanitizer and ThreadSanitizer over cores, codecs, journal, transport
 	scripts/sanitize
+
+sanitize-all: ## the same, and ThreadSanitizer over server and worker with their HTTP stack
+	scripts/sanitize address thread shells
 
 profile: ## what a task costs on each stage of its way
 	bench/profile --instructions

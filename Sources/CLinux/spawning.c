@@ -17,6 +17,14 @@
 /* The child borrows this process's memory until it runs its program, and this process goes on meanwhile. So the child has a stack
  * and a copy of its plan of its own, and makes its system calls itself: the library's functions would write the caller's errno. */
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+/* Its own clone() takes every child for a fork, and gives this thread's state to a child that runs beside it. */
+int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
+#define clone __clone
+#endif
+#endif
+
 #if defined(__x86_64__)
 #define RUNS_BESIDE_PARENT 1
 static long call(long number, long a, long b, long c, long d) {
