@@ -287,8 +287,9 @@ extension WorkerShell {
 
 /// Makes a new name durable: a file whose name is lost with the power is none.
 func syncDirectory(of path: String) throws(SystemError) {
-    let end = path.lastIndex(of: "/") ?? path.startIndex
-    let directory = end == path.startIndex ? "/" : String(path[..<end])
+    // By bytes: a "/" with a combining mark behind it is another character.
+    let end = path.utf8.lastIndex(of: UInt8(ascii: "/")) ?? path.startIndex
+    let directory = end == path.startIndex ? "/" : String(decoding: path.utf8[..<end], as: UTF8.self)
     let descriptor = rain_openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0)
     // One that may be written to and not read: nobody can sync it.
     if descriptor == -EACCES { return }

@@ -91,6 +91,7 @@ import WorkerCore
         try syncDirectory(of: directory + "/new")
         try syncDirectory(of: "/new")
         #expect(throws: SystemError.self) { try syncDirectory(of: directory + "/none/new") }
+        #expect(throws: SystemError.self, "a name that begins with a combining mark") { try syncDirectory(of: directory + "/none/\u{301}new") }
     }
 
     @Test func `wrong numbers of inputs and unknown types are errors`() throws {
