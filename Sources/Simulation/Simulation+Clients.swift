@@ -319,7 +319,8 @@ extension Simulation {
     private func hasFailedSince(_ task: Int, _ session: SessionID, _ graph: RandomGraph) -> Bool {
         func hasFailed(_ task: Int) -> Bool {
             let id = TaskID(session: session, index: UInt32(task))
-            return journal.hasFinished(id) && (crashedTasks.contains(id) || blamedTasks.contains(id))
+            guard journal.hasFinished(id) else { return false }
+            return crashedTasks.contains(id) || blamedTasks.contains(id) || (lostWorkerCount >= 3 && journal.hasFailed(id))
         }
         return hasFailed(task) || graph.hasAncestor(task, where: hasFailed)
     }
