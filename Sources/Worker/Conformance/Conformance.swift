@@ -4,7 +4,7 @@ import Wire
 import WorkerCore
 
 /// What is tried, and with which calls.
-package struct ConformanceOptions: Sendable {
+package struct ConformanceOptions {
     /// The program and its arguments.
     package var command: [String]
     package var name: String
